@@ -1,0 +1,99 @@
+"""
+The settings of one service, checked and frozen: what every other module is built from.
+
+`envelope.options` makes a `Config` from a command line and an environment; nothing here reads
+either.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+Address: TypeAlias = IPv4Address | IPv6Address
+Network: TypeAlias = IPv4Network | IPv6Network
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class PortRange:
+    """Ports of one protocol, `first` to `last` inclusive, as in `udp/53` or `tcp/5000-5010`."""
+
+    protocol: Literal["tcp", "udp"]
+    first: int
+    last: int
+
+    @classmethod
+    def parse(cls, text: str) -> PortRange:
+        """Read `PROTO/PORT[-PORT]`; raise `ValueError` with one line fit for a person."""
+        protocol, slash, ports = text.strip().lower().partition("/")
+        first, dash, last = ports.partition("-")
+        if not slash or protocol not in ("tcp", "udp"):
+            raise ValueError(f"{text!r} is not PROTO/PORT or PROTO/PORT-PORT with tcp or udp")
+        low, high = _port(first, text), _port(last if dash else first, text)
+        if low > high:
+            raise ValueError(f"{text!r} runs backwards")
+        return cls("tcp" if protocol == "tcp" else "udp", low, high)
+
+    def __str__(self) -> str:
+        ports = f"{self.first}" if self.first == self.last else f"{self.first}-{self.last}"
+        return f"{self.protocol}/{ports}"
+
+    def covers(self, protocol: str, port: int) -> bool:
+        """Whether a packet of `protocol` to `port` falls in this range."""
+        return protocol == self.protocol and self.first <= port <= self.last
+
+
+def _port(text: str, whole: str) -> int:
+    if not (text.isascii() and text.isdigit() and 1 <= int(text) <= 65535):
+        raise ValueError(f"{whole!r} names a port outside 1 to 65535")
+    return int(text)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """
+    Every option of the service (README, "Options"), in the units the code computes with.
+
+    Durations are seconds, rates are bits per second, paths are absolute or as the operator wrote
+    them. An instance that exists is consistent: `envelope.options` refuses the rest.
+    """
+
+    listen: tuple[str, ...] = (":8880",)
+    cert: Path | None = None
+    key: Path | None = None
+    verify_key: tuple[Path, ...] = ()
+    verify_jwks_url: str | None = None
+    issuer: str = "locate"
+    machine: str | None = None
+    subject: str | None = None
+    token_required: bool = True
+    timeout: float = 60.0
+    max_duration: float | None = None
+    max_clients: int = 1
+    monitoring_slots: int = 0
+    firewall: Literal["iptables", "nftables", "none"] = "iptables"
+    device: str = "eth0"
+    baseline: Literal["service", "operator"] = "service"
+    on_stop: Literal["restore", "keep"] = "restore"
+    allow: tuple[PortRange, ...] = (PortRange("udp", 53, 53),)
+    grant_prefix4: int = 32
+    grant_prefix6: int = 128
+    grant_port: tuple[PortRange, ...] = ()
+    proxy_port: tuple[int, ...] = ()
+    established: Literal["cut", "keep"] = "cut"
+    iptables: Path | None = None
+    ip6tables: Path | None = None
+    nft: Path | None = None
+    tx_device: str | None = None
+    tx_max_rate: float | None = None
+    admin: tuple[str, ...] = ("tcp:9990:interface=127.0.0.1",)
+    drain: float = 0.0
+    log_format: Literal["text", "json"] = "text"
+
+    def network_of(self, address: Address) -> Network:
+        """The network that a grant for `address` opens (`--grant-prefix4`, `--grant-prefix6`)."""
+        if isinstance(address, IPv4Address):
+            return IPv4Network((address, self.grant_prefix4), strict=False)
+        return IPv6Network((address, self.grant_prefix6), strict=False)
