@@ -1,0 +1,121 @@
+"""
+Child processes, run so that none of them can hang the service or leave something behind.
+
+Children get a clean environment and an absolute path; no shell is involved.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from twisted.internet.defer import Deferred
+from twisted.internet.error import ProcessDone
+from twisted.internet.interfaces import IDelayedCall, IReactorProcess, IReactorTime
+from twisted.internet.protocol import ProcessProtocol
+from twisted.python.failure import Failure
+
+CLEAN_ENVIRONMENT: Final = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"}
+# More than this from a tool is not an answer but a fault; 10,000 grants are 1.2 MB of rules.
+OUTPUT_LIMIT: Final = 64 << 20
+
+
+class ToolFailed(Exception):
+    """A child process did not do its work; the text is one line saying which and why."""
+
+
+class ToolTimeout(ToolFailed):
+    """A child process did not answer in time and was killed."""
+
+
+class IProcessReactor(IReactorProcess, IReactorTime):
+    """What is needed of a reactor: processes and time."""
+
+
+def one_line(text: bytes) -> str:
+    """The last thing that a tool said, fit for a log line."""
+    lines = [line.strip() for line in text.decode("utf-8", "replace").splitlines()]
+    said = [line for line in lines if line and not line.startswith(("Try `", "Error occurred"))]
+    return "".join(c if c.isprintable() else "?" for c in said[-1])[:200] if said else ""
+
+
+def require_executable(path: Path) -> None:
+    """Raise `ToolFailed` when there is nothing to run at `path`."""
+    if not os.access(path, os.X_OK) or path.is_dir():
+        raise ToolFailed(f"{path} is not there or cannot be run")
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """What a child process that ended well printed."""
+
+    output: bytes
+    errors: bytes
+
+
+class _Run(ProcessProtocol):
+    def __init__(self, name: str, stdin: bytes) -> None:
+        self.name = name
+        self.stdin = stdin
+        self.output: list[bytes] = []
+        self.errors: list[bytes] = []
+        self.size = 0
+        self.timer: IDelayedCall | None = None
+        self.finished: Deferred[Finished] = Deferred(lambda _: self.kill())
+
+    def connectionMade(self) -> None:
+        if self.stdin:
+            self.transport.write(self.stdin)
+        self.transport.closeStdin()
+
+    def childDataReceived(self, childFD: int, data: bytes) -> None:
+        (self.output if childFD == 1 else self.errors).append(data)
+        self.size += len(data)
+        if self.size > OUTPUT_LIMIT:
+            self.give_up(ToolFailed(f"{self.name} printed without end"))
+
+    def processEnded(self, reason: Failure) -> None:
+        if self.timer is not None and self.timer.active():
+            self.timer.cancel()
+        if self.finished.called:
+            return
+        output, errors = b"".join(self.output), b"".join(self.errors)
+        if reason.check(ProcessDone):
+            self.finished.callback(Finished(output, errors))
+        else:
+            said = one_line(errors) or reason.getErrorMessage()
+            self.finished.errback(ToolFailed(f"{self.name}: {said}"))
+
+    def kill(self) -> None:
+        if self.transport is not None and self.transport.pid:
+            self.transport.signalProcess("KILL")
+            self.transport.loseConnection()
+
+    def give_up(self, why: ToolFailed) -> None:
+        self.kill()
+        if not self.finished.called:
+            self.finished.errback(why)
+
+
+def run(
+    reactor: IProcessReactor, argv: tuple[str, ...], timeout: float, stdin: bytes = b""
+) -> Deferred[Finished]:
+    """
+    Run `argv` to its end, at most `timeout` seconds; fails with `ToolFailed` or `ToolTimeout`.
+
+    Cancelling kills the child.
+    """
+    name = Path(argv[0]).name
+    protocol = _Run(name, stdin)
+    try:
+        require_executable(Path(argv[0]))
+        reactor.spawnProcess(protocol, argv[0], argv, env=CLEAN_ENVIRONMENT)
+    except (ToolFailed, OSError) as error:
+        protocol.finished.errback(ToolFailed(str(error)))
+        return protocol.finished
+    if not protocol.finished.called:
+        late = ToolTimeout(f"{name} did not answer within {timeout:g} s")
+        protocol.timer = reactor.callLater(timeout, protocol.give_up, late)
+    return protocol.finished

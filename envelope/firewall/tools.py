@@ -1,0 +1,104 @@
+"""
+The programs that one address family is managed with, and where they are found.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from twisted.internet.defer import Deferred
+
+from envelope.config import Config
+from envelope.firewall import FirewallError
+from envelope.firewall.flows import carried_flows
+from envelope.firewall.process import Finished, IProcessReactor, ToolFailed, run
+from envelope.firewall.restorer import Restorer
+from envelope.firewall.ruleset import IPV4, IPV6, Family, Layout
+from envelope.firewall.snapshot import Snapshot
+
+SAVE_WAIT: Final = 5.0
+_SEARCH_PATH: Final = "/usr/sbin:/sbin:/usr/local/sbin:/usr/bin:/bin"
+# Comments carry the time, and policies packet counts: neither is a rule.
+_NOISE: Final = re.compile(rb"^#.*\n|(?<=\S) \[\d+:\d+\]$", re.MULTILINE)
+_TELLING: Final = re.compile(rb"^#.*incompatible.*$", re.MULTILINE)
+
+
+def find_tool(name: str, chosen: Path | None, search_path: str) -> Path:
+    """The absolute path of a tool: the operator's, or the first on PATH and in /usr/sbin:/sbin."""
+    found = shutil.which(str(chosen or name), path=f"{search_path}:{_SEARCH_PATH}")
+    if found is None:
+        raise FirewallError(f"{chosen or name} is not installed, or cannot be run")
+    return Path(found).absolute()
+
+
+@dataclass(frozen=True, slots=True)
+class Paths:
+    """Where a family's tools are; iptables names its companions by adding to its own name."""
+
+    save: Path
+    restore: Path
+    nft: Path | None
+
+    @classmethod
+    def find(cls, config: Config, family: Family, search_path: str) -> Paths:
+        """Look for what `config` asks for; raise `FirewallError` naming what is missing."""
+        chosen, name = (
+            (config.iptables, "iptables") if family is IPV4 else (config.ip6tables, "ip6tables")
+        )
+        base = find_tool(name, chosen, search_path)
+        companions = [
+            find_tool(f"{base}-{kind}", base.with_name(f"{base.name}-{kind}"), search_path)
+            for kind in ("save", "restore")
+        ]
+        try:
+            nft = find_tool("nft", config.nft, search_path)
+        except FirewallError:
+            nft = None
+        return cls(companions[0], companions[1], nft)
+
+
+class Tools:
+    """One family's tools, ready to run."""
+
+    def __init__(self, reactor: IProcessReactor, paths: Paths) -> None:
+        self._reactor = reactor
+        self._paths = paths
+        self.restorer = Restorer(reactor, paths.restore)
+
+    def save(self) -> Deferred[bytes]:
+        """The filter table's rules, without what changes by itself; fails with `ToolFailed`."""
+        argv = (str(self._paths.save), "-t", "filter")
+        return run(self._reactor, argv, SAVE_WAIT).addCallback(_without_noise)
+
+    def carried_flows(self, layout: Layout, family: Family) -> tuple[str, ...]:
+        """Rules for the host's own connections of before the start."""
+        return carried_flows(layout, family)
+
+    async def remove_bare_table(self, family: Family, found: Snapshot) -> None:
+        """
+        Remove the table that our first rule made, when it holds nothing and was not there.
+
+        iptables-nft has no command for it, and iptables-save would go on showing its empty
+        chains. Without nft, or with iptables-legacy, which keeps a table for good, it stays.
+        """
+        if found.exists or self._paths.nft is None:
+            return
+        now = Snapshot.parse((await self.save()).decode("utf-8", "replace"))
+        if now.exists and now.is_bare:
+            command = f"delete table {family.nft} filter"
+            try:
+                await run(self._reactor, (str(self._paths.nft), command), SAVE_WAIT)
+            except ToolFailed:
+                return
+
+
+def _without_noise(finished: Finished) -> bytes:
+    telling = _TELLING.findall(finished.output)
+    return b"\n".join((_NOISE.sub(b"", finished.output), *telling))
+
+
+FAMILIES: Final = (IPV4, IPV6)
