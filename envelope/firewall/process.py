@@ -38,7 +38,8 @@ def one_line(text: bytes) -> str:
     """The last thing that a tool said, fit for a log line."""
     lines = [line.strip() for line in text.decode("utf-8", "replace").splitlines()]
     said = [line for line in lines if line and not line.startswith(("Try `", "Error occurred"))]
-    return "".join(c if c.isprintable() else "?" for c in said[-1])[:200] if said else ""
+    last = said[-1].partition("-restore: ") if said else ("", "", "")
+    return "".join(c if c.isprintable() else "?" for c in last[2] or last[0])[:200]
 
 
 def require_executable(path: Path) -> None:

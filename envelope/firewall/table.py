@@ -91,7 +91,7 @@ class FilterTable:
         """Put the baseline in force; raise `FirewallError`, and then nothing is changed."""
         try:
             await self.tools.restorer.probe()
-            snapshot = await self._snapshot()
+            snapshot = await self.tools.find()
             flows = self.tools.carried_flows(layout, self.family)
             structure = Structure(layout, self.family, before(snapshot), flows)
             # Long over, so that even between its coming and going it lets nobody in.
@@ -292,7 +292,6 @@ class FilterTable:
 
     async def _look(self, structure: Structure) -> bool:
         """Read the kernel's rules and mend what differs, in one transaction."""
-        provoked = self._trouble is not None
         try:
             seen = await self.tools.save()
             self._must_look = False
@@ -305,10 +304,9 @@ class FilterTable:
                 key for key in (*self._in_force, *self._wanted)
                 if not self._is_settled(key)
             }
-            for key in differing - self._changed - self._postponed:
+            for key in differing - self._changed - self._suspects:
                 kinds.append("grant" if key in self._wanted else "stray")
-            if not provoked:
-                self._note_drift(kinds)
+            self._note_drift(kinds)
             keys = differing - self._suspects
             self._changed = (self._changed | differing) - keys - self._postponed
             try:

@@ -74,6 +74,16 @@ class Tools:
         argv = (str(self._paths.save), "-t", "filter")
         return run(self._reactor, argv, SAVE_WAIT).addCallback(_without_noise)
 
+    async def find(self) -> Snapshot:
+        """
+        What the kernel holds, telling an absent filter table from an empty one.
+
+        Only a look at every table does: asked for one by name, iptables-nft-save shows it
+        whether or not it is there, and iptables-legacy-save makes it.
+        """
+        finished = await run(self._reactor, (str(self._paths.save),), SAVE_WAIT)
+        return Snapshot.parse(_without_noise(finished).decode("utf-8", "replace"))
+
     def carried_flows(self, layout: Layout, family: Family) -> tuple[str, ...]:
         """Rules for the host's own connections of before the start."""
         return carried_flows(layout, family)
@@ -87,7 +97,7 @@ class Tools:
         """
         if found.exists or self._paths.nft is None:
             return
-        now = Snapshot.parse((await self.save()).decode("utf-8", "replace"))
+        now = await self.find()
         if now.exists and now.is_bare:
             command = f"delete table {family.nft} filter"
             try:

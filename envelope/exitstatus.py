@@ -1,0 +1,64 @@
+"""
+What the process says to its parent when it ends.
+
+twistd exits 0 whatever a service's start came to, and dies of SIGTERM by SIGTERM. An operator's
+scripts need the opposite: 0 after a clean stop, 1 after a failed start or an unclean stop.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import signal
+import sys
+from collections.abc import Callable
+from typing import Any
+
+
+def stop_cleanly_on_signals(reactor: Any, also: dict[int, Callable[[], object]]) -> None:
+    """
+    Once `reactor` runs: SIGTERM and SIGINT stop it without being passed on to the process's end.
+
+    `also` maps further signals to what they do, each called in the reactor's own turn.
+    """
+    actions = {signal.SIGTERM: reactor.stop, signal.SIGINT: reactor.stop, **also}
+
+    def handle(number: int, _frame: object) -> None:
+        reactor.callFromThread(_quietly, actions[number])
+
+    def install() -> None:
+        for number in actions:
+            signal.signal(number, handle)
+
+    reactor.callWhenRunning(install)
+
+
+def _quietly(action: Callable[[], object]) -> None:
+    from twisted.internet.error import ReactorNotRunning
+
+    try:
+        action()
+    except ReactorNotRunning:
+        # A second SIGTERM while stopping asks for what is being done already.
+        pass
+
+
+class ExitStatus:
+    """The status that the process will end with; armed once, it outlives twistd's own idea."""
+
+    def __init__(self) -> None:
+        self._armed = False
+
+    def fail(self, message: str) -> None:
+        """End with status 1, and say why in one line on standard error."""
+        print(f"envelope: {message}", file=sys.__stderr__, flush=True)
+        if not self._armed:
+            self._armed = True
+            atexit.register(self._leave)
+
+    def _leave(self) -> None:
+        # The last thing the interpreter runs: after it, the status can no longer be said.
+        atexit.unregister(self._leave)
+        atexit._run_exitfuncs()
+        sys.stdout.flush()
+        os._exit(1)

@@ -1,0 +1,232 @@
+"""
+Wiring, and the order of life: listen, rules, then doors open; doors shut, then rules go.
+
+The only module that knows every other one and the global reactor.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from typing import Any
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.interfaces import IListeningPort
+from twisted.internet.task import deferLater
+from twisted.logger import Logger
+
+from envelope import __version__
+from envelope.admin import admin_site
+from envelope.config import Config
+from envelope.exitstatus import ExitStatus, stop_cleanly_on_signals
+from envelope.firewall import FirewallError, IFirewall
+from envelope.firewall.iptables import IptablesFirewall
+from envelope.firewall.memory import MemoryFirewall
+from envelope.front import FrontFactory
+from envelope.keys import KeyFileError, KeyRing, load_key_ring
+from envelope.listeners import ListenError, listen, parse_listen, service_ports
+from envelope.login import check_login
+from envelope.metrics import Metrics
+from envelope.monotonic import count_monotonically
+from envelope.options import Options
+from envelope.sessions import End, Sessions
+from envelope.tls import ServerTLS, TLSFileError
+from envelope.tokens import Claims, TokenExpectations, TokenRefusal, verify
+
+__all__ = ["EnvelopeService", "Options", "makeService"]
+
+_log = Logger(namespace="envelope")
+
+# How long (seconds) a stop waits for revocations that the firewall refuses, and for peers that
+# do not answer their close frame.
+REVOKE_WAIT = 20.0
+GOODBYE_WAIT = 3.0
+
+
+class StartError(Exception):
+    """The service cannot start; the text is one line for the operator."""
+
+
+class EnvelopeService(Service):
+    """The running service."""
+
+    def __init__(self, reactor: Any, config: Config, environ: dict[str, str]) -> None:
+        self._reactor = reactor
+        self._config = config
+        self._exit = ExitStatus()
+        self.metrics = Metrics()
+        self._keys = self._load_keys()
+        self._tls = self._load_tls()
+        self._expected = TokenExpectations(config.issuer, config.machine)
+        self.firewall = self._make_firewall(environ.get("PATH", ""))
+        self.sessions = Sessions(
+            reactor, config, self.firewall, self._verify, self.metrics, time.time
+        )
+        self._front = FrontFactory(self.sessions, reactor)
+        self._doors: list[IListeningPort] = []
+        self._admin: list[IListeningPort] = []
+        self._state = "starting"
+        self._starting: Deferred[None] | None = None
+
+    # -- parts -----------------------------------------------------------------------------
+
+    def _load_keys(self) -> KeyRing:
+        try:
+            return load_key_ring(self._config.verify_key)
+        except KeyFileError as error:
+            raise StartError(str(error)) from None
+
+    def _load_tls(self) -> ServerTLS | None:
+        if self._config.cert is None or self._config.key is None:
+            return None
+        try:
+            return ServerTLS.load(self._config.cert, self._config.key)
+        except TLSFileError as error:
+            raise StartError(str(error)) from None
+
+    def _make_firewall(self, search_path: str) -> IFirewall:
+        if self._config.firewall == "none":
+            return MemoryFirewall()
+        try:
+            return IptablesFirewall(self._reactor, self._config, self.metrics, search_path)
+        except FirewallError as error:
+            raise StartError(str(error)) from None
+
+    def _verify(self, token: str, now: float) -> Claims | TokenRefusal:
+        return verify(token, self._keys, self._expected, now)
+
+    # -- start -----------------------------------------------------------------------------
+
+    def startService(self) -> None:
+        """Begin the start; its end is told by the log, `/readyz`, and the exit status."""
+        super().startService()
+        stop_cleanly_on_signals(self._reactor, {signal.SIGHUP: self.reload})
+        self._starting = Deferred.fromCoroutine(self._start())
+        self._starting.addErrback(self._start_failed)
+
+    async def _start(self) -> None:
+        # Whatever is started once the reactor runs can also be stopped by it.
+        await deferLater(self._reactor, 0)
+        try:
+            await self._listen()
+            await self.firewall.open(service_ports(self._doors))
+        except (ListenError, FirewallError) as error:
+            raise StartError(str(error)) from None
+        if self._state != "starting":
+            return
+        self._state = "running"
+        for port in self._doors:
+            port.startReading()
+        if self._tls is None:
+            _log.warn("INSECURE: no certificate, so tokens travel in the clear")
+        _log.info("ready")
+
+    async def _listen(self) -> None:
+        for text in self._config.listen:
+            ports = await listen(self._reactor, parse_listen(text), self._front, self._tls)
+            self._doors += ports
+            for port in ports:
+                _log.info("listening on {host}", host=port.getHost())
+        site = admin_site(self.metrics, self.reasons_not_ready)
+        for text in self._config.admin:
+            ports = await listen(self._reactor, parse_listen(text), site, None)
+            self._admin += ports
+            for port in ports:
+                port.startReading()
+                _log.info("metrics and health on {host}", host=port.getHost())
+
+    def _start_failed(self, failure: Any) -> None:
+        if failure.check(StartError):
+            self._exit.fail(failure.getErrorMessage())
+        else:
+            _log.failure("the start broke", failure=failure)
+            self._exit.fail("the start broke; the log says how")
+        self._state = "failed"
+        self._reactor.stop()
+
+    # -- while it runs ---------------------------------------------------------------------
+
+    def reasons_not_ready(self) -> list[str]:
+        """Why clients should not be sent here now, a line each."""
+        reasons = [] if self._state == "running" else [self._state]
+        return reasons + self.firewall.problems()
+
+    def reload(self) -> None:
+        """SIGHUP: read keys and certificate again; what cannot be read changes nothing."""
+        try:
+            self._keys = load_key_ring(self._config.verify_key)
+            _log.info("read the keys again")
+        except KeyFileError as error:
+            _log.error("kept the old keys: {error}", error=str(error))
+        if self._tls is not None:
+            try:
+                self._tls.reload()
+                _log.info("read the certificate again")
+            except TLSFileError as error:
+                _log.error("kept the old certificate: {error}", error=str(error))
+
+    # -- stop ------------------------------------------------------------------------------
+
+    def stopService(self) -> Deferred[None]:
+        """Drain, close every session with its close frame, put the rules back."""
+        super().stopService()
+        was, self._state = self._state, "stopping"
+        return Deferred.fromCoroutine(self._stop(was))
+
+    async def _stop(self, was: str) -> None:
+        self.sessions.stopping = True
+        if was != "failed" and self._starting is not None:
+            await self._starting
+        if len(self.sessions) and self._config.drain:
+            _log.info("draining for at most {seconds:g} s", seconds=self._config.drain)
+            await self._at_most(self._config.drain, self.sessions.when_empty())
+        await gatherResults([_stop_listening(port) for port in self._doors])
+        self.sessions.end_all(End.SHUTDOWN)
+        await self._at_most(REVOKE_WAIT, self.sessions.when_empty())
+        await self._at_most(GOODBYE_WAIT, self._front.when_empty())
+        if was != "failed":
+            try:
+                await self.firewall.close()
+            except FirewallError as error:
+                _log.error("{error}", error=str(error))
+                self._exit.fail(str(error))
+        self._front.abort_all()
+        await gatherResults([_stop_listening(port) for port in self._admin])
+        _log.info("stopped")
+
+    async def _at_most(self, seconds: float, waited: Deferred[None]) -> None:
+        waited.addErrback(lambda _: None)
+        timer = self._reactor.callLater(seconds, waited.cancel)
+        await waited
+        if timer.active():
+            timer.cancel()
+
+
+async def _nothing() -> None:
+    return None
+
+
+def _stop_listening(port: IListeningPort) -> Deferred[Any]:
+    stopped = port.stopListening()
+    return stopped if isinstance(stopped, Deferred) else Deferred.fromCoroutine(_nothing())
+
+
+def makeService(options: Options) -> EnvelopeService:  # noqa: N802 (twistd's own name)
+    """Build the service that twistd runs; whatever is wrong is one line and exit status 1."""
+    from twisted.internet import reactor
+
+    environ = dict(os.environ)
+    count_monotonically(reactor)
+    message = check_login(options.config, environ)
+    try:
+        if message is not None:
+            raise StartError(message)
+        service = EnvelopeService(reactor, options.config, environ)
+    except StartError as error:
+        print(f"envelope: {error}", file=sys.stderr)
+        raise SystemExit(1) from None
+    _log.info("envelope {version}", version=__version__)
+    return service
