@@ -1,0 +1,63 @@
+"""
+Base64url and JSON read as their specifications have them, and not a bit wider. Pure.
+
+jwcrypto 1.6.1 accepts padding, junk, `+/`, duplicate members, NaN and UTF-16; whoever checks a
+signature over a text must not read something else into it than its signer wrote.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from typing import Any, Final
+
+_BASE64URL: Final = re.compile(r"[A-Za-z0-9_-]+", re.ASCII)
+# No token or key has any use for more; Python's parser would go on until its stack ends.
+MOST_NESTING: Final = 16
+
+
+def decode_base64url(text: str) -> bytes:
+    """RFC 7515 section 2: no padding, no other characters, no stray bits; else `ValueError`."""
+    if not _BASE64URL.fullmatch(text) or len(text) % 4 == 1:
+        raise ValueError("not base64url")
+    raw = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+    if base64.urlsafe_b64encode(raw).rstrip(b"=").decode() != text:
+        raise ValueError("not canonical base64url")
+    return raw
+
+
+def decode_object(raw: bytes) -> dict[str, Any]:
+    """A JSON object (RFC 8259) in UTF-8, without duplicate members or NaN; else `ValueError`."""
+    text = raw.decode("utf-8")
+    if _nesting(text) > MOST_NESTING:
+        raise ValueError("nested too deeply")
+    value = json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse, parse_int=_int)
+    if not isinstance(value, dict):
+        raise ValueError("not an object")
+    return value
+
+
+def _nesting(text: str) -> int:
+    deepest = depth = 0
+    for bracket in re.findall(r'"(?:[^"\\]|\\.)*"|([\[{])|([\]}])', text):
+        depth += 1 if bracket[0] else -1 if bracket[1] else 0
+        deepest = max(deepest, depth)
+    return deepest
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        raise ValueError("duplicate members")
+    return members
+
+
+def _refuse(name: str) -> Any:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _int(text: str) -> int:
+    if len(text) > 20:
+        raise ValueError("a number too large")
+    return int(text)

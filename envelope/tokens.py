@@ -1,0 +1,148 @@
+"""
+Access tokens: a text goes in, claims or a refusal come out. Pure, and without leeway.
+
+The shape is checked here, since jwcrypto reads more than RFC 7515 and 7519 allow; jwcrypto
+checks the signature, with the one key that `kid` names and the one algorithm of that key
+(RFC 8725 section 3.1).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final, Literal, TypeAlias
+
+from jwcrypto import jws
+from jwcrypto.common import JWException
+
+from envelope.keys import Key, KeyRing
+from envelope.strict import decode_base64url, decode_object
+
+LONGEST_TOKEN: Final = 8192
+_ALGORITHMS: Final = ("EdDSA", "ES256", "RS256")
+# Beyond any calendar; keeps sums of times exact.
+_LATEST: Final = 1e12
+
+Reason: TypeAlias = Literal[
+    "missing", "malformed", "unknown-key", "algorithm", "signature", "expired", "not-yet-valid",
+    "issuer", "audience", "claims",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class TokenRefusal:
+    """Why a token is not taken; the reason is its metric label too."""
+
+    reason: Reason
+
+
+@dataclass(frozen=True, slots=True)
+class Claims:
+    """What a valid token says (RFC 7519 section 4.1); times are seconds since the epoch."""
+
+    issuer: str
+    subject: str | None
+    audience: tuple[str, ...]
+    expires: float | None
+    not_before: float | None = None
+    issued_at: float | None = None
+    token_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TokenExpectations:
+    """Who must have issued a token, and for whom; no machine means that any audience will do."""
+
+    issuer: str
+    machine: str | None
+
+
+def verify(
+    text: str, keys: KeyRing, expected: TokenExpectations, now: float
+) -> Claims | TokenRefusal:
+    """The claims of a valid token, else why it is not; never raises, whatever the text."""
+    payload = verify_signature(text, keys)
+    if isinstance(payload, TokenRefusal):
+        return payload
+    try:
+        claims = _claims(decode_object(payload))
+    except (ValueError, RecursionError):
+        return TokenRefusal("claims")
+    if claims.issuer != expected.issuer:
+        return TokenRefusal("issuer")
+    if expected.machine is not None and expected.machine not in claims.audience:
+        return TokenRefusal("audience")
+    if claims.expires is not None and claims.expires <= now:
+        return TokenRefusal("expired")
+    if max(claims.not_before or 0, claims.issued_at or 0) > now:
+        return TokenRefusal("not-yet-valid")
+    return claims
+
+
+def verify_signature(text: str, keys: KeyRing) -> bytes | TokenRefusal:
+    """The payload of a compact JWS that one of `keys` has signed, else why not."""
+    parts = text.split(".")
+    if len(text) > LONGEST_TOKEN or len(parts) != 3:
+        return TokenRefusal("malformed")
+    try:
+        header = decode_object(decode_base64url(parts[0]))
+        payload, signature = decode_base64url(parts[1]), decode_base64url(parts[2])
+    except (ValueError, RecursionError):
+        return TokenRefusal("malformed")
+    if not header.keys().isdisjoint(("crit", "b64", "zip", "enc")) or "cty" in header:
+        return TokenRefusal("malformed")
+    if header.get("alg") not in _ALGORITHMS:
+        return TokenRefusal("algorithm")
+    kid = header.get("kid")
+    key = keys.keys.get(kid) if isinstance(kid, str) else None
+    if key is None:
+        return TokenRefusal("unknown-key")
+    if header["alg"] != key.algorithm:
+        return TokenRefusal("algorithm")
+    if len(signature) != (key.size or 64) or not _signed(text, key):
+        return TokenRefusal("signature")
+    return payload
+
+
+def _signed(text: str, key: Key) -> bool:
+    token = jws.JWS()
+    try:
+        token.deserialize(text)
+        token.allowed_algs = [key.algorithm]
+        token.verify(key.jwk)
+    # The exceptions that jwcrypto 1.6.1 lets through are of every kind.
+    except (JWException, ValueError, TypeError, KeyError, AttributeError, OverflowError):
+        return False
+    return bool(token.is_valid)
+
+
+def _claims(payload: dict[str, Any]) -> Claims:
+    audience = payload.get("aud", [])
+    if isinstance(audience, str):
+        audience = [audience]
+    if not isinstance(audience, list) or not all(isinstance(name, str) for name in audience):
+        raise ValueError("aud")
+    return Claims(
+        issuer=_text(payload, "iss") or "",
+        subject=_text(payload, "sub"),
+        audience=tuple(audience),
+        expires=_time(payload, "exp"),
+        not_before=_time(payload, "nbf"),
+        issued_at=_time(payload, "iat"),
+        token_id=_text(payload, "jti"),
+    )
+
+
+def _text(payload: dict[str, Any], name: str) -> str | None:
+    value = payload.get(name)
+    if name in payload and not isinstance(value, str):
+        raise ValueError(name)
+    return value
+
+
+def _time(payload: dict[str, Any], name: str) -> float | None:
+    if name not in payload:
+        return None
+    value = payload[name]
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= _LATEST:
+        raise ValueError(name)
+    return float(value)
