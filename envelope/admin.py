@@ -5,6 +5,9 @@ Each path is a view, a function without arguments that makes a whole `Answer`; f
 further views. The site never reads a body, and never says which software answers.
 """
 
+# Names that override twisted.web's are spelt as there.
+# ruff: noqa: N802, N815
+
 from __future__ import annotations
 
 import json
@@ -14,12 +17,13 @@ from io import BytesIO
 from typing import Final, TypeAlias
 
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
-from twisted.internet.interfaces import IReactorTime
-from twisted.web.http import HTTPChannel
-from twisted.web.resource import Resource
-from twisted.web.server import Request, Site
+from twisted.internet.interfaces import IAddress, IReactorTime
+from twisted.logger import Logger
+from twisted.web.http import HTTPChannel, HTTPFactory, Request, datetimeToString
 
 from envelope.metrics import Metrics
+
+_log = Logger(namespace="envelope.admin")
 
 TEXT: Final = "text/plain; charset=utf-8"
 JSON: Final = "application/json"
@@ -48,6 +52,7 @@ View: TypeAlias = Callable[[], Answer]
 
 _NOT_FOUND = Answer(b"There is nothing at this path.\n", 404)
 _WRONG_METHOD = Answer(b"Only GET and HEAD are answered here.\n", 405)
+_BROKEN = Answer(b"This page could not be made; the log says why.\n", 500)
 
 
 def admin_site(
@@ -55,7 +60,7 @@ def admin_site(
     reasons: Callable[[], list[str]],
     more: Mapping[str, View] | None = None,
     reactor: IReactorTime | None = None,
-) -> Site:
+) -> HTTPFactory:
     """
     The site that serves `/metrics`, `/livez`, `/readyz`, and whatever paths `more` adds.
 
@@ -68,7 +73,7 @@ def admin_site(
         "/readyz": lambda: readiness(reasons()),
         **(more or {}),
     }
-    return _AdminSite(_Views(views), reactor)
+    return _AdminSite(views, reactor)
 
 
 def readiness(reasons: list[str]) -> Answer:
@@ -83,62 +88,80 @@ def json_answer(value: object, status: int = 200) -> Answer:
     return Answer(json.dumps(value).encode() + b"\n", status, JSON)
 
 
-class _Views(Resource):
-    isLeaf = True  # noqa: N815 (Resource's own name)
-
-    def __init__(self, views: Mapping[str, View]) -> None:
-        super().__init__()
-        self._views = {path.encode("ascii"): view for path, view in views.items()}
-
-    def render(self, request: Request) -> bytes:
-        answer = self._answer(request)
-        request.setResponseCode(answer.status)
-        headers = request.responseHeaders
-        headers.removeHeader(b"server")
-        headers.setRawHeaders(b"cache-control", [b"no-store"])
-        headers.setRawHeaders(b"content-type", [answer.content_type.encode("ascii")])
-        headers.setRawHeaders(b"content-length", [b"%d" % len(answer.body)])
-        headers.setRawHeaders(b"x-content-type-options", [b"nosniff"])
-        if answer.status == 405:
-            headers.setRawHeaders(b"allow", [b"GET, HEAD"])
-        return b"" if request.method == b"HEAD" else answer.body
-
-    def _answer(self, request: Request) -> Answer:
-        view = self._views.get(request.path)
-        if view is None:
-            return _NOT_FOUND
-        if request.method not in (b"GET", b"HEAD"):
-            return _WRONG_METHOD
-        return view()
-
-
 class _AdminRequest(Request):
-    """A request whose body goes nowhere, and whose sender is cut off when it sends a lot."""
+    """One request; a body goes nowhere, and a sender of a long one is cut off."""
 
     _swallowed = 0
 
-    def gotLength(self, length: int | None) -> None:
+    def gotLength(self, length: int | None) -> None:  # noqa: ARG002
         self.content = BytesIO()
 
     def handleContentChunk(self, data: bytes) -> None:
         self._swallowed += len(data)
         if self._swallowed > MOST_BODY:
-            self.channel.loseConnection()
+            self.channel.transport.abortConnection()
+
+    def process(self) -> None:
+        answer = self._answer(self.channel.factory.views)
+        self.setResponseCode(answer.status)
+        headers = {
+            "Date": datetimeToString(),
+            "Cache-Control": "no-store",
+            "Content-Type": answer.content_type,
+            "Content-Length": str(len(answer.body)),
+            "X-Content-Type-Options": "nosniff",
+        }
+        if answer is _WRONG_METHOD:
+            headers["Allow"] = "GET, HEAD"
+        for name, value in headers.items():
+            self.setHeader(name, value)
+        self.write(b"" if self.method == b"HEAD" else answer.body)
+        self.finish()
+
+    def _answer(self, views: Mapping[bytes, View]) -> Answer:
+        view = views.get(self.path)
+        if view is None:
+            return _NOT_FOUND
+        if self.method not in (b"GET", b"HEAD"):
+            return _WRONG_METHOD
+        try:
+            return view()
+        except Exception:
+            _log.failure("a page for the operator could not be made")
+            return _BROKEN
 
 
 class _AdminChannel(HTTPChannel):
-    totalHeadersSize = MOST_HEADERS  # noqa: N815 (HTTPChannel's own name)
-    abortTimeout = ABORT_TIMEOUT  # noqa: N815
+    requestFactory = _AdminRequest
+    totalHeadersSize = MOST_HEADERS
+    abortTimeout = ABORT_TIMEOUT
 
 
-class _AdminSite(Site):
-    """Site without access log: the scrapes of a quiet day would be most of the log."""
+class _AdminSite(HTTPFactory):
+    """
+    Serves views, without twisted.web's sessions, its Server header and its access log.
+
+    The scrapes of a quiet day would be most of the log.
+    """
 
     noisy = False
-    displayTracebacks = False
 
-    def __init__(self, resource: Resource, reactor: IReactorTime | None) -> None:
-        super().__init__(resource, _AdminRequest, timeout=IDLE_TIMEOUT, reactor=reactor)
+    def __init__(self, views: Mapping[str, View], reactor: IReactorTime | None) -> None:
+        super().__init__(timeout=IDLE_TIMEOUT, reactor=reactor)
+        self.views = {path.encode("ascii"): view for path, view in views.items()}
+
+    def startFactory(self) -> None:
+        pass
+
+    def stopFactory(self) -> None:
+        pass
+
+    def buildProtocol(self, addr: IAddress | None) -> _AdminChannel:  # noqa: ARG002
+        channel = _AdminChannel()
+        channel.factory = self
+        channel.callLater = self.reactor.callLater
+        channel.timeOut = self.timeOut
+        return channel
 
     def log(self, request: Request) -> None:
         pass

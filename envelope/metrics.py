@@ -178,8 +178,9 @@ class Metrics:
 
     def session_ended(self, family: str, end: str, seconds: float) -> None:
         """One session less; `end` (one of `ENDS`) is why, `seconds` how long it lasted."""
-        self._session_seconds.labels(_one_of(ENDS, end)).observe(seconds)
-        self._sessions.labels(_one_of(FAMILIES, family)).dec()
+        family, end = _one_of(FAMILIES, family), _one_of(ENDS, end)
+        self._session_seconds.labels(end).observe(seconds)
+        self._sessions.labels(family).dec()
 
     def grants(self, family: str, number: int) -> None:
         """Note how many networks the rules of `family` let in."""
