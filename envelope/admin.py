@@ -14,7 +14,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from io import BytesIO
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from twisted.internet.interfaces import IAddress, IReactorTime
@@ -30,9 +30,9 @@ JSON: Final = "application/json"
 
 # Seconds without a byte from the client; Prometheus scrapes every 15 to 60 s, so a connection
 # that is kept alive is worth keeping for one more scrape.
-IDLE_TIMEOUT: Final = 75.0
+IDLE_TIMEOUT: Final = 75
 # Seconds that a closing connection has to go before it is aborted.
-ABORT_TIMEOUT: Final = 5.0
+ABORT_TIMEOUT: Final = 5
 # Bytes. No view wants a body; this much is swallowed so that the answer can be read.
 MOST_BODY: Final = 16_384
 # Bytes of request line and headers.
@@ -99,7 +99,8 @@ class _AdminRequest(Request):
     def handleContentChunk(self, data: bytes) -> None:
         self._swallowed += len(data)
         if self._swallowed > MOST_BODY:
-            self.channel.transport.abortConnection()
+            transport: Any = self.channel.transport
+            transport.abortConnection()
 
     def process(self) -> None:
         answer = self._answer(self.channel.factory.views)
@@ -156,11 +157,12 @@ class _AdminSite(HTTPFactory):
     def stopFactory(self) -> None:
         pass
 
-    def buildProtocol(self, addr: IAddress | None) -> _AdminChannel:  # noqa: ARG002
-        channel = _AdminChannel()
+    # The return type that twisted.web declares is a proxy that is only of use with HTTP/2.
+    def buildProtocol(self, addr: IAddress | None) -> Any:  # noqa: ARG002
+        channel: Any = _AdminChannel()
         channel.factory = self
         channel.callLater = self.reactor.callLater
-        channel.timeOut = self.timeOut
+        channel.timeOut = IDLE_TIMEOUT
         return channel
 
     def log(self, request: Request) -> None:

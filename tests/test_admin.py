@@ -128,7 +128,7 @@ def test_a_large_body_cuts_the_connection(operator: Operator) -> None:
     )
     for _ in range(20):
         operator.channel.dataReceived(bytes(1000))
-    assert operator.transport.aborting
+    assert operator.transport.disconnected
 
 
 def test_endless_headers_cut_the_connection(operator: Operator) -> None:

@@ -1,0 +1,157 @@
+"""
+TLS for the service's own socket: one current certificate, replaced while connections live on.
+
+The settings are Mozilla's "intermediate" (https://wiki.mozilla.org/Security/Server_Side_TLS)
+without its finite-field groups: TLS 1.2 and 1.3, forward secrecy and authenticated encryption
+only, no renegotiation, no compression, no session tickets. Key exchange groups are OpenSSL's own
+choice, X25519 first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    PublicFormat,
+    load_pem_private_key,
+)
+from OpenSSL import SSL
+from twisted.internet.interfaces import IOpenSSLServerConnectionCreator
+from zope.interface import implementer
+
+if TYPE_CHECKING:
+    from twisted.protocols.tls import TLSMemoryBIOProtocol
+
+HTTP: Final = b"http/1.1"
+LEAST_RSA_BITS: Final = 2048
+LEAST_CURVE_BITS: Final = 256
+
+_TLS12_CIPHERS = b":".join([
+    b"ECDHE-ECDSA-AES128-GCM-SHA256",
+    b"ECDHE-RSA-AES128-GCM-SHA256",
+    b"ECDHE-ECDSA-AES256-GCM-SHA384",
+    b"ECDHE-RSA-AES256-GCM-SHA384",
+    b"ECDHE-ECDSA-CHACHA20-POLY1305",
+    b"ECDHE-RSA-CHACHA20-POLY1305",
+])
+
+
+class TLSFileError(Exception):
+    """A certificate or key that cannot be used; the text is one line naming the file."""
+
+
+@implementer(IOpenSSLServerConnectionCreator)
+class ServerTLS:
+    """
+    Makes each connection from the certificate that is current at that moment.
+
+    `not_after` is when the certificate in use expires (UTC).
+    """
+
+    def __init__(self, cert: Path, key: Path) -> None:
+        self._cert = cert
+        self._key = key
+        self.reload()
+
+    @classmethod
+    def load(cls, cert: Path, key: Path) -> ServerTLS:
+        """Read a PEM chain, leaf first, and its private key; raise `TLSFileError`."""
+        return cls(cert, key)
+
+    def reload(self) -> None:
+        """Read both files again; raise `TLSFileError`, and then the old ones stay in use."""
+        chain = _read_chain(self._cert)
+        key = _read_key(self._key)
+        if _spki(chain[0].public_key()) != _spki(key.public_key()):
+            raise TLSFileError(
+                f"{self._key} is not the key of the first certificate in {self._cert}"
+            )
+        try:
+            context = _context(chain, key)
+        except SSL.Error as error:
+            raise TLSFileError(f"{self._cert} cannot be used: {_reason(error)}") from None
+        self._context = context
+        self.not_after: datetime = chain[0].not_valid_after_utc
+
+    def serverConnectionForTLS(  # noqa: N802 (the interface's name)
+        self, tlsProtocol: TLSMemoryBIOProtocol  # noqa: ARG002, N803
+    ) -> SSL.Connection:
+        """See `IOpenSSLServerConnectionCreator`."""
+        return SSL.Connection(self._context, None)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise TLSFileError(f"{path} cannot be read: {error.strerror}") from None
+
+
+def _read_chain(path: Path) -> list[x509.Certificate]:
+    try:
+        chain = x509.load_pem_x509_certificates(_read(path))
+        public = chain[0].public_key()
+    except (ValueError, UnsupportedAlgorithm):
+        raise TLSFileError(f"{path} is not a chain of certificates in PEM format") from None
+    if isinstance(public, rsa.RSAPublicKey):
+        least = LEAST_RSA_BITS
+    elif isinstance(public, ec.EllipticCurvePublicKey):
+        least = LEAST_CURVE_BITS
+    elif isinstance(public, ed25519.Ed25519PublicKey | ed448.Ed448PublicKey):
+        return chain
+    else:
+        raise TLSFileError(f"{path} has a kind of key that TLS clients do not accept")
+    if public.key_size < least:
+        raise TLSFileError(
+            f"{path} has a key of {public.key_size} bits; less than {least} is too weak"
+        )
+    return chain
+
+
+def _read_key(path: Path) -> Any:
+    try:
+        return load_pem_private_key(_read(path), None)
+    except TypeError:
+        raise TLSFileError(f"{path} is encrypted; a key without passphrase is needed") from None
+    except (ValueError, UnsupportedAlgorithm):
+        raise TLSFileError(f"{path} is not a private key in PEM format") from None
+
+
+def _spki(public: Any) -> bytes:
+    encoded: bytes = public.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    return encoded
+
+
+def _context(chain: Sequence[x509.Certificate], key: Any) -> SSL.Context:
+    context = SSL.Context(SSL.TLS_SERVER_METHOD)
+    context.set_min_proto_version(SSL.TLS1_2_VERSION)
+    context.set_cipher_list(_TLS12_CIPHERS)
+    # A client comes once and stays for minutes: there is nothing to resume, and a ticket key that
+    # lives as long as the process would undo forward secrecy.
+    context.set_options(SSL.OP_NO_RENEGOTIATION | SSL.OP_NO_COMPRESSION | SSL.OP_NO_TICKET)
+    context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
+    # Held sessions are silent; without this each keeps 34 kB of buffers for its next record.
+    context.set_mode(SSL.MODE_RELEASE_BUFFERS)
+    context.set_alpn_select_callback(_select_protocol)
+    context.use_certificate(chain[0])
+    for certificate in chain[1:]:
+        context.add_extra_chain_cert(certificate)
+    context.use_privatekey(key)
+    return context
+
+
+def _select_protocol(_connection: SSL.Connection, offered: list[bytes]) -> Any:
+    # Whoever offers only something else is answered without ALPN, and may still speak HTTP/1.1.
+    return HTTP if HTTP in offered else SSL.NO_OVERLAPPING_PROTOCOLS
+
+
+def _reason(error: SSL.Error) -> str:
+    queue = error.args[0] if error.args else []
+    return str(queue[-1][-1]) if queue else "OpenSSL does not say why"
