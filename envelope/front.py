@@ -1,272 +1,305 @@
 """
-One connection from accept to its end: HTTP first, then perhaps a WebSocket.
+The HTTP front: one `Connection` under the transport from accept to the end.
 
-One Protocol stays under the transport all the time and hands the bytes on: to the handshake's
-parser until the request is complete, to nobody while the firewall is asked, to Autobahn after.
-Whatever a client does or fails to do, one of two timers or `connectionLost` ends it.
+Its bytes go to `handshake` until one request has come, then, once the gate has let it in, to
+`websocket`. One timer at a time bounds every step in which the peer could keep us waiting: the
+request and its answer, the way out after a refusal, the close handshake. While a session is open
+none runs: the session has its own deadline, and the kernel finds dead peers.
 """
 
 from __future__ import annotations
 
-from typing import Any, Final
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
-from autobahn.twisted.websocket import WebSocketServerFactory
 from twisted.internet.defer import CancelledError, Deferred, succeed
-from twisted.internet.interfaces import IAddress, IDelayedCall, IReactorTime
+from twisted.internet.interfaces import IAddress, IDelayedCall, IReactorTime, ITCPTransport
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from zope.interface import Interface, implementer
+from zope.interface import implementer
 
-from envelope.admission import FIREWALL_FAILED, AccessRequest, Admission, Decision, Refusal
+from envelope.admission import FIREWALL_FAILED, Refusal
 from envelope.config import Address
 from envelope.firewall import FirewallError
-from envelope.handshake import BadRequest, parse, split_head
+from envelope.gate import ICarrier, IGate, ISession, Refused
+from envelope.handshake import BAD_REQUEST, HeadReader, Malformed, answer, understand
 from envelope.listeners import client_address
-from envelope.websocket import EnvelopeSocket, socket_factory
+from envelope.websocket import Channel, ChannelFactory, IListener
+
+__all__ = [
+    "BAD_REQUEST",
+    "Connection",
+    "FrontFactory",
+    "ICarrier",
+    "IGate",
+    "ISession",
+    "Limits",
+    "Refused",
+]
 
 _log = Logger(namespace="envelope.front")
 
-# Seconds. Clients in the field give up after 2 to 5.
-REQUEST_WAIT: Final = 8.0
-HANG_UP_WAIT: Final = 2.0
-# Bytes that may follow the request before the answer.
-EARLY_LIMIT: Final = 4096
 
-_PHRASES: Final = {
-    400: "Bad Request", 401: "Unauthorized", 404: "Not Found", 405: "Method Not Allowed",
-    426: "Upgrade Required", 431: "Request Header Fields Too Large",
-    500: "Internal Server Error", 503: "Service Unavailable",
-}
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a peer may cost before a session is open, and on its way out; seconds and bytes."""
 
-
-class Refused(Exception):
-    """The gate changed its mind while the firewall was asked."""
-
-    def __init__(self, refusal: Refusal) -> None:
-        super().__init__(refusal.text)
-        self.refusal = refusal
+    request_seconds: float = 8.0
+    hang_up_seconds: float = 2.0
+    close_seconds: float = 1.0
+    head_bytes: int = 16 * 1024
+    head_lines: int = 100
+    early_bytes: int = 4 * 1024
+    frames_per_second: int = 100
 
 
-class ISession(Interface):
-    """An admitted session, as its connection sees it."""
-
-    def client_left() -> None:  # type: ignore[misc]
-        """The connection is gone."""
-
-    def client_closed() -> Deferred[None]:  # type: ignore[misc, empty-body]
-        """The client is closing; fires once its grant is gone."""
-
-    def data_received() -> None:  # type: ignore[misc]
-        """The client sent a data message, which ends the session."""
+_LIMITS = Limits()
 
 
-class ICarrier(Interface):
-    """A connection, as its session sees it."""
+@implementer(ICarrier, IListener)
+class Connection(Protocol):
+    """One client, from accept to the end."""
 
-    def close(code: int, reason: str) -> None:
-        """Send the close frame; the grant is gone."""
+    factory: FrontFactory
+    transport: Any
+    # Defaults that instances share; a held session sets few of them.
+    _head: HeadReader | None = None
+    _early: bytes = b""
+    _asked: Deferred[ISession] | None = None
+    _session: ISession | None = None
+    _channel: Channel | None = None
+    _ending: bool = False
+    _timer: IDelayedCall | None = None
 
+    @property
+    def silent(self) -> bool:
+        """Whether no whole request has come yet."""
+        return self._head is not None
 
-class IGate(Interface):
-    """Who decides and admits."""
-
-    def decide(request: AccessRequest, address: Address | None) -> Decision:  # type: ignore[empty-body]
-        """Judge a well-formed request, and count it."""
-
-    def admit(  # type: ignore[empty-body]
-        address: Address | None, admission: Admission, carrier: ICarrier
-    ) -> Deferred[ISession]:
-        """
-        Take a slot and open the firewall; fires once the rule is in force.
-
-        Fails with `FirewallError` or `Refused`. Cancelling it means that the client has left.
-        """
-
-    def count(reason: str) -> None:
-        """Count a refusal."""
-
-
-def render(refusal: Refusal, with_body: bool) -> bytes:
-    """The answer's bytes; it closes the connection, and names no software."""
-    body = f"{refusal.text}\n".encode()
-    lines = [
-        f"HTTP/1.1 {refusal.status} {_PHRASES[refusal.status]}",
-        "Content-Type: text/plain; charset=utf-8",
-        f"Content-Length: {len(body)}",
-        "Cache-Control: no-store",
-        "Connection: close",
-        *(f"{name}: {value}" for name, value in refusal.headers),
-        "", "",
-    ]
-    return "\r\n".join(lines).encode("ascii") + (body if with_body else b"")
-
-
-@implementer(ICarrier)
-class Front(Protocol):
-    """The connection."""
-
-    def __init__(self, factory: FrontFactory) -> None:
-        self.factory = factory
-        self._buffer = b""
-        self._reading = True
-        self._timer: IDelayedCall | None = None
-        self._asking: Deferred[ISession] | None = None
-        self._session: ISession | None = None
-        self._socket: EnvelopeSocket | None = None
+    # -- the transport's side --------------------------------------------------------------
 
     def connectionMade(self) -> None:
-        """Start the clock that ends what never becomes a session."""
+        """Await a request."""
         self.factory.connections.add(self)
-        self._set_timer(REQUEST_WAIT)
+        if ITCPTransport.providedBy(self.transport):
+            self.transport.setTcpNoDelay(True)
+        limits = self.factory.limits
+        self._head = HeadReader(limits.head_bytes, limits.head_lines)
+        self._arm(limits.request_seconds, self.abort)
 
     def dataReceived(self, data: bytes) -> None:
-        """Hand the bytes to whoever's turn it is."""
-        if self._socket is not None:
-            if not self._socket.waits_for_grant:
-                self._socket.dataReceived(data)
-        elif self._asking is not None:
-            self._buffer += data
-            if len(self._buffer) > EARLY_LIMIT:
-                self.transport.abortConnection()
-        elif self._reading:
-            self._buffer += data
-            self._read_request()
+        """Pass the bytes to whoever reads now; behind a refusal nobody does."""
+        if self._channel is not None:
+            self._channel.dataReceived(data)
+        elif self._head is not None:
+            self._read_head(self._head, data)
+        elif self._asked is not None:
+            self._early += data
+            self._bound_early()
 
-    def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """Whatever was going on is over."""
+    def connectionLost(self, reason: Failure = connectionDone) -> None:  # noqa: ARG002
+        """Tell the session, or take back what was asked for."""
+        self._disarm()
+        self._head = None
+        asked, self._asked = self._asked, None
+        session, self._session = self._session, None
+        channel, self._channel = self._channel, None
+        if asked is not None:
+            self.factory.gate.count("websocket-setup-failure")
+            asked.cancel()
+        if session is not None:
+            session.client_left()
+        if channel is not None:
+            channel.connectionLost()
         self.factory.forget(self)
-        self._set_timer(None)
-        self._reading = False
-        if self._asking is not None:
-            self._asking.cancel()
-        if self._socket is not None:
-            self._socket.connectionLost(reason)
-        if self._session is not None:
-            self._session.client_left()
 
-    # -- HTTP ------------------------------------------------------------------------------
+    # -- one request -----------------------------------------------------------------------
 
-    def _read_request(self) -> None:
+    def _read_head(self, head: HeadReader, data: bytes) -> None:
         try:
-            parts = split_head(self._buffer)
-            if parts is None:
-                return
-            head, self._buffer = parts
-            request, key = parse(head)
-        except BadRequest as error:
-            self._refuse(error.refusal, True)
+            complete = head.feed(data)
+        except Malformed as malformed:
+            self._refuse(malformed.refusal)
             return
-        address = client_address(self.transport.getPeer())
-        outcome = self.factory.gate.decide(request, address).outcome
+        if complete is None:
+            return
+        self._head = None
+        request, self._early = complete
+        handshake = understand(request)
+        # Asked for only now: behind a proxy the address comes with the first bytes.
+        address = self.factory.address_of(self.transport.getPeer())
+        outcome = self.factory.gate.decide(handshake.request, address).outcome
         if isinstance(outcome, Refusal):
-            self._refuse(outcome, request.method != "HEAD")
+            self._refuse(outcome, handshake.request.method)
             return
-        if len(self._buffer) > EARLY_LIMIT:
-            self.transport.abortConnection()
-            return
-        # The firewall's own time limits take over; a client that leaves meanwhile cancels.
-        self._set_timer(None)
-        self._asking = asking = self.factory.gate.admit(address, outcome, self)
-        asking.addCallbacks(self._admitted, self._not_admitted, (outcome, key))
-        asking.addErrback(self._broken)
-
-    def _refuse(self, refusal: Refusal, with_body: bool) -> None:
-        self._reading, self._buffer = False, b""
-        self.transport.write(render(refusal, with_body))
-        self._hang_up()
-
-    def _admitted(self, session: ISession, admission: Admission, key: str) -> None:
-        self._asking, self._session = None, session
-        socket = self.factory.sockets.buildProtocol(None)
-        assert isinstance(socket, EnvelopeSocket)
-        socket.attach(
-            session.client_closed, session.data_received, self._hang_up,
-            self.factory.reactor.seconds,
+        self._asked = asked = self.factory.gate.admit(address, outcome, self)
+        asked.addCallbacks(
+            self._admitted, self._not_admitted, callbackArgs=(handshake.key, outcome.subprotocol)
         )
-        early, self._buffer = self._buffer, b""
-        self._socket = socket
-        socket.makeConnection(self.transport)
-        # A peer that does not read its pongs is not read from either.
+        asked.addErrback(self._went_wrong)
+        self._bound_early()
+
+    def _bound_early(self) -> None:
+        if self._asked is not None and len(self._early) > self.factory.limits.early_bytes:
+            self._early = b""
+            self.abort()
+
+    def _admitted(self, session: ISession, key: str, subprotocol: str | None) -> None:
+        if self._asked is None:
+            session.client_left()
+            return
+        self._asked = None
+        self._session = session
+        self._disarm()
+        self._channel = channel = self.factory.channels.make(self)
+        # Reading stops while the peer does not read its pongs.
         self.transport.registerProducer(self.transport, True)
-        socket.open(key, admission.subprotocol, early)
+        channel.open(key, subprotocol)
+        early, self._early = self._early, b""
+        channel.dataReceived(early)
 
     def _not_admitted(self, failure: Failure) -> None:
-        self._asking = None
-        if failure.check(CancelledError):
+        if self._asked is None:
+            # The client has left, and nothing is left to answer.
+            failure.trap(CancelledError, FirewallError, Refused)
             return
-        if failure.check(Refused):
-            self._refuse(failure.value.refusal, True)
-        else:
-            failure.trap(FirewallError)
-            self._refuse(FIREWALL_FAILED, True)
+        self._asked = None
+        if isinstance(failure.value, Refused):
+            self._refuse(failure.value.refusal)
+            return
+        if not failure.check(FirewallError):
+            _log.failure("the gate broke", failure)
+        self._refuse(FIREWALL_FAILED)
 
-    def _broken(self, failure: Failure) -> None:
-        _log.failure("a connection broke", failure=failure)
-        self.transport.abortConnection()
+    def _went_wrong(self, failure: Failure) -> None:
+        _log.failure("the handshake broke", failure)
+        self.abort()
 
-    # -- the end ---------------------------------------------------------------------------
+    def _refuse(self, refusal: Refusal, method: str = "GET") -> None:
+        _log.debug("refused with {status}", status=refusal.status)
+        self._head = None
+        self._early = b""
+        self.transport.write(answer(refusal, method))
+        self._hang_up()
+
+    # -- the channel's side ----------------------------------------------------------------
+
+    def write(self, data: bytes) -> None:
+        """See `IListener`."""
+        self.transport.write(data)
+
+    def data_begun(self) -> None:
+        """See `IListener`."""
+        if not self._ending and self._session is not None:
+            self._ending = True
+            self._session.data_received()
+
+    def close_asked(self) -> None:
+        """See `IListener`."""
+        self._answer_with(1000)
+
+    def close_answered(self) -> None:
+        """See `IListener`."""
+        self._hang_up()
+
+    def broken(self, code: int) -> None:
+        """See `IListener`."""
+        self._answer_with(code)
+
+    def _answer_with(self, code: int) -> None:
+        """Close with `code` once the grant is gone, unless another end came first."""
+        if self._channel is not None and self._channel.finished:
+            self._hang_up()
+        elif not self._ending and self._session is not None:
+            self._ending = True
+            self._session.client_closed().addCallback(lambda _: self.close(code, ""))
+
+    # -- the session's side ----------------------------------------------------------------
 
     def close(self, code: int, reason: str) -> None:
         """See `ICarrier`."""
-        if self._socket is not None and self.transport is not None:
-            self._socket.close(code, reason)
-            self._set_timer(HANG_UP_WAIT, self._hang_up)
+        if self._channel is None or not self._channel.finish(code, reason):
+            return
+        self._ending = True
+        if self._channel.deaf:
+            self._hang_up()
+        else:
+            self._arm(self.factory.limits.close_seconds, self._hang_up)
 
     def abort(self) -> None:
-        """End the connection now."""
-        self.transport.abortConnection()
+        """See `ICarrier`."""
+        self._disarm()
+        # TLS raises when a connection is aborted that is gone.
+        if self in self.factory.connections:
+            self.transport.abortConnection()
+
+    # -- the way out -----------------------------------------------------------------------
 
     def _hang_up(self) -> None:
-        if self._socket is not None:
+        # A peer that never sends its TLS close_notify, or never reads, would stay for ever.
+        self._arm(self.factory.limits.hang_up_seconds, self.abort)
+        if self._channel is not None:
+            # TLS hangs up only once no producer is left.
             self.transport.unregisterProducer()
         self.transport.loseConnection()
-        # A TLS peer that never says goodbye would keep its socket for ever.
-        self._set_timer(HANG_UP_WAIT)
 
-    def _set_timer(self, seconds: float | None, action: Any = None) -> None:
-        if self._timer is not None and self._timer.active():
-            self._timer.cancel()
+    def _arm(self, seconds: float, then: Callable[[], None]) -> None:
+        self._disarm()
+        self._timer = self.factory.reactor.callLater(seconds, self._fire, then)
+
+    def _fire(self, then: Callable[[], None]) -> None:
         self._timer = None
-        if seconds is not None and self in self.factory.connections:
-            self._timer = self.factory.reactor.callLater(
-                seconds, action or self.transport.abortConnection
-            )
+        then()
+
+    def _disarm(self) -> None:
+        timer, self._timer = self._timer, None
+        if timer is not None:
+            timer.cancel()
 
 
 class FrontFactory(Factory):
-    """Builds a `Front` for each connection and knows those that are open."""
+    """Makes the connections of one service, and knows those that are there."""
 
+    protocol = Connection  # type: ignore[assignment]
     noisy = False
 
-    def __init__(self, gate: IGate, reactor: IReactorTime) -> None:
+    def __init__(
+        self,
+        gate: Any,
+        reactor: IReactorTime,
+        limits: Limits = _LIMITS,
+        address_of: Callable[[IAddress], Address | None] = client_address,
+    ) -> None:
         self.gate = gate
         self.reactor = reactor
-        self.sockets: WebSocketServerFactory = socket_factory(reactor)
-        self.connections: set[Front] = set()
+        self.limits = limits
+        self.address_of = address_of
+        self.channels = ChannelFactory(reactor.seconds, limits.frames_per_second, reactor)
+        self.connections: set[Connection] = set()
         self._waiting: list[Deferred[None]] = []
 
-    def buildProtocol(self, addr: IAddress | None) -> Front:
-        """See `Factory`."""
-        return Front(self)
+    def when_empty(self) -> Deferred[None]:
+        """Drop connections that have not asked for anything; fires once none is left at all."""
+        for connection in list(self.connections):
+            if connection.silent:
+                connection.abort()
+        if not self.connections:
+            return succeed(None)
+        waiting: Deferred[None] = Deferred(self._waiting.remove)
+        self._waiting.append(waiting)
+        return waiting
 
-    def forget(self, connection: Front) -> None:
-        """A connection is over."""
+    def abort_all(self) -> None:
+        """Drop every connection at once."""
+        for connection in list(self.connections):
+            connection.abort()
+
+    def forget(self, connection: Connection) -> None:
+        """Drop a connection that is gone from those that are there."""
         self.connections.discard(connection)
         if not self.connections:
             waiting, self._waiting = self._waiting, []
             for done in waiting:
                 done.callback(None)
-
-    def when_empty(self) -> Deferred[None]:
-        """Fires once no connection is open."""
-        if not self.connections:
-            return succeed(None)
-        done: Deferred[None] = Deferred(self._waiting.remove)
-        self._waiting.append(done)
-        return done
-
-    def abort_all(self) -> None:
-        """End every connection now."""
-        for connection in list(self.connections):
-            connection.abort()

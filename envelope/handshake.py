@@ -1,12 +1,17 @@
 """
-One HTTP request, as bytes, into the question that admission answers. Pure.
+HTTP as far as an opening handshake needs it: bytes -> request -> what it asks for -> answer.
 
-h11 parses; what it is more lenient about than RFC 9112 is refused before it sees it.
+Pure; `envelope.front` brings the bytes and carries the answer. Stricter than HTTP has to be
+(RFC 9112 lets a server tolerate bare LF and folded lines): whatever two parsers could read in two
+ways is refused, and the verdict never depends on how the bytes were cut into segments.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Final
 from urllib.parse import unquote_plus
 
@@ -22,99 +27,165 @@ from envelope.admission import (
     Refusal,
 )
 
-# A token has at most 8 kB; the rest is for what browsers send along.
-LARGEST_HEAD: Final = 16384
-MOST_LINES: Final = 100
-_END: Final = b"\r\n\r\n"
-_REQUEST_LINE: Final = re.compile(rb"[A-Z]{1,20} [\x21-\x7e]+ HTTP/1\.[01]")
-_KEY: Final = re.compile(r"[\x21-\x7e]{1,64}")
+BAD_REQUEST: Final = Refusal(400, "", "The request is malformed.")
+HEAD_TOO_LARGE: Final = Refusal(431, "", "The head of the request is too large.")
 
-BAD_REQUEST: Final = Refusal(400, "", "That is not an HTTP/1.1 request.")
-TOO_LARGE: Final = Refusal(431, "", "The request's header is too large.")
+_CR: Final = 0x0D
+_REQUEST_LINE: Final = re.compile(rb"[-!#$%&'*+.^_`|~0-9A-Za-z]+ [\x21-\x7e]+ HTTP/1\.[01]")
+_HOST: Final = re.compile(rb"[-\w.~!$&'()*+;=:%\[\]]*", re.ASCII)
+_KEY: Final = re.compile(rb"[\x21-\x7e]{1,64}")
 
 
-class BadRequest(Exception):
-    """The bytes are no request that is answered here; `refusal` is what they get instead."""
+class Malformed(Exception):
+    """The bytes are no HTTP/1.x request that is read here; `refusal` is the answer."""
 
     def __init__(self, refusal: Refusal) -> None:
         super().__init__(refusal.text)
         self.refusal = refusal
 
 
-def split_head(buffer: bytes) -> tuple[bytes, bytes] | None:
+class HeadReader:
     """
-    The head of a request and what follows it, or None while more bytes are needed.
+    Gathers one request's head, up to `max_bytes` and `max_lines`, line ends included.
 
-    Raises `BadRequest` as soon as no further byte could make it right.
+    Each line is judged as it ends, so that what is plainly not HTTP is answered at once.
     """
-    end = buffer.find(_END)
-    head = buffer if end < 0 else buffer[:end + 2]
-    if len(head) > LARGEST_HEAD or head.count(b"\n") > MOST_LINES:
-        raise BadRequest(TOO_LARGE)
-    lines = head.split(b"\r\n")
-    complete, rest = lines[:-1], lines[-1]
-    if complete and not _REQUEST_LINE.fullmatch(complete[0]):
-        raise BadRequest(BAD_REQUEST)
-    if buffer and not buffer[:1].isalpha():
-        raise BadRequest(BAD_REQUEST)
-    # Folded lines, bare CR and bare LF are where two parsers come to differ (RFC 9112 section 2.2).
-    if any(b"\r" in line or b"\n" in line or line[:1] in (b" ", b"\t") for line in complete):
-        raise BadRequest(BAD_REQUEST)
-    if b"\n" in rest or b"\r" in rest[:-1]:
-        raise BadRequest(BAD_REQUEST)
-    return None if end < 0 else (buffer[:end + 4], buffer[end + 4:])
+
+    __slots__ = ("_buffer", "_line", "_lines", "_max_bytes", "_max_lines", "_seen")
+
+    def __init__(self, max_bytes: int, max_lines: int) -> None:
+        self._max_bytes = max_bytes
+        self._max_lines = max_lines
+        self._buffer = bytearray()
+        self._lines = 0
+        self._line = 0
+        self._seen = 0
+
+    def feed(self, data: bytes) -> tuple[h11.Request, bytes] | None:
+        """
+        Take the next bytes; return the request and what followed it once its head is complete.
+
+        Raises `Malformed`; the reader is of no use after that, or after a request.
+        """
+        self._buffer += data
+        # No request begins with a control character or a space; TLS does.
+        if self._buffer and self._buffer[0] <= 0x20:
+            raise Malformed(BAD_REQUEST)
+        while (end := self._buffer.find(b"\n", self._seen)) >= 0:
+            if end >= self._max_bytes:
+                raise Malformed(HEAD_TOO_LARGE)
+            if self._last_line(end):
+                return _parse(bytes(self._buffer[: end + 1])), bytes(self._buffer[end + 1 :])
+            self._line = self._seen = end + 1
+        self._seen = len(self._buffer)
+        if self._seen > self._max_bytes:
+            raise Malformed(HEAD_TOO_LARGE)
+        return None
+
+    def _last_line(self, end: int) -> bool:
+        line = self._buffer[self._line : end]
+        if not line or line.pop() != _CR or _CR in line or line.startswith((b" ", b"\t")):
+            raise Malformed(BAD_REQUEST)
+        if self._line == 0 and not _REQUEST_LINE.fullmatch(line):
+            raise Malformed(BAD_REQUEST)
+        self._lines += 1
+        if self._lines > self._max_lines:
+            raise Malformed(HEAD_TOO_LARGE)
+        return not line
 
 
-def parse(head: bytes) -> tuple[AccessRequest, str]:
-    """The request in `head`, and its Sec-WebSocket-Key; raise `BadRequest`."""
-    connection = h11.Connection(h11.SERVER, max_incomplete_event_size=LARGEST_HEAD + 4)
+def _parse(head: bytes) -> h11.Request:
+    connection = h11.Connection(h11.SERVER)
     connection.receive_data(head)
     try:
-        event = connection.next_event()
+        request = connection.next_event()
     except h11.RemoteProtocolError:
-        raise BadRequest(BAD_REQUEST) from None
-    if not isinstance(event, h11.Request):
-        raise BadRequest(BAD_REQUEST)
-    path, _, query = event.target.decode("ascii").partition("?")
-    if not path.startswith("/"):
-        raise BadRequest(BAD_REQUEST)
-    headers: dict[str, list[str]] = {}
-    for name, value in event.headers:
-        headers.setdefault(name.decode("ascii"), []).append(value.decode("latin-1"))
-    fault, offered = _upgrade(event.http_version, headers)
-    key = headers.get("sec-websocket-key", [""])[0]
-    request = AccessRequest(event.method.decode("ascii"), path, _token(query), fault, offered)
-    return request, key
+        raise Malformed(BAD_REQUEST) from None
+    assert isinstance(request, h11.Request), "a whole head is a request"
+    if not all(_HOST.fullmatch(host) for host in _values(request, b"host")):
+        raise Malformed(BAD_REQUEST)
+    return request
 
 
-def _token(query: str) -> str | None:
-    for parameter in query.split("&"):
-        name, _, value = parameter.partition("=")
-        if name == "access_token":
-            return unquote_plus(value, errors="replace")
+def _values(request: h11.Request, name: bytes) -> list[bytes]:
+    return [value for found, value in request.headers if found == name]
+
+
+def _elements(request: h11.Request, name: bytes) -> Iterator[bytes]:
+    """Yield a comma separated list's elements (RFC 9110 section 5.6.1) but the empty ones."""
+    for value in _values(request, name):
+        yield from filter(None, (element.strip(b" \t") for element in value.split(b",")))
+
+
+@dataclass(frozen=True, slots=True)
+class Handshake:
+    """One request, understood; `key` is its `Sec-WebSocket-Key`, of use only without a fault."""
+
+    request: AccessRequest
+    key: str
+
+
+def understand(request: h11.Request) -> Handshake:
+    """Read what `request` asks for; never fails, faults are values."""
+    path, _, query = request.target.decode("ascii").partition("?")
+    offered = [name.decode("latin-1") for name in _elements(request, b"sec-websocket-protocol")]
+    access = AccessRequest(
+        method=request.method.decode("ascii"),
+        path=path,
+        token=access_token(query),
+        upgrade_fault=_upgrade_fault(request, offered),
+        subprotocol=SUBPROTOCOL if SUBPROTOCOL in offered else None,
+    )
+    return Handshake(access, b"".join(_values(request, b"sec-websocket-key")).decode("latin-1"))
+
+
+def access_token(query: str) -> str | None:
+    """Return the first `access_token` of a query string, percent-decoded; None if there is none."""
+    for part in query.split("&"):
+        name, _, value = part.partition("=")
+        if name == "access_token" or ("%" in name and unquote_plus(name) == "access_token"):
+            return unquote_plus(value)
     return None
 
 
-def _words(headers: dict[str, list[str]], name: str) -> list[str]:
-    return [word.strip() for value in headers.get(name, []) for word in value.split(",")]
-
-
-def _upgrade(version: bytes, headers: dict[str, list[str]]) -> tuple[Refusal | None, str | None]:
-    """What is wrong with the WebSocket handshake (RFC 6455 section 4.2.1), and the sub-protocol."""
-    if "websocket" not in (word.lower() for word in _words(headers, "upgrade")):
-        return NOT_AN_UPGRADE, None
-    if version != b"1.1" or "upgrade" not in (w.lower() for w in _words(headers, "connection")):
-        return BAD_UPGRADE, None
-    if headers.get("sec-websocket-version") != ["13"]:
-        several = len(headers.get("sec-websocket-version", [])) > 1
-        return BAD_UPGRADE if several else WRONG_VERSION, None
-    keys = headers.get("sec-websocket-key", [])
+def _upgrade_fault(request: h11.Request, offered: list[str]) -> Refusal | None:
+    """Name what keeps this from being an opening handshake (RFC 6455 section 4.2.1)."""
+    upgrades = {element.lower() for element in _elements(request, b"upgrade")}
+    connection = {element.lower() for element in _elements(request, b"connection")}
+    keys = _values(request, b"sec-websocket-key")
+    versions = _values(request, b"sec-websocket-version")
+    if request.http_version != b"1.1":
+        return BAD_UPGRADE
+    if b"websocket" not in upgrades:
+        return NOT_AN_UPGRADE
+    if b"upgrade" not in connection or _has_body(request) or len(versions) > 1:
+        return BAD_UPGRADE
+    if versions != [b"13"]:
+        return WRONG_VERSION
+    # RFC 6455 wants 16 bytes in base64; clients in the field send less, and nothing hangs on it.
     if len(keys) != 1 or not _KEY.fullmatch(keys[0]):
-        return BAD_UPGRADE, None
-    if "content-length" in headers or "transfer-encoding" in headers:
-        return BAD_UPGRADE, None
-    if "sec-websocket-protocol" not in headers:
-        return None, None
-    if SUBPROTOCOL not in _words(headers, "sec-websocket-protocol"):
-        return WRONG_SUBPROTOCOL, None
-    return None, SUBPROTOCOL
+        return BAD_UPGRADE
+    if offered and SUBPROTOCOL not in offered:
+        return WRONG_SUBPROTOCOL
+    return None
+
+
+def _has_body(request: h11.Request) -> bool:
+    """Tell whether the bytes behind the head would belong to the request, not to WebSocket."""
+    length = _values(request, b"content-length")
+    return bool(_values(request, b"transfer-encoding")) or any(int(text) for text in length)
+
+
+def answer(refusal: Refusal, method: str = "GET") -> bytes:
+    """Write the whole response to a request by `method`; the connection is closed behind it."""
+    body = f"{refusal.text}\n".encode()
+    headers = (
+        ("Content-Type", "text/plain; charset=utf-8"),
+        ("Content-Length", str(len(body))),
+        ("Cache-Control", "no-store"),
+        ("Connection", "close"),
+        *refusal.headers,
+    )
+    head = f"HTTP/1.1 {refusal.status} {HTTPStatus(refusal.status).phrase}\r\n"
+    head += "".join(f"{name}: {value}\r\n" for name, value in headers)
+    return f"{head}\r\n".encode("ascii") + (b"" if method == "HEAD" else body)

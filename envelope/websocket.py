@@ -1,8 +1,10 @@
 """
-Autobahn's WebSocket, reduced to what an envelope needs: frames in, one close frame out.
+WebSocket frames, translated: Autobahn reads them, an `IListener` hears what they mean.
 
-It holds no policy. Whatever makes Autobahn want to close, a close frame of the client's or a
-violation, the session is told first and the close frame waits until the grant is gone.
+No policy is here, and nothing is ever sent unasked: a pong answers a ping, and the one close
+frame goes out when `Channel.finish` says so. Autobahn would answer a close frame, or bytes that
+are no frames, by itself and at once; its own ways out (`sendCloseFrame`, `dropConnection`,
+`_fail_connection`) are overridden, because the grant has to be gone first.
 """
 
 from __future__ import annotations
@@ -11,118 +13,171 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from autobahn.twisted.websocket import WebSocketServerFactory, WebSocketServerProtocol
-from twisted.internet.defer import Deferred
+from autobahn.websocket.xormasker import XorMaskerNull
+from zope.interface import Interface
 
-from envelope.admission import SUBPROTOCOL
+POLICY_VIOLATION: Final = 1008
+_FIRST_CONTROL_OPCODE: Final = 8
 
-PINGS_PER_SECOND: Final = 50
-_POLICY_VIOLATION: Final = 1008
+
+class IListener(Interface):
+    """Hears what a channel's peer does, and carries the channel's bytes to it."""
+
+    def write(data: bytes) -> None:
+        """Send these bytes."""
+
+    def data_begun() -> None:
+        """Called when the head of a data frame has come; its payload is thrown away."""
+
+    def close_asked() -> None:
+        """Called when a proper close frame has come first; nothing is read any more."""
+
+    def close_answered() -> None:
+        """Called when the peer has answered our close frame."""
+
+    def broken(code: int) -> None:
+        """Called when the peer broke the rules (`code`, RFC 6455 7.4); nothing is read any more."""
 
 
 class _Silence:
-    """A logger that drops everything; Autobahn's own says too much, and costs 16 % of the CPU."""
+    """In place of Autobahn's logger: it describes every frame, whether anyone listens or not."""
 
-    def __getattr__(self, name: str) -> Callable[..., None]:
-        return lambda *_args, **_fields: None
+    def __getattr__(self, level: str) -> Callable[..., None]:
+        return self._drop
+
+    def _drop(self, *_: object, **__: object) -> None:
+        """Drop a message."""
 
 
-class EnvelopeSocket(WebSocketServerProtocol):
-    """One held socket; `front` tells it how to reach the session and how to hang up."""
+class Channel(WebSocketServerProtocol):
+    """
+    One open WebSocket connection; its "transport" is an `IListener`.
+
+    With the listener for transport Autobahn does not see whether TLS is below, and so does not
+    spend time and memory on the details of it.
+    """
+
+    # Options stand here once instead of being copied to (and printed for) each instance.
+    CONFIG_ATTRS = ()
+    logOctets = False
+    logFrames = False
+    trackTimings = False
+    utf8validateIncoming = False
+    requireMaskedClientFrames = True
+    maskServerFrames = False
+    applyMask = True
+    # Only then does Autobahn stop parsing at the first fault instead of guessing on.
+    failByDrop = True
+    echoCloseCodeReason = False
+    # Autobahn's timers ignore the reactor that they are given.
+    openHandshakeTimeout = 0
+    closeHandshakeTimeout = 0
+    autoPingInterval = 0
 
     log = _Silence()
+    transport: Any
+    factory: ChannelFactory
+    current_frame: Any
+    deaf: bool = False
+    _second: float = 0.0
+    _frames: int = 0
 
-    def attach(
-        self,
-        closing: Callable[[], Deferred[None]],
-        data: Callable[[], None],
-        hang_up: Callable[[], None],
-        seconds: Callable[[], float],
-    ) -> None:
-        """Say what to call when the client closes, sends data, or has to be hung up on."""
-        self._closing, self._data, self._hang_up, self._seconds = closing, data, hang_up, seconds
-        self.waits_for_grant = False
-        self._frame_allowed = False
-        self._pings = 0
-        self._pings_since = 0.0
-
-    def open(self, key: str, subprotocol: str | None, early: bytes) -> None:
-        """Answer 101 to a handshake that has been checked already; `early` bytes follow it."""
+    def open(self, key: str, subprotocol: str | None) -> None:
+        """Send the 101 that answers `key` (RFC 6455 section 4.2.2), and begin to read frames."""
         self.websocket_version = 13
-        self.websocket_extensions = []
-        self.websocket_protocols = [SUBPROTOCOL]
+        self.websocket_protocols = [subprotocol]
+        self.websocket_extensions: list[Any] = []
         self._wskey = key
-        self.data = early
         self.succeedHandshake(subprotocol)
 
-    def _onOpen(self) -> None:  # noqa: N802 (Autobahn's looks up certificates nobody asks for)
-        self.onOpen()
+    def finish(self, code: int, reason: str = "") -> bool:
+        """Send the close frame; False if that was done before. `reason`: at most 123 bytes."""
+        if self.finished:
+            return False
+        super().sendCloseFrame(code=code, reasonUtf8=reason.encode())
+        return True
 
-    def close(self, code: int, reason: str) -> None:
-        """Send the close frame: the grant is gone."""
-        self._frame_allowed = True
-        self.waits_for_grant = False
-        super().sendCloseFrame(code, reason.encode() or None)
+    @property
+    def finished(self) -> bool:
+        """Whether the close frame is sent."""
+        return bool(self.state != self.STATE_OPEN)
 
-    def sendCloseFrame(  # noqa: N802
-        self, code: int | None = None, reasonUtf8: bytes | None = None, isReply: bool = False  # noqa: N803
-    ) -> None:
-        """Hold every close frame back until the grant is gone."""
-        if self._frame_allowed:
-            super().sendCloseFrame(code, reasonUtf8, isReply)
-            return
-        if self.waits_for_grant:
-            return
-        self.waits_for_grant = True
+    def dataReceived(self, data: bytes) -> None:
+        """Read frames, until there is nothing left to hear."""
+        if not self.deaf:
+            super().dataReceived(data)
 
-        def gone(_: Any) -> None:
-            if self.waits_for_grant:
-                self.close(code or 1000, (reasonUtf8 or b"").decode())
-            self._hang_up()
+    def _go_deaf(self) -> None:
+        self.deaf = True
+        self.data = b""
 
-        self._closing().addCallback(gone)
+    # -- what Autobahn reads ---------------------------------------------------------------
 
-    def dropConnection(self, abort: bool = False) -> None:  # noqa: N802
-        """Autobahn is done: hang up, unless the close frame is still to be sent."""
-        if not self.waits_for_grant:
-            self._hang_up()
-
-    def onMessageBegin(self, isBinary: bool) -> None:  # noqa: N802, N803
-        """Any data message ends the session, at its first byte."""
-        self._data()
-
-    def onMessageFrameBegin(self, length: int) -> None:  # noqa: N802
-        """Nothing of a message is kept."""
-
-    def onMessageFrameData(self, payload: bytes) -> None:  # noqa: N802
-        """Nothing of a message is kept."""
-
-    def onMessageFrameEnd(self) -> None:  # noqa: N802
-        """Nothing of a message is kept."""
-
-    def onMessageEnd(self) -> None:  # noqa: N802
-        """Nothing of a message is kept."""
-
-    def onPing(self, payload: bytes) -> None:  # noqa: N802
-        """Answer it, unless they come in floods."""
-        now = self._seconds()
-        if now - self._pings_since >= 1:
-            self._pings, self._pings_since = 0, now
-        self._pings += 1
-        if self._pings > PINGS_PER_SECOND:
-            self.sendCloseFrame(_POLICY_VIOLATION, b"too many pings")
+    def onFrameBegin(self) -> None:
+        """Bound the flood; hear of data as soon as a frame's head is in."""
+        now = self.factory.seconds()
+        if now - self._second >= 1:
+            self._second, self._frames = now, 0
+        self._frames += 1
+        if self._frames > self.factory.frames_per_second:
+            self._fail_connection(POLICY_VIOLATION)
+        elif self.current_frame.opcode >= _FIRST_CONTROL_OPCODE:
+            super().onFrameBegin()
         else:
-            super().onPing(payload)
+            self.inside_message = True
+            self.current_frame_masker = XorMaskerNull()
+            self.transport.data_begun()
+
+    def onFrameData(self, payload: bytes) -> bool | None:
+        """Keep what control frames carry (125 bytes at most), and nothing else."""
+        if self.current_frame.opcode < _FIRST_CONTROL_OPCODE:
+            return None
+        return super().onFrameData(payload)
+
+    def onFrameEnd(self) -> bool | None:
+        """Act on a control frame; forget a data frame."""
+        if self.current_frame.opcode >= _FIRST_CONTROL_OPCODE:
+            return super().onFrameEnd()
+        self.inside_message = not self.current_frame.fin
+        self.current_frame = None
+        return None
+
+    def onPong(self, payload: bytes) -> None:
+        """Ignore it: none was asked for (RFC 6455 section 5.5.3)."""
+
+    # -- how Autobahn would end it ---------------------------------------------------------
+
+    def sendCloseFrame(self, *_: Any, **__: Any) -> None:
+        """Hear that the peer's close frame wants its answer; `finish` gives it later."""
+        self._go_deaf()
+        self.transport.close_asked()
+
+    def dropConnection(self, *_: Any, **__: Any) -> None:
+        """Hear that both close frames are exchanged, if so; the listener drops the connection."""
+        if self.finished and not self.deaf:
+            self._go_deaf()
+            self.transport.close_answered()
+
+    def _fail_connection(self, code: int, *_: Any) -> None:
+        self._go_deaf()
+        self.transport.broken(code)
 
 
-def socket_factory(reactor: Any) -> WebSocketServerFactory:
-    """The factory of `EnvelopeSocket`, with Autobahn's timers and limits off: we keep our own."""
-    factory = WebSocketServerFactory(protocols=[SUBPROTOCOL], reactor=reactor)
-    factory.protocol = EnvelopeSocket
-    factory.noisy = False
-    factory.server = None
-    factory.log = _Silence()
-    factory.setProtocolOptions(
-        openHandshakeTimeout=0, closeHandshakeTimeout=0, autoPingInterval=0, failByDrop=False,
-        echoCloseCodeReason=False, allowNullOrigin=True,
-    )
-    return factory
+class ChannelFactory(WebSocketServerFactory):
+    """Makes channels; a peer may send `frames_per_second`, of whatever kind."""
+
+    protocol = Channel
+    noisy = False
+    log = _Silence()
+
+    def __init__(self, seconds: Callable[[], float], frames_per_second: int, reactor: Any) -> None:
+        # Without server= each answer would name Autobahn and its version.
+        super().__init__(server=None, reactor=reactor)
+        self.seconds = seconds
+        self.frames_per_second = frames_per_second
+
+    def make(self, listener: Any) -> Channel:
+        """Return a channel that `listener` hears; it is silent until `Channel.open`."""
+        channel: Channel = self.buildProtocol(None)
+        channel.makeConnection(listener)
+        return channel
