@@ -21,7 +21,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from envelope import front
+from envelope import gate
 from envelope.admission import (
     NOT_FOUND,
     STOPPING,
@@ -83,10 +83,10 @@ class _Stay:
     address: Address | None
     network: Network | None
     admission: Admission
-    carrier: front.ICarrier
+    carrier: gate.ICarrier
     asked_at: float
     since: float
-    admitted: Deferred[front.ISession] = field(default_factory=Deferred)
+    admitted: Deferred[gate.ISession] = field(default_factory=Deferred)
     left: Deferred[None] = field(default_factory=Deferred)
     why: End | None = None
     opened_at: float | None = None
@@ -144,7 +144,7 @@ _over.upon(_Life.refused).loop().returns(None)
 _make_life = _builder.build()
 
 
-@implementer(front.ISession)
+@implementer(gate.ISession)
 class Session:
     """The connection's view of a session."""
 
@@ -153,22 +153,22 @@ class Session:
         self._life = life
 
     def client_left(self) -> None:
-        """See `front.ISession`."""
+        """See `gate.ISession`."""
         self._life.end(End.LOST)
 
     def client_closed(self) -> Deferred[None]:
-        """See `front.ISession`."""
+        """See `gate.ISession`."""
         answer: Deferred[None] = Deferred()
         self._stay.left.addCallback(lambda _: answer.callback(None))
         self._life.end(End.CLIENT)
         return answer
 
     def data_received(self) -> None:
-        """See `front.ISession`."""
+        """See `gate.ISession`."""
         self._life.end(End.DATA)
 
 
-@implementer(front.IGate)
+@implementer(gate.IGate)
 class Sessions:
     """Every session there is; the front's gate."""
 
@@ -208,7 +208,7 @@ class Sessions:
         )
 
     def decide(self, request: AccessRequest, address: Address | None) -> Decision:
-        """See `front.IGate`."""
+        """See `gate.IGate`."""
         decision = decide(request, self._verify, self._expected, self.load(), self._wall())
         known_path = decision.outcome is not NOT_FOUND
         self._metrics.token(known_path, decision.token_accepted, decision.token_reason)
@@ -217,14 +217,14 @@ class Sessions:
         return decision
 
     def count(self, reason: str) -> None:
-        """See `front.IGate`."""
+        """See `gate.IGate`."""
         if reason:
             self._metrics.request(reason)
 
     def admit(
-        self, address: Address | None, admission: Admission, carrier: front.ICarrier
-    ) -> Deferred[front.ISession]:
-        """See `front.IGate`."""
+        self, address: Address | None, admission: Admission, carrier: gate.ICarrier
+    ) -> Deferred[gate.ISession]:
+        """See `gate.IGate`."""
         stay = _Stay(
             owner=self,
             session_id=secrets.token_hex(6),
@@ -297,7 +297,7 @@ class Sessions:
         self._drop(stay)
         if stay.opened_at is None:
             if why is not End.LOST:
-                stay.admitted.errback(front.Refused(STOPPING))
+                stay.admitted.errback(gate.Refused(STOPPING))
                 self.count(STOPPING.reason)
             return
         seconds = self._reactor.seconds() - stay.opened_at

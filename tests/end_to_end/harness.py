@@ -1,0 +1,216 @@
+"""The real service through twistd on one host, real clients on another."""
+
+from __future__ import annotations
+
+import json
+import queue
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+from jwcrypto import jwk, jws
+
+from envelope.netlab import NetLab
+
+HERE = Path(__file__).parent
+PATH = "/v0/envelope/access"
+MACHINE, SUBJECT = "mlab1.example", "ndt"
+PATIENCE = 20.0
+UPGRADE = (
+    "Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13",
+    "Sec-WebSocket-Key: aGVsbG8K",
+)
+
+
+class Lines:
+    """What a child process prints, a line at a time, as it comes."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self.process = process
+        self.seen: list[str] = []
+        self._queue: queue.Queue[str | None] = queue.Queue()
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self._queue.put(line.rstrip("\n"))
+        self._queue.put(None)
+
+    def next(self, patience: float = PATIENCE) -> str | None:
+        """The next line; None at the end; an `AssertionError` if nothing comes in time."""
+        try:
+            line = self._queue.get(timeout=patience)
+        except queue.Empty:
+            raise AssertionError(f"nothing within {patience} s after {self.seen[-5:]}") from None
+        if line is not None:
+            self.seen.append(line)
+        return line
+
+    def until(self, pattern: str, patience: float = PATIENCE) -> re.Match[str]:
+        """Read on to a line that matches."""
+        while (line := self.next(patience)) is not None:
+            if match := re.search(pattern, line):
+                return match
+        raise AssertionError(f"{pattern!r} never came; the last lines: {self.seen[-15:]}")
+
+
+class Client(Lines):
+    """One client's connection; events are dicts as `client.py` prints them."""
+
+    def event(self, patience: float = PATIENCE) -> dict[str, Any]:
+        """What happens next."""
+        line = self.next(patience)
+        return {"event": "gone"} if line is None else json.loads(line)
+
+    def tell(self, word: str) -> None:
+        """Make the client do something: close, data, ping, leave."""
+        assert self.process.stdin is not None
+        self.process.stdin.write(word + "\n")
+        self.process.stdin.flush()
+
+
+class Service(Lines):
+    """A running twistd."""
+
+    def stop(self, how: int = signal.SIGTERM) -> int:
+        """Ask it to end, and return its exit status."""
+        self.process.send_signal(how)
+        return self.process.wait(PATIENCE)
+
+
+class Rig:
+    """A lab with keys, a certificate and a service to be started in it."""
+
+    def __init__(self, lab: NetLab, folder: Path, kind: str = "nft") -> None:
+        self.lab, self.folder, self.kind = lab, folder, kind
+        self.key = jwk.JWK.generate(kty="OKP", crv="Ed25519", kid="test", alg="EdDSA", use="sig")
+        (folder / "key.pub").write_text(self.key.export_public())
+        self._write_certificate()
+        self._children: list[subprocess.Popen[str]] = []
+
+    def _write_certificate(self) -> None:
+        private = ec.generate_private_key(ec.SECP256R1())
+        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "test")])
+        now = datetime.now(UTC)
+        certificate = (
+            x509.CertificateBuilder().subject_name(name).issuer_name(name)
+            .public_key(private.public_key()).serial_number(1)
+            .not_valid_before(now - timedelta(days=1)).not_valid_after(now + timedelta(days=60))
+            .add_extension(x509.SubjectAlternativeName(
+                [x509.IPAddress(ip_address("203.0.113.1"))]), False)
+            .sign(private, hashes.SHA256())
+        )
+        pem = serialization.Encoding.PEM
+        (self.folder / "cert.pem").write_bytes(certificate.public_bytes(pem))
+        (self.folder / "key.pem").write_bytes(private.private_bytes(
+            pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()))
+
+    def options(self, *more: str) -> list[str]:
+        """The options of a common start."""
+        folder = self.folder
+        return [
+            f"--cert={folder / 'cert.pem'}", f"--key={folder / 'key.pem'}",
+            f"--verify-key={folder / 'key.pub'}", f"--machine={MACHINE}", f"--subject={SUBJECT}",
+            f"--iptables=/usr/sbin/iptables-{self.kind}",
+            f"--ip6tables=/usr/sbin/ip6tables-{self.kind}", *more,
+        ]
+
+    def token(self, lasts: float = 60, key: jwk.JWK | None = None, **claims: Any) -> str:
+        """An access token."""
+        now = time.time()
+        payload = {"iss": "locate", "aud": [MACHINE], "sub": SUBJECT, "exp": now + lasts,
+                   "jti": "one", **claims}
+        payload = {name: value for name, value in payload.items() if value is not None}
+        signed = jws.JWS(json.dumps(payload).encode())
+        signed.add_signature(key or self.key, None, json.dumps({"alg": "EdDSA", "kid": "test"}))
+        return str(signed.serialize(compact=True))
+
+    def twistd(self, *options: str, env: dict[str, str] | None = None) -> Service:
+        """Start twistd with exactly these options, and do not wait."""
+        twistd = Path(sys.executable).with_name("twistd")
+        process = self.lab.host.popen(
+            [sys.executable, twistd, "-n", "--pidfile=", "envelope", *options],
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, bufsize=1,
+            cwd=self.folder, **({} if env is None else {"env": env}),
+        )
+        self._children.append(process)
+        return Service(process)
+
+    def start(self, *more: str) -> Service:
+        """Start the service, and wait until it is ready."""
+        service = self.twistd(*self.options(*more))
+        service.until(r"\bready$")
+        return service
+
+    def client(
+        self, token: str | None = None, *, headers: tuple[str, ...] = (), path: str | None = None,
+        to: str | None = None, host: Any = None, secure: str = "tls",
+    ) -> Client:
+        """Connect from another host; the first event is the answer."""
+        if path is None:
+            path = PATH if token is None else f"{PATH}?access_token={token}"
+        process = (host or self.lab.client()).popen(
+            [sys.executable, HERE / "client.py", to or self.lab.host.address4, "8880", path,
+             secure, *headers],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1,
+        )
+        self._children.append(process)
+        return Client(process)
+
+    def saved(self) -> str:
+        """Both families' rules, without what changes by itself."""
+        text = ""
+        for tool in (f"iptables-{self.kind}-save", f"ip6tables-{self.kind}-save"):
+            text += self.lab.host.run([tool], check=True).stdout
+        lines = [line for line in text.splitlines() if not line.startswith("#")]
+        return "\n".join(re.sub(r" \[\d+:\d+\]$", "", line) for line in lines)
+
+    def serve(self, port: int) -> None:
+        """Something worth measuring, on the host's `port` of both families."""
+        program = (
+            "import socket, sys\n"
+            "s = socket.create_server(('::', int(sys.argv[1])), family=socket.AF_INET6, "
+            "dualstack_ipv6=True)\nprint('up', flush=True)\n"
+            "while True:\n    c, _ = s.accept()\n    c.sendall(b'measured')\n    c.close()\n"
+        )
+        process = self.lab.host.popen(
+            [sys.executable, "-c", program, str(port)], stdout=subprocess.PIPE, text=True
+        )
+        self._children.append(process)
+        assert process.stdout is not None
+        assert process.stdout.readline() == "up\n"
+
+    def reaches(self, port: int, to: str | None = None, source: str = "") -> bool:
+        """Whether a packet of the client's gets through to the host's `port`."""
+        program = (
+            "import socket, sys\n"
+            "try:\n    s = socket.create_connection((sys.argv[1], int(sys.argv[2])), 2, "
+            "(sys.argv[3], 0) if sys.argv[3] else None)\n"
+            "    sys.exit(s.recv(99) != b'measured')\nexcept OSError:\n    sys.exit(1)\n"
+        )
+        done = self.lab.client().run(
+            [sys.executable, "-c", program, to or self.lab.host.address4, str(port), source]
+        )
+        return done.returncode == 0
+
+    def close(self) -> None:
+        """End whatever still runs."""
+        for child in self._children:
+            if child.poll() is None:
+                child.kill()
+            child.wait()
+            for pipe in (child.stdin, child.stdout):
+                if pipe is not None:
+                    pipe.close()

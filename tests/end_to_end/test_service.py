@@ -1,0 +1,203 @@
+"""The main job, end to end: let in, measuring, shut out again."""
+
+from __future__ import annotations
+
+import signal
+import time
+
+import pytest
+
+from envelope.netlab import LabUnavailable, NetLab
+from tests.end_to_end.harness import MACHINE, PATH, UPGRADE, Rig
+from tests.environment import need
+
+pytestmark = pytest.mark.kernel
+
+
+@pytest.fixture(params=["nft", "legacy"])
+def rig(request, tmp_path):
+    try:
+        lab = NetLab()
+        lab.__enter__()
+    except LabUnavailable as reason:
+        need(str(reason))
+    rig = Rig(lab, tmp_path, request.param)
+    try:
+        yield rig
+    finally:
+        rig.close()
+        lab.__exit__(None, None, None)
+
+
+@pytest.mark.parametrize("family", [4, 6])
+def test_a_client_is_let_in_measures_and_is_shut_out_at_its_deadline(rig, family) -> None:
+    """Both families, both kinds of iptables; the rules are as before in the end."""
+    to = rig.lab.host.address4 if family == 4 else rig.lab.host.address6
+    rig.serve(9000)
+    before = rig.saved()
+    assert rig.reaches(9000, to)
+    service = rig.start("--timeout=2s")
+    assert not rig.reaches(9000, to)
+    asked = time.monotonic()
+    client = rig.client(rig.token(3), to=to)
+    assert client.event()["status"] == 101
+    assert rig.reaches(9000, to)
+    assert client.event() == {"event": "close", "code": 4000, "reason": "deadline"}
+    assert 2.0 < time.monotonic() - asked
+    assert not rig.reaches(9000, to)
+    assert client.event()["event"] == "end"
+    assert service.stop() == 0
+    assert rig.saved() == before
+    assert rig.reaches(9000, to)
+
+
+def test_a_client_that_leaves_is_shut_out_at_once(rig) -> None:
+    """By a close frame, by data, and by vanishing; each frees the one slot."""
+    rig.serve(9000)
+    service = rig.start()
+    for word, code in (("close", 1000), ("data", 1003)):
+        client = rig.client(rig.token())
+        assert client.event()["status"] == 101
+        assert rig.reaches(9000)
+        client.tell(word)
+        assert client.event()["code"] == code
+        assert not rig.reaches(9000)
+    client = rig.client(rig.token())
+    assert client.event()["status"] == 101
+    client.tell("ping")
+    assert client.event() == {"event": "frame", "opcode": 10, "payload": "are you there"}
+    client.tell("leave")
+    service.until(r"ended after .*: lost")
+    assert not rig.reaches(9000)
+    assert service.stop() == 0
+
+
+def test_sigterm_closes_sessions_with_1001(rig) -> None:
+    """And puts the rules back."""
+    before = rig.saved()
+    service = rig.start("--max-clients=2")
+    clients = [rig.client(rig.token()) for _ in range(2)]
+    assert [client.event()["status"] for client in clients] == [101, 101]
+    full = rig.client(rig.token()).event()
+    assert full["status"] == 503
+    assert "Retry-After" in full["head"]
+    assert service.stop() == 0
+    assert [client.event()["code"] for client in clients] == [1001, 1001]
+    assert rig.saved() == before
+
+
+def test_two_sessions_of_one_network_share_its_grant(rig) -> None:
+    """It goes when the last of them ends."""
+    rig.serve(9000)
+    rig.start("--max-clients=2")
+    first, second = rig.client(rig.token()), rig.client(rig.token())
+    assert (first.event()["status"], second.event()["status"]) == (101, 101)
+    first.tell("close")
+    assert first.event()["code"] == 1000
+    assert rig.reaches(9000)
+    second.tell("close")
+    assert second.event()["code"] == 1000
+    assert not rig.reaches(9000)
+
+
+def test_a_grant_opens_only_its_ports_for_only_its_network(rig) -> None:
+    """And the proxy ports open for everybody at the first grant and shut with the last."""
+    rig.lab.client().add_address("203.0.113.8")
+    for port in (9000, 9001, 9080):
+        rig.serve(port)
+    rig.start("--grant-port=tcp/9000", "--proxy-port=9080")
+    client = rig.client(rig.token())
+    assert client.event()["status"] == 101
+    neighbour = "203.0.113.8"
+    assert rig.reaches(9000)
+    assert not rig.reaches(9001)
+    assert not rig.reaches(9000, source=neighbour)
+    assert rig.reaches(9080, source=neighbour)
+    client.tell("close")
+    assert client.event()["code"] == 1000
+    assert not rig.reaches(9000)
+    assert not rig.reaches(9080, source=neighbour)
+
+
+def test_the_answers_in_their_order(rig) -> None:
+    """The contract's table, over the wire."""
+    from jwcrypto import jwk
+
+    rig.start("--monitoring-slots=1")
+    stranger = jwk.JWK.generate(kty="OKP", crv="Ed25519", kid="test")
+    good = rig.token()
+
+    def status(**how) -> int:
+        return rig.client(**how).event()["status"]
+
+    assert status(path="/v0/envelope/acces") == 404
+    assert status(path=f"/{PATH}?access_token={good}") == 404
+    assert status() == 401
+    for bad in ("x", rig.token(-1), rig.token(key=stranger), rig.token(aud=["other"]),
+                rig.token(iss="other"), rig.token(nbf=time.time() + 9), good[:-3]):
+        assert status(token=bad) == 401
+    assert status(token=rig.token(sub="other")) == 400
+    assert status(token=rig.token(exp=None)) == 400
+    assert status(token=good, headers=("Accept: */*",)) == 426
+    assert status(token=good, headers=(*UPGRADE[:2], "Sec-WebSocket-Version: 8")) == 426
+    assert status(token=good, headers=(*UPGRADE, "Sec-WebSocket-Protocol: other")) == 400
+    assert rig.saved().count("-s 203.0.113.7") == 0
+    offered = "Sec-WebSocket-Protocol: net.measurementlab.envelope"
+    held = rig.client(good, headers=(*UPGRADE, offered))
+    assert offered in held.event()["head"]
+    assert status(token=good) == 503
+    monitoring = rig.client(rig.token(sub="monitoring")).event()
+    assert monitoring["status"] == 101
+    assert "Sec-WebSocket-Protocol" not in monitoring["head"]
+    assert "erver:" not in monitoring["head"]
+
+
+def test_kill_9_leaves_the_door_shut_and_the_next_start_puts_everything_right(rig) -> None:
+    """The grant ends in the kernel by itself; the first rules come back."""
+    rig.serve(9000)
+    before = rig.saved()
+    service = rig.start("--timeout=1s")
+    client = rig.client(rig.token(1))
+    assert client.event()["status"] == 101
+    assert service.stop(signal.SIGKILL) == -signal.SIGKILL
+    assert rig.reaches(9000)
+    limit = time.monotonic() + 10
+    while rig.reaches(9000):
+        assert time.monotonic() < limit, "the grant outlived its service"
+    assert "-P INPUT DROP" in rig.lab.host.run([f"iptables-{rig.kind}", "-S"]).stdout
+    service = rig.start()
+    assert "-s 203.0.113.7" not in rig.saved()
+    assert service.stop(signal.SIGINT) == 0
+    assert rig.saved() == before
+
+
+def test_what_is_wrong_is_one_line_and_changes_nothing(rig) -> None:
+    """Exit status 1, and the kernel untouched."""
+    before = rig.saved()
+    common = rig.options()
+    folder = rig.folder
+    (folder / "rubbish").write_text("{}")
+    busy = rig.start("--firewall=none", "--token-required=false", "--admin=none")
+    wrong = {
+        "a device that is not there": ["--device=nope0"],
+        "a key that is not there": [f"--verify-key={folder / 'none'}"],
+        "a key that is none": [f"--verify-key={folder / 'rubbish'}"],
+        "no such option": ["--nonsense"],
+        "a tool that is not there": ["--iptables=/nonexistent/iptables"],
+        "a tool that fails": ["--iptables=/bin/false"],
+        "the port is taken": [],
+        "firewall without tokens": ["--token-required=false", "--firewall=iptables"],
+        "a certificate without its key": [f"--cert={folder / 'rubbish'}"],
+    }
+    for what, options in wrong.items():
+        service = rig.twistd(*common, *options)
+        lines = []
+        while (line := service.next()) is not None:
+            lines.append(line)
+        assert service.process.wait(20) == 1, what
+        own = [line for line in lines if line.startswith("envelope: ")]
+        assert len(own) == 1, (what, lines)
+        assert not any("Traceback" in line for line in lines), (what, lines)
+        assert rig.saved() == before, what
+    assert busy.stop() == 0
+    assert MACHINE
