@@ -11,3 +11,9 @@ def need(reason: str) -> NoReturn:
     if os.environ.get("CI") == "true":
         pytest.fail(f"this machine cannot run this test: {reason}")
     pytest.skip(f"NOT TESTED: {reason}")
+
+
+def need_own_network() -> None:
+    """Go on only in a network namespace that was made for the tests (`make test` makes one)."""
+    if os.environ.get("ENVELOPE_TEST_NAMESPACE") != "1":
+        need("these tests change firewall rules in place and run under tools/in-namespace only")
