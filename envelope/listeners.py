@@ -68,6 +68,8 @@ class ListenSpec:
 
 def parse_listen(text: str) -> ListenSpec:
     """Read `[HOST]:PORT` or an endpoint description; raise `ValueError` with one line."""
+    if not text.isprintable():
+        raise ValueError(f"{text!r} has characters that cannot be seen")
     if text.startswith(tuple(f"{kind}:" for kind in ENDPOINTS)):
         match = _ENDPOINT_PORT.fullmatch(text)
         return ListenSpec(text, None, _port(match["port"], text) if match else None)
@@ -128,7 +130,9 @@ async def _listen_endpoint(
 ) -> IListeningPort:
     try:
         endpoint = serverFromString(reactor, spec.text)
-    except (ValueError, TypeError, LookupError) as error:
+    except LookupError:
+        raise ListenError(f"cannot listen on {spec.text}: nobody passed this socket on") from None
+    except (ValueError, TypeError) as error:
         raise ListenError(f"cannot listen on {spec.text}: {_one_line(error)}") from None
     try:
         port: Any = await maybeDeferred(endpoint.listen, factory)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import ssl
 from collections.abc import Awaitable, Callable, Iterator
 from ipaddress import ip_address
 from pathlib import Path
@@ -17,7 +18,7 @@ from twisted.internet.address import HostnameAddress, IPv4Address, IPv6Address, 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IAddress
 from twisted.internet.protocol import Factory, Protocol
-from twisted.protocols.tls import TLSMemoryBIOFactory
+from twisted.internet.threads import deferToThread
 
 from envelope import listeners
 from envelope.config import PortRange
@@ -33,6 +34,8 @@ from envelope.listeners import (
     parse_listen,
     service_ports,
 )
+from envelope.tls import ServerTLS
+from tests.test_tls import Pair
 
 
 class Hosts(Factory):
@@ -295,13 +298,28 @@ async def test_a_proxy_says_who_the_client_is(opened: Open, hosts: Hosts) -> Non
     await guest.left
 
 
-@pytest.mark.parametrize("text", [":0", "tcp:0"])
+@pytest.mark.parametrize("text", ["127.0.0.1:0", "haproxy:tcp:0:interface=127.0.0.1"])
 @pytest_twisted.ensureDeferred
-async def test_tls_runs_above(opened: Open, text: str) -> None:
-    creator = object()
-    with pytest.warns(Warning, match="does not explicitly provide"), pytest.raises(TypeError):
-        await opened(text, creator)
-    assert TLSMemoryBIOFactory is listeners.TLSMemoryBIOFactory
+async def test_tls_runs_above_the_proxy(
+    opened: Open, hosts: Hosts, tmp_path: Path, text: str
+) -> None:
+    pair = Pair(tmp_path)
+    pair.write("door.example")
+    (port,) = await opened(text, ServerTLS.load(pair.cert, pair.key))
+    port.startReading()
+    number = port.getHost().port
+
+    def speak() -> str | None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        with socket.create_connection(("127.0.0.1", number), timeout=5) as plain:
+            if text.startswith("haproxy"):
+                plain.sendall(b"PROXY TCP4 203.0.113.7 192.0.2.1 50000 8880\r\n")
+            with context.wrap_socket(plain) as private:
+                return private.version()
+
+    assert await deferToThread(speak) == "TLSv1.3"
+    await (await hosts.arrived).left
 
 
 @pytest_twisted.ensureDeferred
