@@ -98,6 +98,10 @@ class Rig:
         self.key = jwk.JWK.generate(kty="OKP", crv="Ed25519", kid="test", alg="EdDSA", use="sig")
         (folder / "key.pub").write_text(self.key.export_public())
         self._write_certificate()
+        if kind == "legacy":
+            # Once made, a legacy table stays until its namespace goes: nothing can take it back.
+            for tool in ("iptables-legacy", "ip6tables-legacy"):
+                lab.host.run([tool, "-S"], check=True)
         self._children: list[subprocess.Popen[str]] = []
 
     def _write_certificate(self) -> None:
