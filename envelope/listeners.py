@@ -41,6 +41,7 @@ USER_TIMEOUT: Final = 30
 
 _HOST_PORT: Final = re.compile(r"(?:\[(?P<v6>[^][]*)\]|(?P<host>[^][:\s/=]*)):(?P<port>[0-9]{1,5})")
 _ENDPOINT_PORT: Final = re.compile(r"(?:haproxy:)?tcp6?:(?:port=)?(?P<port>[^:]*)(?::.*)?")
+_NAMELESS: Final = re.compile(r"unix:.*|systemd:(?:.*:)?(?:domain=)?UNIX(?::.*)?")
 
 
 class ListenError(Exception):
@@ -63,7 +64,7 @@ class ListenSpec:
     @property
     def knows_clients(self) -> bool:
         """Whether the address of a client can be known."""
-        return not self.text.startswith("unix:")
+        return _NAMELESS.fullmatch(self.text) is None
 
 
 def parse_listen(text: str) -> ListenSpec:

@@ -1,5 +1,5 @@
 """
-Would the default-drop rules cut off the very login that the start is typed in?
+What the default-drop rules would do to the SSH login that the start is typed in.
 
 sshd says where a login comes from in `SSH_CONNECTION`: "client port server port" (sshd(8) and
 ssh(1), "ENVIRONMENT").
