@@ -1,5 +1,4 @@
-"""
-envelope opens a host's firewall for one authorised client at a time.
+"""envelope opens a host's firewall for one authorised client at a time.
 
 A client asks over a WebSocket with an access token; while it holds the socket, and until its
 deadline, the kernel lets its network in. Read in the order a request travels: `front` (HTTP),

@@ -1,12 +1,10 @@
-"""
-The admin endpoints: metrics and health over plain HTTP, for the operator's own network.
+"""The admin endpoints: metrics and health over plain HTTP, for the operator's own network.
 
 Each path is a view, a function without arguments that makes a whole `Answer`; further paths are
 further views. The site never reads a body, and never says which software answers.
 """
 
 # Names that override twisted.web's are spelt as there.
-# ruff: noqa: N802, N815
 
 from __future__ import annotations
 
@@ -61,8 +59,7 @@ def admin_site(
     more: Mapping[str, View] | None = None,
     reactor: IReactorTime | None = None,
 ) -> HTTPFactory:
-    """
-    The site that serves `/metrics`, `/livez`, `/readyz`, and whatever paths `more` adds.
+    """The site that serves `/metrics`, `/livez`, `/readyz`, and whatever paths `more` adds.
 
     `reasons` says why clients should not be sent here now, a line each; none means ready.
     `reactor` counts the timeouts, the global one when None.
@@ -139,8 +136,7 @@ class _AdminChannel(HTTPChannel):
 
 
 class _AdminSite(HTTPFactory):
-    """
-    Serves views, without twisted.web's sessions, its Server header and its access log.
+    """Serves views, without twisted.web's sessions, its Server header and its access log.
 
     The scrapes of a quiet day would be most of the log.
     """

@@ -1,5 +1,4 @@
-"""
-May this request come in, and until when? Pure: a request, claims, load and the time go in.
+"""May this request come in, and until when? Pure: a request, claims, load and the time go in.
 
 The order of the checks is part of the contract with clients (README, "Answers"); the first that
 fails answers. Nothing here knows sockets, kernels or clocks.
@@ -20,8 +19,7 @@ MONITORING: Final = "monitoring"
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """
-    An answer other than 101: what the client reads, and how it is counted.
+    """An answer other than 101: what the client reads, and how it is counted.
 
     `reason` is the `status` label of `envelope_requests_total`, or empty for answers that only
     `controller_access_token_requests_total` counts. `text` never repeats what the client sent.
@@ -88,8 +86,7 @@ def unauthorised(refusal: TokenRefusal) -> Refusal:
 
 @dataclass(frozen=True, slots=True)
 class AccessRequest:
-    """
-    What one HTTP request asks for, already parsed.
+    """What one HTTP request asks for, already parsed.
 
     `token` is the first `access_token` of the query, None when absent, empty when sent empty.
     `upgrade_fault` is the answer to a handshake that is not a proper WebSocket one, else None.
@@ -131,8 +128,7 @@ class Load:
 
 @dataclass(frozen=True, slots=True)
 class Admission:
-    """
-    The request may come in.
+    """The request may come in.
 
     `duration` is how long from now, `deadline` the same moment in seconds since the epoch.
     `subject` is empty when no token was needed.

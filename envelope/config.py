@@ -1,5 +1,4 @@
-"""
-The settings of one service, checked and frozen: what every other module is built from.
+"""The settings of one service, checked and frozen: what every other module is built from.
 
 `envelope.options` makes a `Config` from a command line and an environment; nothing here reads
 either.
@@ -53,8 +52,7 @@ def _port(text: str, whole: str) -> int:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
-    """
-    Every option of the service (README, "Options"), in the units the code computes with.
+    """Every option of the service (README, "Options"), in the units the code computes with.
 
     Durations are seconds, rates are bits per second, paths are absolute or as the operator wrote
     them. An instance that exists is consistent: `envelope.options` refuses the rest.

@@ -1,5 +1,4 @@
-"""
-What the process says to its parent when it ends.
+"""What the process says to its parent when it ends.
 
 twistd exits 0 whatever a service's start came to, and dies of SIGTERM by SIGTERM. An operator's
 scripts need the opposite: 0 after a clean stop, 1 after a failed start or an unclean stop.
@@ -12,12 +11,14 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
+
+from twisted.internet.error import ReactorNotRunning
 
 
 def stop_cleanly_on_signals(reactor: Any, also: dict[int, Callable[[], object]]) -> None:
-    """
-    Once `reactor` runs: SIGTERM and SIGINT stop it without being passed on to the process's end.
+    """Once `reactor` runs: SIGTERM and SIGINT stop it without being passed on to the process's end.
 
     `also` maps further signals to what they do, each called in the reactor's own turn.
     """
@@ -34,13 +35,9 @@ def stop_cleanly_on_signals(reactor: Any, also: dict[int, Callable[[], object]])
 
 
 def _quietly(action: Callable[[], object]) -> None:
-    from twisted.internet.error import ReactorNotRunning
-
-    try:
+    # A second SIGTERM while stopping asks for what is being done already.
+    with suppress(ReactorNotRunning):
         action()
-    except ReactorNotRunning:
-        # A second SIGTERM while stopping asks for what is being done already.
-        pass
 
 
 class ExitStatus:
@@ -51,7 +48,7 @@ class ExitStatus:
 
     def fail(self, message: str) -> None:
         """End with status 1, and say why in one line on standard error."""
-        print(f"envelope: {message}", file=sys.__stderr__, flush=True)
+        os.write(2, f"envelope: {message}\n".encode())
         if not self._armed:
             self._armed = True
             atexit.register(self._leave)

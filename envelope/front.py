@@ -1,11 +1,12 @@
-"""
-The HTTP front: one `Connection` under the transport from accept to the end.
+"""The HTTP front: one `Connection` under the transport from accept to the end.
 
 Its bytes go to `handshake` until one request has come, then, once the gate has let it in, to
 `websocket`. One timer at a time bounds every step in which the peer could keep us waiting: the
 request and its answer, the way out after a refusal, the close handshake. While a session is open
 none runs: the session has its own deadline, and the kernel finds dead peers.
 """
+
+
 
 from __future__ import annotations
 

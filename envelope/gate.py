@@ -1,8 +1,9 @@
-"""
-What the front asks of the sessions, and what they may do with its connections.
+"""What the front asks of the sessions, and what they may do with its connections.
 
 `envelope.front` is on one side, `envelope.sessions` on the other; neither needs to know the other.
 """
+
+
 
 from __future__ import annotations
 
@@ -55,8 +56,7 @@ class IGate(Interface):
     def admit(
         address: Address | None, admission: Admission, carrier: ICarrier
     ) -> Deferred[ISession]:
-        """
-        Take a slot and open the firewall; fires with the session once the rule is in force.
+        """Take a slot and open the firewall; fires with the session once the rule is in force.
 
         Fails with `FirewallError` or `Refused`, then counted and nothing left open. Cancelling
         says that the client has left meanwhile.

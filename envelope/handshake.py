@@ -1,5 +1,4 @@
-"""
-HTTP as far as an opening handshake needs it: bytes -> request -> what it asks for -> answer.
+"""HTTP as far as an opening handshake needs it: bytes -> request -> what it asks for -> answer.
 
 Pure; `envelope.front` brings the bytes and carries the answer. Stricter than HTTP has to be
 (RFC 9112 lets a server tolerate bare LF and folded lines): whatever two parsers could read in two
@@ -45,8 +44,7 @@ class Malformed(Exception):
 
 
 class HeadReader:
-    """
-    Gathers one request's head, up to `max_bytes` and `max_lines`, line ends included.
+    """Gathers one request's head, up to `max_bytes` and `max_lines`, line ends included.
 
     Each line is judged as it ends, so that what is plainly not HTTP is answered at once.
     """
@@ -62,8 +60,7 @@ class HeadReader:
         self._seen = 0
 
     def feed(self, data: bytes) -> tuple[h11.Request, bytes] | None:
-        """
-        Take the next bytes; return the request and what followed it once its head is complete.
+        """Take the next bytes; return the request and what followed it once its head is complete.
 
         Raises `Malformed`; the reader is of no use after that, or after a request.
         """

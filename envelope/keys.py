@@ -1,5 +1,4 @@
-"""
-The keys that tokens are checked with: public, strong, each with a name of its own.
+"""The keys that tokens are checked with: public, strong, each with a name of its own.
 """
 
 from __future__ import annotations
@@ -50,7 +49,7 @@ class KeyRing:
             value = decode_object(text)
         except (ValueError, RecursionError) as error:
             raise KeyFileError(f"{origin}: not a JWK or JWK Set ({_short(error)})") from None
-        members = value["keys"] if "keys" in value else [value]
+        members = value.get("keys", [value])
         if not isinstance(members, list) or not members:
             raise KeyFileError(f"{origin}: the set holds no keys")
         ring = cls()

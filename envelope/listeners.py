@@ -1,5 +1,4 @@
-"""
-The sockets that the service listens on, opened with their doors shut.
+"""The sockets that the service listens on, opened with their doors shut.
 
 `parse_listen` is pure. `listen` opens; nobody is accepted before `startReading` is called on the
 ports, so that the rules can be in force first.
@@ -50,8 +49,7 @@ class ListenError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class ListenSpec:
-    """
-    One place to listen on, as the operator wrote it in `text`.
+    """One place to listen on, as the operator wrote it in `text`.
 
     `host` is an address or a name, empty for every address of both families, and None for a
     Twisted endpoint description. `port` is None when only the endpoint knows it.
@@ -117,8 +115,7 @@ def listen(
     factory: IProtocolFactory,
     tls: IOpenSSLServerConnectionCreator | None,
 ) -> Deferred[list[IListeningPort]]:
-    """
-    Open the sockets of `spec`; nobody is accepted before `startReading` is called on each port.
+    """Open the sockets of `spec`; nobody is accepted before `startReading` is called on each port.
 
     With `tls`, TLS runs above whatever the endpoint speaks itself (a proxy's header comes first).
     Fails with `ListenError`, and then nothing of it stays open.
@@ -231,8 +228,7 @@ def service_ports(ports: list[IListeningPort]) -> tuple[PortRange, ...]:
 
 
 def client_address(peer: object) -> Address | None:
-    """
-    The client's address as the kernel's rules see it; None when there is none (a UNIX socket).
+    """The client's address as the kernel's rules see it; None when there is none (a UNIX socket).
 
     A dual-stack socket shows IPv4 clients as `::ffff:a.b.c.d`.
     """

@@ -1,5 +1,4 @@
-"""
-What the default-drop rules would do to the SSH login that the start is typed in.
+"""What the default-drop rules would do to the SSH login that the start is typed in.
 
 sshd says where a login comes from in `SSH_CONNECTION`: "client port server port" (sshd(8) and
 ssh(1), "ENVIRONMENT").
@@ -22,8 +21,7 @@ def would_cut_off(
     allow: Iterable[PortRange],
     service_ports: Iterable[PortRange],
 ) -> PortRange | None:
-    """
-    The port that keeps the login alive when it is let in, or None when nothing is in danger.
+    """The port that keeps the login alive when it is let in, or None when nothing is in danger.
 
     `addresses` says which addresses each device has. A login to an address that no device has is
     taken to be in danger: nothing tells where its packets come in.
@@ -57,8 +55,7 @@ def check_login(
     environ: Mapping[str, str],
     addresses: Mapping[str, Set[Address]] | None = None,
 ) -> str | None:
-    """
-    One line for the operator when a start would cut off the login it is typed in, else None.
+    """One line for the operator when a start would cut off the login it is typed in, else None.
 
     `addresses` are this machine's when None.
     """

@@ -1,5 +1,4 @@
-"""
-Every metric of the service, on a registry of its own.
+"""Every metric of the service, on a registry of its own.
 
 Label values come from the fixed tuples below only, never from a client; every combination that
 can occur is there from the start, at 0, so that dashboards and alerts see it before it happens.
@@ -63,8 +62,7 @@ _SLOW = (1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 360
 
 
 class Metrics:
-    """
-    The service's counters, gauges and histograms (README, "Metrics").
+    """The service's counters, gauges and histograms (README, "Metrics").
 
     `registry` is where they are registered; without one they get their own, so that several
     services can live in one process.

@@ -1,5 +1,4 @@
-"""
-Timers that a change of the wall clock cannot move.
+"""Timers that a change of the wall clock cannot move.
 
 Twisted 26.10's `callLater` counts on `time.time()`; stepping the machine's clock by an hour would
 end every session at once, or prolong it by an hour.
@@ -12,8 +11,7 @@ from typing import Any
 
 
 def count_monotonically(reactor: Any) -> None:
-    """
-    Make `reactor` count its timers on `time.monotonic`; timers that are pending keep their due.
+    """Make `reactor` count its timers on `time.monotonic`; timers that are pending keep their due.
 
     `seconds` is `IReactorTime`'s own method, replaced on this one reactor.
     """

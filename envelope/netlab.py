@@ -1,5 +1,4 @@
-"""
-Two hosts on one machine: network namespaces joined by a virtual cable.
+"""Two hosts on one machine: network namespaces joined by a virtual cable.
 
 The demo and the tests let the real service loose on real firewall rules; this is the place where
 that harms nobody. Each host has its own network stack, its own netfilter and its own `/run` (so
@@ -117,13 +116,12 @@ class Host:
         return next(str(address) for address in self.addresses if address.version == 6)
 
     def argv(self, argv: Sequence[str | Path], cwd: str | Path | None = None) -> list[str]:
-        """
-        `argv`, to be run on this host by any spawner; the pid it gets is the program's own.
+        """`argv`, to be run on this host by any spawner; the pid it gets is the program's own.
 
         The program is killed when the thread that spawned it ends, so that none is left behind.
         """
         where = os.fspath(cwd or Path.cwd())
-        return [*self._enter, "sh", "-c", _ENTER, "sh", where, *map(os.fspath, argv)]
+        return [*self._enter, "sh", "-c", _ENTER, "sh", where, *(os.fspath(word) for word in argv)]
 
     def run(self, argv: Sequence[str | Path], **kwargs: Any) -> subprocess.CompletedProcess[str]:
         """Run to the end, as `subprocess.run`: as text and captured, unless told otherwise."""
@@ -194,8 +192,7 @@ class Host:
 
 
 class NetLab:
-    """
-    A host with a public device, and clients; a context manager.
+    """A host with a public device, and clients; a context manager.
 
     `host` guards `device`, and `client()` is plugged into that. `client(1)` and up are plugged
     into devices of their own (`lab1`, …): neighbours on a private network. To be many clients on

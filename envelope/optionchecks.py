@@ -1,5 +1,4 @@
-"""
-Which options go together: what is refused however well each single one is written.
+"""Which options go together: what is refused however well each single one is written.
 
 Pure but for `Machine`, which answers what only this machine knows.
 """
@@ -43,8 +42,7 @@ THIS_MACHINE: Final = Machine(_has_device, _can_run)
 
 
 def checked(found: Mapping[str, Any], machine: Machine) -> Config:
-    """
-    The settings that `found` (by field, the rest at their defaults) stands for.
+    """The settings that `found` (by field, the rest at their defaults) stands for.
 
     Without required tokens the firewall is not managed. Raises `UsageError` with one line when
     options contradict each other, miss each other, or ask for what `machine` does not have.

@@ -1,5 +1,4 @@
-"""
-Command line and environment become one frozen `Config`; whatever makes no sense is refused.
+"""Command line and environment become one frozen `Config`; whatever makes no sense is refused.
 
 `envelope.optiontable` says which options there are, `envelope.optionchecks` which go together.
 """
@@ -69,12 +68,12 @@ class ServiceOptions(usage.Options):
         print(f"envelope {__version__}")  # noqa: T201
         raise SystemExit(0)
 
-    def parseArgs(self, *args: str) -> None:  # noqa: N802 (usage.Options' name)
+    def parseArgs(self, *args: str) -> None:
         """Nothing but options is understood."""
         if args:
             raise usage.UsageError(f"{args[0]!r} is not an option")
 
-    def postOptions(self) -> None:  # noqa: N802 (usage.Options' name)
+    def postOptions(self) -> None:
         """Make `config` from what was given here and in the environment."""
         found = _collect(self.given, self._environ)
         self.config = checked(found, self._machine)
@@ -96,13 +95,12 @@ for _option in TABLE:
 
 
 class Options(ServiceOptions):
-    """
-    The same for twistd, which answers a `UsageError` with the whole help on standard output.
+    """The same for twistd, which answers a `UsageError` with the whole help on standard output.
 
     Here it is one line on standard error and exit status 1.
     """
 
-    def parseOptions(self, options: Sequence[str] | None = None) -> None:  # noqa: N802
+    def parseOptions(self, options: Sequence[str] | None = None) -> None:
         """See `usage.Options`."""
         untyped: Any = super()
         try:

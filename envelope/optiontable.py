@@ -1,5 +1,4 @@
-"""
-Every option of the service, one entry each: the command line, the environment and the help.
+"""Every option of the service, one entry each: the command line, the environment and the help.
 
 Defaults are written as an operator would; they are those of `envelope.config.Config`.
 """
@@ -16,8 +15,7 @@ from envelope.config import PortRange
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """
-    One option: how its value is read (`read` raises `ValueError`), and what it means.
+    """One option: how its value is read (`read` raises `ValueError`), and what it means.
 
     `many` options may be given several times; with `none`, that word alone means nothing at all.
     `default` is only shown, and empty when there is none.

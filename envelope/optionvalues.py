@@ -1,5 +1,4 @@
-"""
-How the values of options are written: each function reads one, or raises `ValueError`.
+"""How the values of options are written: each function reads one, or raises `ValueError`.
 
 The text of the error is one line that says what was expected; `envelope.options` puts the name
 of the option before it.

@@ -1,5 +1,4 @@
-"""
-Wiring, and the order of life: listen, rules, then doors open; doors shut, then rules go.
+"""Wiring, and the order of life: listen, rules, then doors open; doors shut, then rules go.
 
 The only module that knows every other one and the global reactor.
 """
@@ -13,7 +12,7 @@ import time
 from typing import Any
 
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
 from twisted.internet.interfaces import IListeningPort
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
@@ -119,7 +118,7 @@ class EnvelopeService(Service):
             return
         self._state = "running"
         for port in self._doors:
-            port.startReading()
+            _start_reading(port)
         if self._tls is None:
             _log.warn("INSECURE: no certificate, so tokens travel in the clear")
         _log.info("ready")
@@ -135,7 +134,7 @@ class EnvelopeService(Service):
             ports = await listen(self._reactor, parse_listen(text), site, None)
             self._admin += ports
             for port in ports:
-                port.startReading()
+                _start_reading(port)
                 _log.info("metrics and health on {host}", host=port.getHost())
 
     def _start_failed(self, failure: Any) -> None:
@@ -205,16 +204,16 @@ class EnvelopeService(Service):
             timer.cancel()
 
 
-async def _nothing() -> None:
-    return None
+def _start_reading(port: Any) -> None:
+    # Every stream server's port is a reader too, though `IListeningPort` does not say so.
+    port.startReading()
 
 
 def _stop_listening(port: IListeningPort) -> Deferred[Any]:
-    stopped = port.stopListening()
-    return stopped if isinstance(stopped, Deferred) else Deferred.fromCoroutine(_nothing())
+    return maybeDeferred(port.stopListening)
 
 
-def makeService(options: Options) -> EnvelopeService:  # noqa: N802 (twistd's own name)
+def makeService(options: Options) -> EnvelopeService:
     """Build the service that twistd runs; whatever is wrong is one line and exit status 1."""
     from twisted.internet import reactor
 
@@ -226,7 +225,7 @@ def makeService(options: Options) -> EnvelopeService:  # noqa: N802 (twistd's ow
             raise StartError(message)
         service = EnvelopeService(reactor, options.config, environ)
     except StartError as error:
-        print(f"envelope: {error}", file=sys.stderr)
+        sys.stderr.write(f"envelope: {error}\n")
         raise SystemExit(1) from None
     _log.info("envelope {version}", version=__version__)
     return service

@@ -1,5 +1,4 @@
-"""
-Who is in, until when, and in which order things end.
+"""Who is in, until when, and in which order things end.
 
 A session's states are one declared machine: its grant is being made, it is open, its grant is
 being taken away, it is over. It holds a slot from the first of these to the last, so a slot is
@@ -110,7 +109,7 @@ def _admit(life: _Life, stay: _Stay) -> None:
 
 
 @_granting.upon(_Life.refused).to(_over)
-def _refuse(life: _Life, stay: _Stay) -> None:
+def _refuse(_life: _Life, stay: _Stay) -> None:
     stay.owner.forget(stay)
 
 
@@ -129,7 +128,7 @@ def _leave(life: _Life, stay: _Stay, why: End) -> None:
 
 
 @_revoking.upon(_Life.gone).to(_over)
-def _finish(life: _Life, stay: _Stay) -> None:
+def _finish(_life: _Life, stay: _Stay) -> None:
     stay.owner.ended(stay)
 
 
@@ -207,7 +206,9 @@ class Sessions:
             monitoring_slots=self._config.monitoring_slots,
         )
 
-    def decide(self, request: AccessRequest, address: Address | None) -> Decision:
+    def decide(  # the address is the front's to know, and a later load limit's to judge
+        self, request: AccessRequest, address: Address | None  # noqa: ARG002
+    ) -> Decision:
         """See `gate.IGate`."""
         decision = decide(request, self._verify, self._expected, self.load(), self._wall())
         known_path = decision.outcome is not NOT_FOUND

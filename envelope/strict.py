@@ -1,5 +1,4 @@
-"""
-Base64url and JSON read as their specifications have them, and not a bit wider. Pure.
+"""Base64url and JSON read as their specifications have them, and not a bit wider. Pure.
 
 jwcrypto 1.6.1 accepts padding, junk, `+/`, duplicate members, NaN and UTF-16; whoever checks a
 signature over a text must not read something else into it than its signer wrote.

@@ -1,5 +1,4 @@
-"""
-TLS for the service's own socket: one current certificate, replaced while connections live on.
+"""TLS for the service's own socket: one current certificate, replaced while connections live on.
 
 The settings are Mozilla's "intermediate" (https://wiki.mozilla.org/Security/Server_Side_TLS)
 without its finite-field groups: TLS 1.2 and 1.3, forward secrecy and authenticated encryption
@@ -49,8 +48,7 @@ class TLSFileError(Exception):
 
 @implementer(IOpenSSLServerConnectionCreator)
 class ServerTLS:
-    """
-    Makes each connection from the certificate that is current at that moment.
+    """Makes each connection from the certificate that is current at that moment.
 
     `not_after` is when the certificate in use expires (UTC).
     """
@@ -80,8 +78,8 @@ class ServerTLS:
         self._context = context
         self.not_after: datetime = chain[0].not_valid_after_utc
 
-    def serverConnectionForTLS(  # noqa: N802 (the interface's name)
-        self, tlsProtocol: TLSMemoryBIOProtocol  # noqa: ARG002, N803
+    def serverConnectionForTLS(
+        self, tlsProtocol: TLSMemoryBIOProtocol  # noqa: ARG002
     ) -> SSL.Connection:
         """See `IOpenSSLServerConnectionCreator`."""
         return SSL.Connection(self._context, None)

@@ -1,5 +1,4 @@
-"""
-Access tokens: a text goes in, claims or a refusal come out. Pure, and without leeway.
+"""Access tokens: a text goes in, claims or a refusal come out. Pure, and without leeway.
 
 The shape is checked here, since jwcrypto reads more than RFC 7515 and 7519 allow; jwcrypto
 checks the signature, with the one key that `kid` names and the one algorithm of that key

@@ -1,11 +1,12 @@
-"""
-WebSocket frames, translated: Autobahn reads them, an `IListener` hears what they mean.
+"""WebSocket frames, translated: Autobahn reads them, an `IListener` hears what they mean.
 
 No policy is here, and nothing is ever sent unasked: a pong answers a ping, and the one close
 frame goes out when `Channel.finish` says so. Autobahn would answer a close frame, or bytes that
 are no frames, by itself and at once; its own ways out (`sendCloseFrame`, `dropConnection`,
 `_fail_connection`) are overridden, because the grant has to be gone first.
 """
+
+
 
 from __future__ import annotations
 
@@ -50,8 +51,7 @@ class _Silence:
 
 
 class Channel(WebSocketServerProtocol):
-    """
-    One open WebSocket connection; its "transport" is an `IListener`.
+    """One open WebSocket connection; its "transport" is an `IListener`.
 
     With the listener for transport Autobahn does not see whether TLS is below, and so does not
     spend time and memory on the details of it.
@@ -129,7 +129,9 @@ class Channel(WebSocketServerProtocol):
             self.transport.data_begun()
 
     def onFrameData(self, payload: bytes) -> bool | None:
-        """Keep what control frames carry (125 bytes at most), and nothing else."""
+        """Keep what control frames carry (125 bytes at most), and nothing else; False stops."""
+        if self.deaf:
+            return False
         if self.current_frame.opcode < _FIRST_CONTROL_OPCODE:
             return None
         return super().onFrameData(payload)

@@ -44,7 +44,7 @@ class Hosts(Factory):
     def __init__(self) -> None:
         self.arrived: Deferred[Any] = Deferred()
 
-    def buildProtocol(self, addr: IAddress) -> Protocol:  # noqa: N802
+    def buildProtocol(self, addr: IAddress) -> Protocol:
         return _Guest(self.arrived)
 
 
@@ -53,11 +53,11 @@ class _Guest(Protocol):
         self._arrived = arrived
         self.left: Deferred[None] = Deferred()
 
-    def connectionMade(self) -> None:  # noqa: N802
+    def connectionMade(self) -> None:
         if not self._arrived.called:
             self._arrived.callback(self)
 
-    def connectionLost(self, reason: object = None) -> None:  # noqa: N802
+    def connectionLost(self, reason: object = None) -> None:
         self.left.callback(None)
 
 

@@ -8,7 +8,7 @@ import pytest
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
-from envelope.admission import FULL, STOPPING, Admission, AccessRequest, Refusal
+from envelope.admission import FULL, STOPPING, AccessRequest, Admission, Refusal
 from envelope.config import Config
 from envelope.firewall import FirewallError
 from envelope.firewall.memory import MemoryFirewall

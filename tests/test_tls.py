@@ -292,7 +292,7 @@ def test_twisted_serves_with_it(pair: Pair) -> None:
     heard: list[bytes] = []
 
     class Listener(Protocol):
-        def dataReceived(self, data: bytes) -> None:  # noqa: N802
+        def dataReceived(self, data: bytes) -> None:
             heard.append(data)
 
     factory = TLSMemoryBIOFactory(

@@ -1,5 +1,4 @@
-"""
-The `envelope` command: what goes with the service, each part in a module of its own.
+"""The `envelope` command: what goes with the service, each part in a module of its own.
 
 A command's module offers `Options` (twisted.python.usage) and `run(options)`, or, when it takes
 its whole command line itself, `main(argv)`.

@@ -16,7 +16,7 @@ class Options(usage.Options):
     synopsis = "FILE..."
     longdesc = "Prints the public halves of the keys in the files, private ones included."
 
-    def parseArgs(self, *files: str) -> None:  # noqa: N802
+    def parseArgs(self, *files: str) -> None:
         """Take the files."""
         if not files:
             raise usage.UsageError("at least one key file is needed")

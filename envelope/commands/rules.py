@@ -1,5 +1,4 @@
-"""
-`envelope rules`: print the exact rules that a start with these options would install.
+"""`envelope rules`: print the exact rules that a start with these options would install.
 """
 
 from __future__ import annotations

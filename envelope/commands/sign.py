@@ -45,7 +45,7 @@ class Options(usage.Options):
         except ValueError:
             self.claims[name] = value
 
-    def postOptions(self) -> None:  # noqa: N802
+    def postOptions(self) -> None:
         """Refuse what is missing."""
         for name in ("private", "machine", "subject"):
             if not self[name]:

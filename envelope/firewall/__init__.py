@@ -1,5 +1,4 @@
-"""
-The firewall as the rest of the service sees it: one interface, several kernels behind it.
+"""The firewall as the rest of the service sees it: one interface, several kernels behind it.
 
 `iptables` drives the real kernel, `memory` is the twin that token-less services and tests use.
 One contract suite (`tests/firewall_contract.py`) runs on every one of them.
@@ -18,24 +17,21 @@ class FirewallError(Exception):
 
 
 class IFirewall(Interface):
-    """
-    Lets networks in and shuts them out again.
+    """Lets networks in and shuts them out again.
 
     The caller counts who shares a network (`envelope.firewall.ledger`); this interface knows
     networks only. Calls may overlap freely; each answer speaks of the kernel, not of a wish.
     """
 
-    def open(service_ports: tuple[PortRange, ...]) -> Deferred[None]:  # type: ignore[empty-body]
-        """
-        Put the baseline in force, clearing whatever a killed predecessor left behind.
+    def open(service_ports: tuple[PortRange, ...]) -> Deferred[None]:
+        """Put the baseline in force, clearing whatever a killed predecessor left behind.
 
         `service_ports` are the service's own, always let in. Fails with `FirewallError`, and then
         nothing is changed.
         """
 
-    def allow(network: Network, until: float) -> Deferred[None]:  # type: ignore[empty-body]
-        """
-        Let `network` in; fires once the rule is in force.
+    def allow(network: Network, until: float) -> Deferred[None]:
+        """Let `network` in; fires once the rule is in force.
 
         `until` (seconds since the epoch) is when the session's deadline passes; the kernel ends
         the grant by itself a few seconds later. Asking again for a network replaces its end.
@@ -43,20 +39,18 @@ class IFirewall(Interface):
         not supported: call `revoke`.
         """
 
-    def revoke(network: Network) -> Deferred[None]:  # type: ignore[empty-body]
-        """
-        Shut `network` out; fires once the kernel lets it in no more.
+    def revoke(network: Network) -> Deferred[None]:
+        """Shut `network` out; fires once the kernel lets it in no more.
 
         Never fails: what the tool refuses is tried again until it holds or the grant's own end
         in the kernel has passed. Also fires when a later `allow` takes the network over.
         """
 
-    def close() -> Deferred[None]:  # type: ignore[empty-body]
-        """
-        Revoke everything, and put back what was there before `open` (or keep the default drop).
+    def close() -> Deferred[None]:
+        """Revoke everything, and put back what was there before `open` (or keep the default drop).
 
         Fails with `FirewallError` naming what is left in force when the tool refuses to the end.
         """
 
-    def problems() -> list[str]:  # type: ignore[empty-body]
+    def problems() -> list[str]:
         """What keeps the rules from holding right now, a line each; empty when all is well."""

@@ -1,5 +1,4 @@
-"""
-Connections that the host itself opened before the rules came.
+"""Connections that the host itself opened before the rules came.
 
 A kernel that has not been tracking connections takes the first packet it sees of one for its
 beginning. If that packet comes from outside, the host's own connection looks like a stranger's,
@@ -59,8 +58,7 @@ def _endpoint(text: str) -> tuple[Address, int]:
 
 
 def own_flows(tables: dict[str, str]) -> list[Flow]:
-    """
-    The flows that the host opened, out of the text of /proc/net's tables by protocol.
+    """The flows that the host opened, out of the text of /proc/net's tables by protocol.
 
     A connected socket whose port nobody listens on was opened from here; pure.
     """

@@ -1,5 +1,4 @@
-"""
-The real firewall: iptables and ip6tables, of either kind, driven through iptables-restore.
+"""The real firewall: iptables and ip6tables, of either kind, driven through iptables-restore.
 """
 
 from __future__ import annotations

@@ -1,5 +1,4 @@
-"""
-Who shares which network, and how long that network has to stay open. Pure.
+"""Who shares which network, and how long that network has to stay open. Pure.
 
 Sessions of one network share its grant: it ends with the last of them, and it lasts as long as
 the longest of them may.

@@ -1,5 +1,4 @@
-"""
-The firewall's twin in memory: for services without tokens, and for tests.
+"""The firewall's twin in memory: for services without tokens, and for tests.
 
 It keeps the promises of `IFirewall` on a dictionary; a test can make its next calls fail or wait.
 """
@@ -17,8 +16,7 @@ from envelope.firewall import FirewallError, IFirewall
 
 @implementer(IFirewall)
 class MemoryFirewall:
-    """
-    Remembers what a kernel would hold.
+    """Remembers what a kernel would hold.
 
     `open_networks` is what is let in now, `is_open` whether the baseline is in force. With
     `hold_back` set, answers wait in `waiting` until `release` is called.

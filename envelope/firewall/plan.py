@@ -1,5 +1,4 @@
-"""
-The difference between what the kernel holds and what it should, as one transaction. Pure.
+"""The difference between what the kernel holds and what it should, as one transaction. Pure.
 
 What has to be remembered about the time before the first start, INPUT's policy, is remembered
 with the rules: the name of an unreferenced chain (`ENVELOPE-WAS-ACCEPT`) says it, so it appears
@@ -76,8 +75,7 @@ class Structure:
 
 
 def install(snapshot: Snapshot, structure: Structure, probe: Rules) -> list[str]:
-    """
-    The start: clear what a predecessor left, then put the structure in force.
+    """The start: clear what a predecessor left, then put the structure in force.
 
     `probe` rules are added and taken away again in the same transaction: a kernel that cannot
     hold a grant fails the start, not the first client.
@@ -115,8 +113,7 @@ def _policy_line(was: Before) -> str:
 
 
 def mend(snapshot: Snapshot, structure: Structure) -> tuple[list[str], list[str]]:
-    """
-    What others changed in the structure: the lines that put it right, and what kinds they are.
+    """What others changed in the structure: the lines that put it right, and what kinds they are.
 
     Rules of others stay, in our own chains too, as long as ours stand in their order.
     """
@@ -155,8 +152,7 @@ def wanted_rules(layout: Layout, key: Key, end: int | None) -> Rules:
 
 
 def grants_in(snapshot: Snapshot, known: Mapping[Key, Rules] | None = None) -> dict[Key, Rules]:
-    """
-    The rules in the grants' chain that look like ours, by network.
+    """The rules in the grants' chain that look like ours, by network.
 
     `known` rules are recognised by their text alone, which costs next to nothing.
     """

@@ -1,5 +1,4 @@
-"""
-Child processes, run so that none of them can hang the service or leave something behind.
+"""Child processes, run so that none of them can hang the service or leave something behind.
 
 Children get a clean environment and an absolute path; no shell is involved.
 """
@@ -67,6 +66,7 @@ class _Run(ProcessProtocol):
         self.finished: Deferred[Finished] = Deferred(lambda _: self.kill())
 
     def connectionMade(self) -> None:
+        assert self.transport is not None
         if self.stdin:
             self.transport.write(self.stdin)
         self.transport.closeStdin()
@@ -103,8 +103,7 @@ class _Run(ProcessProtocol):
 def run(
     reactor: IProcessReactor, argv: tuple[str, ...], timeout: float, stdin: bytes = b""
 ) -> Deferred[Finished]:
-    """
-    Run `argv` to its end, at most `timeout` seconds; fails with `ToolFailed` or `ToolTimeout`.
+    """Run `argv` to its end, at most `timeout` seconds; fails with `ToolFailed` or `ToolTimeout`.
 
     Cancelling kills the child.
     """

@@ -1,5 +1,4 @@
-"""
-One long-lived iptables-restore, fed whole transactions, each acknowledged.
+"""One long-lived iptables-restore, fed whole transactions, each acknowledged.
 
 `iptables-restore --noflush -v` stays open between transactions and echoes a comment line once it
 has committed what came before it (iptables 1.8.9, both kinds: 0.07 ms a change instead of the
@@ -15,7 +14,6 @@ from pathlib import Path
 from typing import Final
 
 from twisted.internet.defer import Deferred, fail, succeed
-from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.protocol import ProcessProtocol
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -53,6 +51,7 @@ class _Child(ProcessProtocol):
         self.gone: Deferred[None] = Deferred()
 
     def ask(self, text: bytes, token: bytes) -> Deferred[None]:
+        assert self.transport is not None
         self.answer, self.token, self.tail = Deferred(), token, b""
         self.transport.write(text + token + b"\n")
         return self.answer
@@ -79,15 +78,14 @@ class _Child(ProcessProtocol):
         self.gone.callback(None)
 
     def kill(self) -> None:
-        if not self.ended:
+        if not self.ended and self.transport is not None:
             self.transport.signalProcess("KILL")
             # The pipes may be held open by a grandchild, which would keep us waiting for it.
             self.transport.loseConnection()
 
 
 class Restorer:
-    """
-    Applies transactions to one family's filter table; one at a time.
+    """Applies transactions to one family's filter table; one at a time.
 
     `keep_open` turns False for good when the tool turns out not to echo.
     """
@@ -112,8 +110,7 @@ class Restorer:
         return self._ask(b"", PROBE_WAIT).addErrback(silent)
 
     def apply(self, lines: Sequence[str], patience: float = ANSWER_WAIT) -> Deferred[None]:
-        """
-        Apply `lines` as one transaction of the filter table, all or none, in `patience` seconds.
+        """Apply `lines` as one transaction of the filter table, all or none, in `patience` seconds.
 
         Fails with `ToolFailed`, after which only the kernel knows whether it was applied.
         """
@@ -129,7 +126,7 @@ class Restorer:
         child, self._child = self._child, None
         if child is None:
             return succeed(None)
-        if not child.ended:
+        if not child.ended and child.transport is not None:
             child.transport.closeStdin()
         return self._buried(child)
 
@@ -140,7 +137,16 @@ class Restorer:
             return fail(ToolFailed(str(error)))
         answer = child.ask(text, b"#%d" % next(self._tokens))
         timer = self._reactor.callLater(timeout, self._too_late, child, timeout)
-        return answer.addBoth(self._answered, child, timer)
+
+        def in_time(_: None) -> None:
+            timer.cancel()
+
+        def failed(failure: Failure) -> Deferred[None]:
+            if timer.active():
+                timer.cancel()
+            return self._discard(child).addCallback(lambda _: fail(failure))
+
+        return answer.addCallbacks(in_time, failed)
 
     def _running(self) -> _Child:
         if self._child is None or self._child.ended:
@@ -153,19 +159,13 @@ class Restorer:
     def _too_late(self, child: _Child, timeout: float) -> None:
         child.fail(ToolTimeout(f"{child.name} did not answer within {timeout:g} s"))
 
-    def _answered(
-        self, result: Failure | None, child: _Child, timer: IDelayedCall
-    ) -> Failure | Deferred[Failure] | None:
-        if timer.active():
-            timer.cancel()
-        if result is None:
-            return None
+    def _discard(self, child: _Child) -> Deferred[None]:
         # A child that failed may be halfway through anything: the next transaction gets a new
         # one, and nobody reads the kernel's rules while the old one might still change them.
         if self._child is child:
             self._child = None
         child.kill()
-        return self._buried(child).addCallback(lambda _: result)
+        return self._buried(child)
 
     def _buried(self, child: _Child) -> Deferred[None]:
         done: Deferred[None] = Deferred()

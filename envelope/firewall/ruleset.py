@@ -1,5 +1,4 @@
-"""
-The kernel's rules as values, their text, and their inverse. Pure.
+"""The kernel's rules as values, their text, and their inverse. Pure.
 
 Text is in the form that iptables-save prints, so that what was written and what is read back
 compare as strings. Every argument is a word of its own: iptables 1.8.9 rejects `--jump=ACCEPT`.
@@ -126,8 +125,7 @@ _GRANT: Final = re.compile(
 
 
 def read_grant(rule: str) -> tuple[Network | None, int] | None:
-    """
-    Tell a grant's network and end from its rule; None when no grant of ours looks like this.
+    """Tell a grant's network and end from its rule; None when no grant of ours looks like this.
 
     The network is None for a `--proxy-port` rule.
     """

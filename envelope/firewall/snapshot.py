@@ -1,5 +1,4 @@
-"""
-What the kernel holds, read from iptables-save's text. Pure.
+"""What the kernel holds, read from iptables-save's text. Pure.
 """
 
 from __future__ import annotations
@@ -18,8 +17,7 @@ class UnreadableRules(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """
-    The filter table of one address family.
+    """The filter table of one address family.
 
     `exists` is False while the kernel has no such table at all. `policies` are those of the
     built-in chains; `rules` maps each chain, built-in or not, to its rules without `-A CHAIN`.

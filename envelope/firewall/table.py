@@ -1,5 +1,4 @@
-"""
-One address family's filter table, kept as it should be.
+"""One address family's filter table, kept as it should be.
 
 What is wanted is a mapping from networks to their ends; whatever differs from what is in force
 goes into the next transaction, everything at once. A transaction that fails is followed by a

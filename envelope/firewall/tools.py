@@ -1,5 +1,4 @@
-"""
-The programs that one address family is managed with, and where they are found.
+"""The programs that one address family is managed with, and where they are found.
 """
 
 from __future__ import annotations
@@ -75,8 +74,7 @@ class Tools:
         return run(self._reactor, argv, SAVE_WAIT).addCallback(_without_noise)
 
     async def find(self) -> Snapshot:
-        """
-        What the kernel holds, telling an absent filter table from an empty one.
+        """What the kernel holds, telling an absent filter table from an empty one.
 
         Only a look at every table does: asked for one by name, iptables-nft-save shows it
         whether or not it is there, and iptables-legacy-save makes it.
@@ -89,8 +87,7 @@ class Tools:
         return carried_flows(layout, family)
 
     async def remove_bare_table(self, family: Family, found: Snapshot) -> None:
-        """
-        Remove the table that our first rule made, when it holds nothing and was not there.
+        """Remove the table that our first rule made, when it holds nothing and was not there.
 
         iptables-nft has no command for it, and iptables-save would go on showing its empty
         chains. Without nft, or with iptables-legacy, which keeps a table for good, it stays.

@@ -1,5 +1,4 @@
-"""
-A client on another host: run as a program there, told what to do line by line.
+"""A client on another host: run as a program there, told what to do line by line.
 
 Prints one JSON object a line: first the answer, then whatever arrives. Standard library only, so
 that the client shares nothing with the service that it tests.

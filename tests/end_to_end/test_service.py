@@ -43,7 +43,7 @@ def test_a_client_is_let_in_measures_and_is_shut_out_at_its_deadline(rig, family
     assert client.event()["status"] == 101
     assert rig.reaches(9000, to)
     assert client.event() == {"event": "close", "code": 4000, "reason": "deadline"}
-    assert 2.0 < time.monotonic() - asked
+    assert time.monotonic() - asked > 2.0
     assert not rig.reaches(9000, to)
     assert client.event()["event"] == "end"
     assert service.stop() == 0

@@ -1,0 +1,100 @@
+"""Stand-ins for what the demo needs besides the service: a measurement server, and a client.
+
+Run as programs on the demo's hosts (`python -m envelope.standin …`). Standard library only: they
+start fast, and share no code with the service they talk to.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+import socket
+import ssl
+import struct
+import sys
+import time
+from typing import BinaryIO
+
+VOLUME = 32 * 2**20
+_PATIENCE = 2.0
+_CLOSE = 0x88
+
+
+def serve(port: str) -> int:
+    """Send everyone who connects, over IPv4 or IPv6, a few megabytes."""
+    listener = socket.create_server(("::", int(port)), family=socket.AF_INET6, dualstack_ipv6=True)
+    volume = bytes(VOLUME)
+    print("serving", flush=True)
+    while True:
+        connection, _ = listener.accept()
+        with connection:
+            connection.sendall(volume)
+
+
+def measure(address: str, port: str) -> int:
+    """Receive all of it and say how fast it came; 1 if the host does not let us."""
+    began, count = time.monotonic(), 0
+    try:
+        with socket.create_connection((address, int(port)), _PATIENCE) as connection:
+            while chunk := connection.recv(2**16):
+                count += len(chunk)
+    except OSError as error:
+        print(error.strerror or error)
+        return 1
+    rate = count * 8 / (time.monotonic() - began) / 1e9
+    print(f"{count / 2**20:.0f} MiB at {rate:.1f} Gbit/s")
+    return 0 if count == VOLUME else 1
+
+
+def hold(address: str, port: str, trusted: str, path: str) -> int:
+    """Open an envelope with the token on standard input; hold it until the service closes.
+
+    Prints `answer STATUS`, and then `closed CODE REASON`.
+    """
+    token = sys.stdin.readline().strip()
+    context = ssl.create_default_context(cafile=trusted)
+    with (
+        socket.create_connection((address, int(port)), _PATIENCE) as plain,
+        context.wrap_socket(plain, server_hostname=address) as stream,
+        stream.makefile("rb") as incoming,
+    ):
+        stream.sendall(_request(address, port, f"{path}?access_token={token}" if token else path))
+        status = incoming.readline().split()[1].decode()
+        while incoming.readline().strip():
+            pass
+        print("answer", status, flush=True)
+        if status != "101":
+            return 1
+        stream.settimeout(None)
+        code, reason = _read_close(incoming)
+        print("closed", code, reason, flush=True)
+        stream.sendall(bytes([_CLOSE, 0x80 | 2, 0, 0, 0, 0]) + struct.pack("!H", code))
+    return 0
+
+
+def _request(address: str, port: str, target: str) -> bytes:
+    host = f"[{address}]" if ":" in address else address
+    return "\r\n".join([
+        f"GET {target} HTTP/1.1",
+        f"Host: {host}:{port}",
+        "Connection: Upgrade",
+        "Upgrade: websocket",
+        "Sec-WebSocket-Version: 13",
+        f"Sec-WebSocket-Key: {base64.b64encode(os.urandom(16)).decode()}",
+        "Sec-WebSocket-Protocol: net.measurementlab.envelope",
+        "", "",
+    ]).encode()
+
+
+def _read_close(incoming: BinaryIO) -> tuple[int, str]:
+    """The close frame: the service sends nothing else on its own."""
+    opcode, length = incoming.read(2)
+    payload = incoming.read(length)
+    if opcode != _CLOSE:
+        raise SystemExit(f"got frame {opcode:#x} where only a close was to come")
+    return struct.unpack("!H", payload[:2])[0], payload[2:].decode()
+
+
+if __name__ == "__main__":
+    _, name, *arguments = sys.argv
+    sys.exit({"serve": serve, "measure": measure, "hold": hold}[name](*arguments))

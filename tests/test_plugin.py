@@ -1,0 +1,67 @@
+"""What twistd sees of envelope: a plugin that costs nothing until it is used."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from twisted.application.service import IServiceMaker
+from twisted.plugin import IPlugin, getPlugins
+from zope.interface.verify import verifyObject
+
+from envelope.options import Options
+
+ROOT = Path(__file__).parent.parent
+
+
+def run(*argv: str) -> subprocess.CompletedProcess[str]:
+    environ = {
+        name: value for name, value in os.environ.items() if not name.startswith("ENVELOPE_")
+    }
+    return subprocess.run(
+        [sys.executable, *argv], cwd=ROOT, env=environ, capture_output=True, text=True,
+        timeout=60, check=False,
+    )
+
+
+def twistd(*argv: str) -> subprocess.CompletedProcess[str]:
+    return run("-c", "from twisted.scripts.twistd import run; run()", *argv)
+
+
+def test_twistd_finds_one_service_maker() -> None:
+    (maker,) = [one for one in getPlugins(IServiceMaker) if one.tapname == "envelope"]
+    assert verifyObject(IServiceMaker, maker)
+    assert verifyObject(IPlugin, maker)
+    assert maker.description
+    assert maker.options is Options
+
+
+def test_looking_for_plugins_imports_nothing_of_the_service() -> None:
+    """`twistd --help` is as quick with envelope installed as without."""
+    code = (
+        "import sys\n"
+        "from twisted.application.app import ServerOptions\n"
+        "text = str(ServerOptions())\n"
+        "assert 'envelope' in text\n"
+        "print([name for name in sys.modules if name.partition('.')[0] in\n"
+        "       ('envelope', 'autobahn', 'jwcrypto', 'prometheus_client', 'OpenSSL')])\n"
+    )
+    done = run("-c", code)
+    assert (done.stdout, done.returncode) == ("[]\n", 0), done.stderr
+
+
+def test_a_wrong_option_is_one_line_and_status_1() -> None:
+    done = twistd("envelope", "--max-clients=none")
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert done.stderr.startswith("envelope: --max-clients: ")
+    assert done.stderr.count("\n") == 1
+
+
+def test_help_is_documentation() -> None:
+    done = twistd("envelope", "--help")
+    assert done.returncode == 0
+    assert "--token-required=" in done.stdout
+    assert done.stderr == ""
