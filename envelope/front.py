@@ -6,8 +6,6 @@ request and its answer, the way out after a refusal, the close handshake. While 
 none runs: the session has its own deadline, and the kernel finds dead peers.
 """
 
-
-
 from __future__ import annotations
 
 from collections.abc import Callable

@@ -3,8 +3,6 @@
 `envelope.front` is on one side, `envelope.sessions` on the other; neither needs to know the other.
 """
 
-
-
 from __future__ import annotations
 
 from twisted.internet.defer import Deferred

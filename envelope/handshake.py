@@ -30,6 +30,9 @@ BAD_REQUEST: Final = Refusal(400, "", "The request is malformed.")
 HEAD_TOO_LARGE: Final = Refusal(431, "", "The head of the request is too large.")
 
 _CR: Final = 0x0D
+_TOKEN: Final = frozenset(
+    b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+)
 _REQUEST_LINE: Final = re.compile(rb"[-!#$%&'*+.^_`|~0-9A-Za-z]+ [\x21-\x7e]+ HTTP/1\.[01]")
 _HOST: Final = re.compile(rb"[-\w.~!$&'()*+;=:%\[\]]*", re.ASCII)
 _KEY: Final = re.compile(rb"[\x21-\x7e]{1,64}")
@@ -65,8 +68,8 @@ class HeadReader:
         Raises `Malformed`; the reader is of no use after that, or after a request.
         """
         self._buffer += data
-        # No request begins with a control character or a space; TLS does.
-        if self._buffer and self._buffer[0] <= 0x20:
+        # What begins like this is TLS, or no text, and may never send a line's end.
+        if self._buffer and self._buffer[0] not in _TOKEN:
             raise Malformed(BAD_REQUEST)
         while (end := self._buffer.find(b"\n", self._seen)) >= 0:
             if end >= self._max_bytes:

@@ -6,8 +6,6 @@ are no frames, by itself and at once; its own ways out (`sendCloseFrame`, `dropC
 `_fail_connection`) are overridden, because the grant has to be gone first.
 """
 
-
-
 from __future__ import annotations
 
 from collections.abc import Callable
