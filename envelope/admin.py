@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from io import BytesIO
 from typing import Any, Final, TypeAlias
 
-from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from twisted.internet.interfaces import IAddress, IReactorTime
 from twisted.logger import Logger
 from twisted.web.http import HTTPChannel, HTTPFactory, Request, datetimeToString
@@ -25,6 +24,8 @@ _log = Logger(namespace="envelope.admin")
 
 TEXT: Final = "text/plain; charset=utf-8"
 JSON: Final = "application/json"
+# The version that every Prometheus, and everything that imitates it, can read.
+PROMETHEUS: Final = "text/plain; version=0.0.4; charset=utf-8"
 
 # Seconds without a byte from the client; Prometheus scrapes every 15 to 60 s, so a connection
 # that is kept alive is worth keeping for one more scrape.
@@ -65,7 +66,7 @@ def admin_site(
     `reactor` counts the timeouts, the global one when None.
     """
     views: dict[str, View] = {
-        "/metrics": lambda: Answer(metrics.text(), content_type=CONTENT_TYPE_PLAIN_0_0_4),
+        "/metrics": lambda: Answer(metrics.text(), content_type=PROMETHEUS),
         "/livez": lambda: Answer(b"ok\n"),
         "/readyz": lambda: readiness(reasons()),
         **(more or {}),

@@ -1,16 +1,12 @@
 """The sockets that the service listens on, opened with their doors shut.
 
-`parse_listen` is pure. `listen` opens; nobody is accepted before `startReading` is called on the
-ports, so that the rules can be in force first.
+Nobody is accepted before `startReading` is called on a port, so that the rules can be in force
+first. How places are written is in `envelope.places`.
 """
 
 from __future__ import annotations
 
-import re
 import socket
-from contextlib import suppress
-from dataclasses import dataclass
-from ipaddress import IPv6Address, ip_address
 from typing import Any, Final
 
 from twisted.internet.address import IPv4Address as Host4
@@ -25,9 +21,12 @@ from twisted.internet.interfaces import (
 )
 from twisted.protocols.tls import TLSMemoryBIOFactory
 
-from envelope.config import Address, PortRange
+from envelope.config import PortRange
+from envelope.places import ListenSpec, client_address, parse_listen
 
-ENDPOINTS: Final = ("tcp", "tcp6", "systemd", "haproxy", "unix")
+__all__ = [
+    "ListenError", "ListenSpec", "client_address", "listen", "parse_listen", "service_ports",
+]
 
 # Connections that the kernel completes while the service is busy; it caps this at somaxconn.
 BACKLOG: Final = 1024
@@ -38,57 +37,9 @@ KEEPALIVE_INTERVAL: Final = 5
 KEEPALIVE_PROBES: Final = 3
 USER_TIMEOUT: Final = 30
 
-_HOST_PORT: Final = re.compile(r"(?:\[(?P<v6>[^][]*)\]|(?P<host>[^][:\s/=]*)):(?P<port>[0-9]{1,5})")
-_ENDPOINT_PORT: Final = re.compile(r"(?:haproxy:)?tcp6?:(?:port=)?(?P<port>[^:]*)(?::.*)?")
-_NAMELESS: Final = re.compile(r"unix:.*|systemd:(?:.*:)?(?:domain=)?UNIX(?::.*)?")
-
 
 class ListenError(Exception):
     """A place that cannot be listened on; the text is one line naming it."""
-
-
-@dataclass(frozen=True, slots=True)
-class ListenSpec:
-    """One place to listen on, as the operator wrote it in `text`.
-
-    `host` is an address or a name, empty for every address of both families, and None for a
-    Twisted endpoint description. `port` is None when only the endpoint knows it.
-    """
-
-    text: str
-    host: str | None
-    port: int | None
-
-    @property
-    def knows_clients(self) -> bool:
-        """Whether the address of a client can be known."""
-        return _NAMELESS.fullmatch(self.text) is None
-
-
-def parse_listen(text: str) -> ListenSpec:
-    """Read `[HOST]:PORT` or an endpoint description; raise `ValueError` with one line."""
-    if not text.isprintable():
-        raise ValueError(f"{text!r} has characters that cannot be seen")
-    if text.startswith(tuple(f"{kind}:" for kind in ENDPOINTS)):
-        match = _ENDPOINT_PORT.fullmatch(text)
-        return ListenSpec(text, None, _port(match["port"], text) if match else None)
-    match = _HOST_PORT.fullmatch(text)
-    if match is None:
-        raise ValueError(
-            f"{text!r} is neither [HOST]:PORT nor an endpoint ({', '.join(ENDPOINTS)})"
-        )
-    if match["v6"] is not None:
-        try:
-            IPv6Address(match["v6"])
-        except ValueError:
-            raise ValueError(f"{text!r} has no IPv6 address in its brackets") from None
-    return ListenSpec(text, match["v6"] or match["host"] or "", _port(match["port"], text))
-
-
-def _port(text: str, whole: str) -> int:
-    if not (text.isascii() and text.isdigit() and int(text) <= 65535):
-        raise ValueError(f"{whole!r} names a port outside 0 to 65535")
-    return int(text)
 
 
 async def _listen(
@@ -100,12 +51,20 @@ async def _listen(
     if spec.host is None:
         return [await _listen_endpoint(reactor, spec, factory)]
     ports: list[IListeningPort] = []
-    for opened in _open_sockets(spec):
-        # Adopting duplicates the descriptor; the port owns the duplicate.
-        with opened:
+    sockets = _open_sockets(spec)
+    try:
+        for opened in sockets:
             port = reactor.adoptStreamPort(opened.fileno(), opened.family, factory)
-        port.stopReading()
-        ports.append(port)
+            port.stopReading()
+            ports.append(port)
+    except OSError as error:
+        for port in ports:
+            await maybeDeferred(port.stopListening)
+        raise _refused(spec, error) from None
+    finally:
+        # Adopting duplicates the descriptor; the port owns the duplicate.
+        for opened in sockets:
+            opened.close()
     return ports
 
 
@@ -225,22 +184,3 @@ def service_ports(ports: list[IListeningPort]) -> tuple[PortRange, ...]:
     hosts = [port.getHost() for port in ports]
     numbers = {host.port for host in hosts if isinstance(host, Host4 | Host6)}
     return tuple(PortRange("tcp", number, number) for number in sorted(numbers))
-
-
-def client_address(peer: object) -> Address | None:
-    """The client's address as the kernel's rules see it; None when there is none (a UNIX socket).
-
-    A dual-stack socket shows IPv4 clients as `::ffff:a.b.c.d`.
-    """
-    if not isinstance(peer, Host4 | Host6):
-        return None
-    with suppress(ValueError):
-        return fold(peer.host)
-    return None
-
-
-def fold(text: str) -> Address:
-    """`text` as an address, without zone, an IPv4-mapped one as IPv4; raise `ValueError`."""
-    address = ip_address(text.partition("%")[0])
-    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
-    return mapped or address

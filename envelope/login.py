@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Set
 import ifaddr
 
 from envelope.config import Address, Config, PortRange
-from envelope.listeners import fold, parse_listen
+from envelope.places import fold, parse_listen
 
 
 def would_cut_off(

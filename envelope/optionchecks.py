@@ -15,7 +15,7 @@ from typing import Any, Final
 from twisted.python import usage
 
 from envelope.config import Config
-from envelope.listeners import parse_listen
+from envelope.places import parse_listen
 
 
 @dataclass(frozen=True, slots=True)

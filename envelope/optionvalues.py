@@ -13,7 +13,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from envelope.durations import parse_duration
-from envelope.listeners import parse_listen
+from envelope.places import parse_listen
 
 # Seconds. The kernel's own end of a grant is a date; this keeps it well within its range.
 LONGEST: Final = 366 * 86_400.0

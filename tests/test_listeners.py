@@ -261,6 +261,32 @@ async def test_a_failure_shuts_what_was_open_already(
         socket.create_connection(("::1", number), timeout=5)
 
 
+@pytest_twisted.ensureDeferred
+async def test_out_of_descriptors_is_one_line_and_leaves_nothing(
+    hosts: Hosts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Exhausted:
+        """Adopts one socket, then has no descriptor left."""
+
+        adopted: Any = None
+
+        def adoptStreamPort(self, *arguments: Any) -> Any:
+            if self.adopted is not None:
+                raise OSError(24, "Too many open files")
+            self.adopted = reactor.adoptStreamPort(*arguments)  # type: ignore[attr-defined]
+            return self.adopted
+
+    found = [
+        (socket.AF_INET6, socket.SOCK_STREAM, 6, "", ("::1", 0, 0, 0)),
+        (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", 0)),
+    ]
+    monkeypatch.setattr(listeners.socket, "getaddrinfo", lambda *_, **__: found)
+    exhausted = Exhausted()
+    with pytest.raises(ListenError, match=r"both\.example:0: too many open files"):
+        await listen(exhausted, parse_listen("both.example:0"), hosts, None)
+    assert not exhausted.adopted.connected
+
+
 @pytest.mark.parametrize(
     "text",
     ["tcp:80:nonsense=1", "tcp6:0:backlog=x", "systemd:domain=INET:index=7",
