@@ -1,200 +1,199 @@
-"""The main job, shown for real: two hosts, the service through twistd, iptables, TLS, a token.
+"""The main job, shown for real: two hosts, twistd, iptables, TLS, tokens.
 
-A script in seven steps; each says what should happen and looks whether it did, in the kernel's
-own rules. Nothing outlives it: the hosts are namespaces (`envelope.netlab`), the files are in a
-temporary folder, and a watchdog ends what takes too long.
+Each step says what should happen, and looks in the kernel whether it did. Nothing outlives the
+demo: the hosts are namespaces (`envelope.netlab`), the files are in a temporary folder, and a
+watchdog ends what takes too long.
 """
 
 from __future__ import annotations
 
-import re
 import signal
 import subprocess
 import sys
-from contextlib import ExitStack
-from ipaddress import ip_address
+import tempfile
+import textwrap
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Final
 
-from envelope.admission import ACCESS_PATH
 from envelope.narration import Narration, StepFailed
-from envelope.netlab import Host, NetLab
+from envelope.netlab import LabUnavailable, NetLab
+from envelope.stage import KEYS, Stage
 
-PORT, MEASUREMENT_PORT = "8880", "5201"
-MACHINE, SUBJECT = "host.example", "measurement"
-HELD = "5s"
-WATCHDOG: Final = 55
-PATIENCE: Final = 10.0
+HELD: Final = "5s"
+WATCHDOG: Final = 55.0
+_OWN_RULE: Final = ("-A", "INPUT", "-p", "tcp", "--dport", "22", "-j", "ACCEPT")
+_FAMILIES: Final = ("iptables", "ip6tables")
 
 
-class Interrupted(Exception):
-    """A signal asked us to end."""
+class Ended(Exception):
+    """A signal, the watchdog's included, wants the demo to end."""
 
     def __init__(self, number: int) -> None:
-        super().__init__(f"ended by {signal.Signals(number).name}")
-        self.status = 128 + number
+        super().__init__(
+            f"this took longer than {WATCHDOG:g} s" if number == signal.SIGALRM
+            else f"ended by {signal.Signals(number).name}"
+        )
+        self.status = 1 if number == signal.SIGALRM else 128 + number
 
 
 class Demo:
-    """The stage: a lab, files, and whatever runs; `play` is the script."""
+    """The script."""
 
-    def __init__(self, lab: NetLab, folder: Path, tell: Narration) -> None:
-        self.lab, self.folder, self.tell = lab, folder, tell
-        self.client = lab.client()
-        self.targets = (lab.host.address4, lab.host.address6)
-        self._stack = ExitStack()
+    def __init__(self, stage: Stage, tell: Narration) -> None:
+        self.stage, self.tell = stage, tell
 
     def play(self) -> None:
         """Every step; `StepFailed` at the first that does not go as told."""
-        with self._stack:
-            self._prepare()
-            before = self._open_to_everyone()
-            service = self._start_service()
-            self._refused_without_token()
-            self._refused_with_bad_token()
-            held = [self._let_in(target) for target in self.targets]
-            self._refused_after_deadline(held)
-            self._stop_service(service, before)
-
-    # The steps
-
-    def _prepare(self) -> None:
-        self.tell.say("host    eth0  " + "  ".join(self.targets))
-        self.tell.say(f"client  eth0  {self.client.address4}  {self.client.address6}")
-        write_certificate(self.folder, self.targets)
-        for kid in ("demo", "stranger"):
-            self._envelope("keygen", f"--kid={kid}", f"--out={self.folder}")
-        for tool in ("iptables", "ip6tables"):
-            # A rule of the host's own, to see whether it comes through unharmed.
-            self._host("-A", "INPUT", "-p", "tcp", "--dport", "22", "-j", "ACCEPT", tool=tool)
-        server = self._start(self.lab.host, standin("serve", MEASUREMENT_PORT))
-        self._expect(server, "serving")
-
-    def _open_to_everyone(self) -> str:
-        self.tell.step("Before: whoever comes can measure")
-        self.tell.quote("iptables -S", self._host("-S"))
-        for target in self.targets:
-            self._measures(target)
-        return self._saved()
-
-    def _start_service(self) -> subprocess.Popen[str]:
-        self.tell.step("The service starts, and shuts the host")
-        folder = self.folder
-        command = [
-            "twistd", "-n", "--pidfile=", "envelope", f"--listen=:{PORT}", "--device=eth0",
-            f"--cert={folder / 'cert.pem'}", f"--key={folder / 'key.pem'}",
-            f"--verify-key={folder / 'jwk_sig_EdDSA_demo.pub'}", f"--machine={MACHINE}",
-            f"--subject={SUBJECT}", f"--timeout={HELD}", "--max-clients=2", "--admin=none",
+        before = self.open_to_everyone()
+        self.service_starts()
+        self.refused_without_token()
+        self.refused_with_a_strangers_token()
+        clients = [
+            self.let_in(target, tool)
+            for target, tool in zip(self.stage.targets, _FAMILIES, strict=True)
         ]
-        self.tell.say("$ " + " ".join(command).replace(f"{folder}/", ""))
-        log = self._stack.enter_context((folder / "log").open("w"))
-        service = self._start(
-            self.lab.host, [sys.executable, script("twistd"), *command[1:]],
-            stderr=subprocess.STDOUT, cwd=folder, start_new_session=True,
-        )
-        assert service.stdout is not None
-        for line in service.stdout:
-            log.write(line)
-            if line.rstrip().endswith("ready"):
-                break
-        else:
-            log.flush()
-            raise StepFailed("the service did not start:\n" + (folder / "log").read_text())
-        self.tell.quote("iptables -S", self._host("-S"))
-        return service
+        self.refused_after_the_deadline(clients)
+        self.service_stops(before)
 
-    def _refused_without_token(self) -> None:
-        self.tell.step("Without a token: the firewall refuses the client")
-        for target in self.targets:
+    def open_to_everyone(self) -> str:
+        """Without envelope; the rules as they are, for the end."""
+        self.tell.step("Before: the host is open, and the client measures as it likes")
+        for tool in _FAMILIES:
+            # A rule of the host's own, to see that it comes through unharmed.
+            self.stage.rules(tool, *_OWN_RULE)
+        self.tell.quote("iptables -S", self.stage.rules("iptables", "-S"))
+        self._expect("the measurement server", self.stage.start_measurement_server(), "serves")
+        for target in self.stage.targets:
+            self._measures(target)
+        return self.stage.saved_rules()
+
+    def service_starts(self) -> None:
+        """The default-drop rules."""
+        self.tell.step("The service starts on the host: shut, but for the service itself")
+        options = self.stage.service_options(HELD)
+        lines = textwrap.wrap(" ".join(options), 84, break_on_hyphens=False)
+        self.tell.quote("twistd -n envelope \\", " \\\n".join(lines))
+        self.stage.start_service(options)
+        self.tell.quote("iptables -S", self.stage.rules("iptables", "-S"))
+
+    def refused_without_token(self) -> None:
+        """The firewall and the service both say no."""
+        self.tell.step("Without a token, the firewall refuses the client")
+        for target in self.stage.targets:
             self._refused(target)
+        self._expect("the service", self.stage.knock(self.stage.targets[0], "")[1], "answers 401")
 
-    def _refused_with_bad_token(self) -> None:
-        self.tell.step("With a token that a stranger signed: 401, and no rule changes")
-        rules = self._saved()
-        client = self._knock(self.targets[0], self._token("stranger"))
-        self._expect(client, "answer 401")
-        self.tell.check(self._saved() == rules, "the rules are the same as before")
-        self._refused(self.targets[0])
-
-    def _let_in(self, target: str) -> subprocess.Popen[str]:
-        version, tool, source = 4, "iptables", self.client.address4
-        if ip_address(target).version == 6:
-            version, tool, source = 6, "ip6tables", self.client.address6
-        self.tell.step(f"With a good token, over IPv{version}: let in")
+    def refused_with_a_strangers_token(self) -> None:
+        """401, and the rules stay."""
+        self.tell.step("With a token that a stranger signed, too")
+        target, rules = self.stage.targets[0], self.stage.saved_rules()
+        _, answer = self.stage.knock(target, self.stage.sign(KEYS[1], HELD))
+        self._expect("the service", answer, "answers 401")
+        self.tell.check(self.stage.saved_rules() == rules, "no rule has changed")
         self._refused(target)
-        client = self._knock(target, self._token("demo"))
-        self._expect(client, "answer 101")
-        rules = self._host("-S", "ENVELOPE-GRANTS", tool=tool)
-        self.tell.quote(f"{tool} -S ENVELOPE-GRANTS", rules)
-        self.tell.check(f"-s {source}/" in rules, f"the kernel has a grant for {source}")
+
+    def let_in(self, target: str, tool: str) -> subprocess.Popen[str]:
+        """A grant for one address of one family; the client that holds it."""
+        client = self.stage.lab.client()
+        source = client.address4 if tool == "iptables" else client.address6
+        self.tell.step(f"With a good token, the client is let in as {source}")
+        self._refused(target)
+        holder, answer = self.stage.knock(target, self.stage.sign(KEYS[0], HELD))
+        self._expect("the service", answer, "answers 101")
+        grants = self.stage.rules(tool, "-S", "ENVELOPE-GRANTS")
+        self.tell.quote(f"{tool} -S ENVELOPE-GRANTS", grants)
+        self.tell.check(f"-s {source}/" in grants, f"the kernel lets {source} in, until its end")
         self._measures(target)
-        return client
+        return holder
 
-    def _refused_after_deadline(self, held: list[subprocess.Popen[str]]) -> None:
-        self.tell.step(f"After {HELD}: the deadline; shut out again")
-        for client, target in zip(held, self.targets, strict=True):
-            self._expect(client, "closed 4000 deadline")
+    def refused_after_the_deadline(self, clients: list[subprocess.Popen[str]]) -> None:
+        """The service closes, and the grants are gone by then."""
+        self.tell.step(f"At the deadline, {HELD} later, both are shut out again")
+        for client, target, tool in zip(clients, self.stage.targets, _FAMILIES, strict=True):
+            self._expect("the service", self.stage.hear(client), "closes with 4000 deadline")
+            grants = self.stage.rules(tool, "-S", "ENVELOPE-GRANTS")
+            self.tell.quote(f"{tool} -S ENVELOPE-GRANTS", grants)
             self._refused(target)
-        self.tell.quote("iptables -S ENVELOPE-GRANTS", self._host("-S", "ENVELOPE-GRANTS"))
 
-    def _stop_service(self, service: subprocess.Popen[str], before: str) -> None:
+    def service_stops(self, before: str) -> None:
+        """Everything is as it was."""
         self.tell.step("The service stops (SIGTERM), and puts back what was there")
-        service.terminate()
-        service.communicate(timeout=PATIENCE)
-        self.tell.check(service.returncode == 0, f"it ended with status {service.returncode}")
-        self.tell.quote("iptables -S", self._host("-S"))
-        self.tell.check(self._saved() == before, "iptables-save and ip6tables-save are as before")
-
-    # What the steps are made of
+        status = self.stage.stop_service()
+        self.tell.check(status == 0, f"the service ended with status {status}")
+        self.tell.quote("iptables -S", self.stage.rules("iptables", "-S"))
+        same = self.stage.saved_rules() == before
+        self.tell.check(same, "iptables-save and ip6tables-save print what they did before")
 
     def _measures(self, target: str) -> None:
-        done = self.client.run(standin("measure", target, MEASUREMENT_PORT))
-        self.tell.check(done.returncode == 0, f"client measures {target}: {outcome(done)}")
+        could, words = self.stage.measure(target)
+        self.tell.check(could, f"client measures {target}: {words}")
 
     def _refused(self, target: str) -> None:
-        done = self.client.run(standin("measure", target, MEASUREMENT_PORT))
-        finding = f"client tries to measure {target}: {outcome(done)}"
-        self.tell.check(outcome(done) == "Connection refused", finding)
+        could, words = self.stage.measure(target)
+        as_told = not could and words == "Connection refused"
+        self.tell.check(as_told, f"client tries to measure {target}: {words}")
 
-    def _token(self, kid: str) -> str:
-        key = self.folder / f"jwk_sig_EdDSA_{kid}"
-        return self._envelope(
-            "sign", f"--private={key}", f"--machine={MACHINE}", f"--subject={SUBJECT}",
-            f"--expires={HELD}",
-        )
+    def _expect(self, who: str, words: str, told: str) -> None:
+        self.tell.check(words == told, f"{who} {words}")
 
-    def _knock(self, target: str, token: str) -> subprocess.Popen[str]:
-        command = standin("hold", target, PORT, self.folder / "cert.pem", ACCESS_PATH)
-        client = self._start(self.client, command, stdin=subprocess.PIPE)
-        assert client.stdin is not None
-        client.stdin.write(token)
-        client.stdin.close()
-        return client
 
-    def _expect(self, process: subprocess.Popen[str], line: str) -> None:
-        assert process.stdout is not None
-        said = process.stdout.readline().strip()
-        name = "measurement server" if line == "serving" else "client"
-        self.tell.check(said == line, f"{name}: {said or 'ended without a word'}")
+@contextmanager
+def _signals() -> Iterator[None]:
+    """Turn signals and the watchdog into exceptions, so that everything is cleaned up."""
 
-    def _host(self, *arguments: str, tool: str = "iptables") -> str:
-        return self._output(self.lab.host.run([tool, *arguments]))
+    def end(number: int, _: FrameType | None) -> None:
+        for each in handled:
+            # The first is enough: a second must not cut the cleaning short.
+            signal.signal(each, signal.SIG_IGN)
+        raise Ended(number)
 
-    def _saved(self) -> str:
-        saved = self._host(tool="iptables-save") + self._host(tool="ip6tables-save")
-        # Comments hold the time, and counters count.
-        return re.sub(r"^#.*\n| \[\d+:\d+\]", "", saved, flags=re.MULTILINE)
+    handled = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGALRM)
+    earlier = [signal.signal(number, end) for number in handled]
+    signal.setitimer(signal.ITIMER_REAL, WATCHDOG)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        for number, handler in zip(handled, earlier, strict=True):
+            signal.signal(number, handler)
 
-    def _envelope(self, *arguments: str) -> str:
-        command = [sys.executable, script("envelope"), *arguments]
-        return self._output(
-            subprocess.run(command, capture_output=True, text=True)  # noqa: S603
-        ).strip()
 
-    def _output(self, done: subprocess.CompletedProcess[str]) -> str:
-        if done.returncode:
-            raise StepFailed(f"{done.args[-1]} failed: {done.stderr.strip()}")
-        return done.stdout
+def main() -> int:
+    """Play it on standard output; the exit status."""
+    tell = Narration(sys.stdout)
+    try:
+        with _signals():
+            return _perform(tell)
+    except Ended as end:
+        problem, status = str(end), end.status
+    except LabUnavailable as reason:
+        problem, status = str(reason), 1
+    sys.stderr.write(f"envelope demo: {problem}\n")
+    return status
 
-    def _start(self, host: Host, command: list[str | Path], **kwargs: object) -> subprocess.Popen[str]:
-        return host.popen(command, stdout=subprocess.PIPE, text=True, **kwargs)
+
+def _perform(tell: Narration) -> int:
+    with tempfile.TemporaryDirectory(prefix="envelope-demo-") as folder, NetLab() as lab:
+        tell.say("Two hosts, made of network namespaces, with a cable between them:")
+        for host in (lab.host, lab.client()):
+            tell.say(f"  {host.name:8}  {host.device}  {host.address4}  {host.address6}")
+        stage = Stage(lab, Path(folder))
+        try:
+            Demo(stage, tell).play()
+        except StepFailed as failure:
+            stage.close()
+            tell.step("Not as told")
+            tell.say(str(failure))
+            tell.quote("the service's log", stage.service_log())
+            return 1
+        finally:
+            stage.close()
+    tell.step("Every step went as told; the two hosts are gone")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -85,7 +85,7 @@ class Host:
             _, complaint = holder.communicate()
             lines = complaint.strip().splitlines() or ["the holder ended without a word"]
             raise LabUnavailable(lines[-1])
-        own_user = within._own_user if within else any("U" in word for word in unshare[1:2])
+        own_user = within._own_user if within else "U" in unshare[1]
         user = ("-U", "--preserve-credentials") if own_user else ()
         enter = (find_tool("nsenter"), "-t", str(holder.pid), *user, "-n", "-m", "-r", "-w", "--")
         return cls(name, holder, enter)
@@ -216,7 +216,8 @@ class NetLab:
         return self._hosts[n + 1]
 
     def __enter__(self) -> NetLab:
-        find_tool("setpriv"), find_tool("ip")
+        for tool in ("ip", "mount", "setpriv"):
+            find_tool(tool)
         with self._stack:
             self._hosts = [self._first_host()]
             self.client()
@@ -233,7 +234,7 @@ class NetLab:
         self._hosts = []
 
     def cut_link(self, n: int = 0) -> None:
-        """Pull the cable to the `n`-th client: packets vanish, nobody gets an error."""
+        """Pull the cable to the `n`-th client, at its end: no goodbye reaches the host."""
         self.client(n).link_down()
 
     def restore_link(self, n: int = 0) -> None:

@@ -13,6 +13,7 @@ import ssl
 import struct
 import sys
 import time
+from collections.abc import Callable
 from typing import BinaryIO
 
 VOLUME = 32 * 2**20
@@ -24,7 +25,7 @@ def serve(port: str) -> int:
     """Send everyone who connects, over IPv4 or IPv6, a few megabytes."""
     listener = socket.create_server(("::", int(port)), family=socket.AF_INET6, dualstack_ipv6=True)
     volume = bytes(VOLUME)
-    print("serving", flush=True)
+    _say("serves")
     while True:
         connection, _ = listener.accept()
         with connection:
@@ -39,17 +40,17 @@ def measure(address: str, port: str) -> int:
             while chunk := connection.recv(2**16):
                 count += len(chunk)
     except OSError as error:
-        print(error.strerror or error)
+        _say(error.strerror or str(error))
         return 1
     rate = count * 8 / (time.monotonic() - began) / 1e9
-    print(f"{count / 2**20:.0f} MiB at {rate:.1f} Gbit/s")
+    _say(f"{count / 2**20:.0f} MiB at {rate:.1f} Gbit/s")
     return 0 if count == VOLUME else 1
 
 
 def hold(address: str, port: str, trusted: str, path: str) -> int:
     """Open an envelope with the token on standard input; hold it until the service closes.
 
-    Prints `answer STATUS`, and then `closed CODE REASON`.
+    Says `answers STATUS`, and then `closes with CODE REASON`.
     """
     token = sys.stdin.readline().strip()
     context = ssl.create_default_context(cafile=trusted)
@@ -62,14 +63,18 @@ def hold(address: str, port: str, trusted: str, path: str) -> int:
         status = incoming.readline().split()[1].decode()
         while incoming.readline().strip():
             pass
-        print("answer", status, flush=True)
+        _say(f"answers {status}")
         if status != "101":
             return 1
         stream.settimeout(None)
         code, reason = _read_close(incoming)
-        print("closed", code, reason, flush=True)
+        _say(f"closes with {code} {reason}")
         stream.sendall(bytes([_CLOSE, 0x80 | 2, 0, 0, 0, 0]) + struct.pack("!H", code))
     return 0
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)  # noqa: T201
 
 
 def _request(address: str, port: str, target: str) -> bytes:
@@ -96,5 +101,5 @@ def _read_close(incoming: BinaryIO) -> tuple[int, str]:
 
 
 if __name__ == "__main__":
-    _, name, *arguments = sys.argv
-    sys.exit({"serve": serve, "measure": measure, "hold": hold}[name](*arguments))
+    commands: dict[str, Callable[..., int]] = {"serve": serve, "measure": measure, "hold": hold}
+    sys.exit(commands[sys.argv[1]](*sys.argv[2:]))

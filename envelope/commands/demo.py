@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from twisted.python import usage
 
-from envelope.demo import main
+from envelope import demo
 
 
 class Options(usage.Options):
@@ -20,4 +20,4 @@ class Options(usage.Options):
 
 def run(options: Options) -> int:  # noqa: ARG001
     """Show it; 0 only if every step went as told."""
-    return main()
+    return demo.main()
