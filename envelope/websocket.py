@@ -17,6 +17,11 @@ from zope.interface import Interface
 
 POLICY_VIOLATION: Final = 1008
 _FIRST_CONTROL_OPCODE: Final = 8
+# A third of what Autobahn keeps for a connection; of no use to one that is open and silent.
+_SPENT: Final = (
+    "_transport_details", "_wskey", "http_response_data", "send_queue", "utf8validator",
+    "websocket_extensions", "websocket_protocols",
+)
 
 
 class IListener(Interface):
@@ -72,6 +77,8 @@ class Channel(WebSocketServerProtocol):
     closeHandshakeTimeout = 0
     autoPingInterval = 0
 
+    # Frames are written at once, never queued.
+    send_queue = ()
     log = _Silence()
     transport: Any
     factory: ChannelFactory
@@ -87,6 +94,8 @@ class Channel(WebSocketServerProtocol):
         self.websocket_extensions: list[Any] = []
         self._wskey = key
         self.succeedHandshake(subprotocol)
+        for name in _SPENT:
+            delattr(self, name)
 
     def finish(self, code: int, reason: str = "") -> bool:
         """Send the close frame; False if that was done before. `reason`: at most 123 bytes."""
