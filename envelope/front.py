@@ -1,31 +1,22 @@
-"""The HTTP front: one `Connection` under the transport from accept to the end.
+"""The HTTP front: the connections of one service, and what they share.
 
-Its bytes go to `handshake` until one request has come, then, once the gate has let it in, to
-`websocket`. One timer at a time bounds every step in which the peer could keep us waiting: the
-request and its answer, the way out after a refusal, the close handshake. While a session is open
-none runs: the session has its own deadline, and the kernel finds dead peers.
+A connection's own story is in `envelope.connection`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
 
-from twisted.internet.defer import CancelledError, Deferred, succeed
-from twisted.internet.interfaces import IAddress, IDelayedCall, IReactorTime, ITCPTransport
-from twisted.internet.protocol import Factory, Protocol, connectionDone
-from twisted.logger import Logger
-from twisted.python.failure import Failure
-from zope.interface import implementer
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import IAddress, IReactorTime
+from twisted.internet.protocol import Factory
 
-from envelope.admission import FIREWALL_FAILED, Refusal
 from envelope.config import Address
-from envelope.firewall import FirewallError
+from envelope.connection import Connection, Limits
 from envelope.gate import ICarrier, IGate, ISession, Refused
-from envelope.handshake import BAD_REQUEST, HeadReader, Malformed, answer, understand
+from envelope.handshake import BAD_REQUEST
 from envelope.listeners import client_address
-from envelope.websocket import Channel, ChannelFactory, IListener
+from envelope.websocket import ChannelFactory
 
 __all__ = [
     "BAD_REQUEST",
@@ -38,224 +29,7 @@ __all__ = [
     "Refused",
 ]
 
-_log = Logger(namespace="envelope.front")
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What a peer may cost before a session is open, and on its way out; seconds and bytes."""
-
-    request_seconds: float = 8.0
-    hang_up_seconds: float = 2.0
-    close_seconds: float = 1.0
-    head_bytes: int = 16 * 1024
-    head_lines: int = 100
-    early_bytes: int = 4 * 1024
-    frames_per_second: int = 100
-
-
 _LIMITS = Limits()
-
-
-@implementer(ICarrier, IListener)
-class Connection(Protocol):
-    """One client, from accept to the end."""
-
-    factory: FrontFactory
-    transport: Any
-    # Defaults that instances share; a held session sets few of them.
-    _head: HeadReader | None = None
-    _early: bytes = b""
-    _asked: Deferred[ISession] | None = None
-    _session: ISession | None = None
-    _channel: Channel | None = None
-    _ending: bool = False
-    _timer: IDelayedCall | None = None
-
-    @property
-    def silent(self) -> bool:
-        """Whether no whole request has come yet."""
-        return self._head is not None
-
-    # -- the transport's side --------------------------------------------------------------
-
-    def connectionMade(self) -> None:
-        """Await a request."""
-        self.factory.connections.add(self)
-        if ITCPTransport.providedBy(self.transport):
-            self.transport.setTcpNoDelay(True)
-        limits = self.factory.limits
-        self._head = HeadReader(limits.head_bytes, limits.head_lines)
-        self._arm(limits.request_seconds, self.abort)
-
-    def dataReceived(self, data: bytes) -> None:
-        """Pass the bytes to whoever reads now; behind a refusal nobody does."""
-        if self._channel is not None:
-            self._channel.dataReceived(data)
-        elif self._head is not None:
-            self._read_head(self._head, data)
-        elif self._asked is not None:
-            self._early += data
-            self._bound_early()
-
-    def connectionLost(self, reason: Failure = connectionDone) -> None:  # noqa: ARG002
-        """Tell the session, or take back what was asked for."""
-        self._disarm()
-        self._head = None
-        asked, self._asked = self._asked, None
-        session, self._session = self._session, None
-        channel, self._channel = self._channel, None
-        if asked is not None:
-            self.factory.gate.count("websocket-setup-failure")
-            asked.cancel()
-        if session is not None:
-            session.client_left()
-        if channel is not None:
-            channel.connectionLost()
-        self.factory.forget(self)
-
-    # -- one request -----------------------------------------------------------------------
-
-    def _read_head(self, head: HeadReader, data: bytes) -> None:
-        try:
-            complete = head.feed(data)
-        except Malformed as malformed:
-            self._refuse(malformed.refusal)
-            return
-        if complete is None:
-            return
-        self._head = None
-        request, self._early = complete
-        handshake = understand(request)
-        # Asked for only now: behind a proxy the address comes with the first bytes.
-        address = self.factory.address_of(self.transport.getPeer())
-        outcome = self.factory.gate.decide(handshake.request, address).outcome
-        if isinstance(outcome, Refusal):
-            self._refuse(outcome, handshake.request.method)
-            return
-        self._asked = asked = self.factory.gate.admit(address, outcome, self)
-        asked.addCallbacks(
-            self._admitted, self._not_admitted, callbackArgs=(handshake.key, outcome.subprotocol)
-        )
-        asked.addErrback(self._went_wrong)
-        self._bound_early()
-
-    def _bound_early(self) -> None:
-        if self._asked is not None and len(self._early) > self.factory.limits.early_bytes:
-            self._early = b""
-            self.abort()
-
-    def _admitted(self, session: ISession, key: str, subprotocol: str | None) -> None:
-        if self._asked is None:
-            session.client_left()
-            return
-        self._asked = None
-        self._session = session
-        self._disarm()
-        self._channel = channel = self.factory.channels.make(self)
-        # Reading stops while the peer does not read its pongs.
-        self.transport.registerProducer(self.transport, True)
-        channel.open(key, subprotocol)
-        early, self._early = self._early, b""
-        channel.dataReceived(early)
-
-    def _not_admitted(self, failure: Failure) -> None:
-        if self._asked is None:
-            # The client has left, and nothing is left to answer.
-            failure.trap(CancelledError, FirewallError, Refused)
-            return
-        self._asked = None
-        if isinstance(failure.value, Refused):
-            self._refuse(failure.value.refusal)
-            return
-        if not failure.check(FirewallError):
-            _log.failure("the gate broke", failure)
-        self._refuse(FIREWALL_FAILED)
-
-    def _went_wrong(self, failure: Failure) -> None:
-        _log.failure("the handshake broke", failure)
-        self.abort()
-
-    def _refuse(self, refusal: Refusal, method: str = "GET") -> None:
-        _log.debug("refused with {status}", status=refusal.status)
-        self._head = None
-        self._early = b""
-        self.transport.write(answer(refusal, method))
-        self._hang_up()
-
-    # -- the channel's side ----------------------------------------------------------------
-
-    def write(self, data: bytes) -> None:
-        """See `IListener`."""
-        self.transport.write(data)
-
-    def data_begun(self) -> None:
-        """See `IListener`."""
-        if not self._ending and self._session is not None:
-            self._ending = True
-            self._session.data_received()
-
-    def close_asked(self) -> None:
-        """See `IListener`."""
-        self._answer_with(1000)
-
-    def close_answered(self) -> None:
-        """See `IListener`."""
-        self._hang_up()
-
-    def broken(self, code: int) -> None:
-        """See `IListener`."""
-        self._answer_with(code)
-
-    def _answer_with(self, code: int) -> None:
-        """Close with `code` once the grant is gone, unless another end came first."""
-        if self._channel is not None and self._channel.finished:
-            self._hang_up()
-        elif not self._ending and self._session is not None:
-            self._ending = True
-            self._session.client_closed().addCallback(lambda _: self.close(code, ""))
-
-    # -- the session's side ----------------------------------------------------------------
-
-    def close(self, code: int, reason: str) -> None:
-        """See `ICarrier`."""
-        if self._channel is None or not self._channel.finish(code, reason):
-            return
-        self._ending = True
-        if self._channel.deaf:
-            self._hang_up()
-        else:
-            self._arm(self.factory.limits.close_seconds, self._hang_up)
-
-    def abort(self) -> None:
-        """See `ICarrier`."""
-        self._disarm()
-        # TLS raises when a connection is aborted that is gone.
-        if self in self.factory.connections:
-            self.transport.abortConnection()
-
-    # -- the way out -----------------------------------------------------------------------
-
-    def _hang_up(self) -> None:
-        # A peer that never sends its TLS close_notify, or never reads, would stay for ever.
-        self._arm(self.factory.limits.hang_up_seconds, self.abort)
-        if self._channel is not None:
-            # TLS hangs up only once no producer is left.
-            self.transport.unregisterProducer()
-        self.transport.loseConnection()
-
-    def _arm(self, seconds: float, then: Callable[[], None]) -> None:
-        self._disarm()
-        self._timer = self.factory.reactor.callLater(seconds, self._fire, then)
-
-    def _fire(self, then: Callable[[], None]) -> None:
-        self._timer = None
-        then()
-
-    def _disarm(self) -> None:
-        timer, self._timer = self._timer, None
-        if timer is not None:
-            timer.cancel()
 
 
 class FrontFactory(Factory):
@@ -266,7 +40,7 @@ class FrontFactory(Factory):
 
     def __init__(
         self,
-        gate: Any,
+        gate: IGate,
         reactor: IReactorTime,
         limits: Limits = _LIMITS,
         address_of: Callable[[IAddress], Address | None] = client_address,
