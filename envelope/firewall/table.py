@@ -69,6 +69,8 @@ class FilterTable:
         self._structure: Structure | None = None
         self._found = Snapshot()
         self._wanted: dict[Key, int] = {}
+        # The ends that callers were told are in force.
+        self._granted: dict[Network, int] = {}
         self._in_force: dict[Key, Rules] = {}
         self._changed: set[Key] = set()
         self._allowing: dict[Network, list[tuple[Deferred[None], IDelayedCall]]] = {}
@@ -192,6 +194,7 @@ class FilterTable:
         """See `IFirewall.revoke`."""
         answer: Deferred[None] = Deferred()
         self._revoking.setdefault(network, []).append(answer)
+        self._granted.pop(network, None)
         self._want(network, None)
         self._refuse(network, "the grant was revoked before it was in force")
         self._work()
@@ -231,9 +234,9 @@ class FilterTable:
         self._work()
 
     def _refuse_in_force(self, network: Network, why: str) -> None:
-        """A grant that cannot be made is refused; what was in force before stays so."""
+        """Refuse a grant that cannot be made; one that was granted before keeps its older end."""
         if network in self._allowing:
-            self._want(network, end_of(self._in_force.get(network, ())))
+            self._want(network, self._granted.get(network))
             self._refuse(network, why)
 
     def _refuse(self, network: Network, why: str) -> None:
@@ -252,6 +255,7 @@ class FilterTable:
             if key is None or not self._is_settled(key):
                 continue
             if key in self._wanted:
+                self._granted[key] = self._wanted[key]
                 for answer, timer in self._allowing.pop(key, ()):
                     timer.cancel()
                     answer.callback(None)
@@ -299,6 +303,8 @@ class FilterTable:
             snapshot = Snapshot.parse(seen.decode("utf-8", "replace"))
             lines, kinds = mend(snapshot, structure)
             self._in_force = grants_in(snapshot, self._in_force)
+            # A tool that failed to answer may have done its work all the same.
+            self._settle((*self._allowing, *self._revoking))
             differing = {
                 key for key in (*self._in_force, *self._wanted)
                 if not self._is_settled(key)
