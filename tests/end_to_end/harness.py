@@ -40,7 +40,8 @@ class Lines:
         self.process = process
         self.seen: list[str] = []
         self._queue: queue.Queue[str | None] = queue.Queue()
-        threading.Thread(target=self._read, daemon=True).start()
+        self.reader = threading.Thread(target=self._read, daemon=True)
+        self.reader.start()
 
     def _read(self) -> None:
         assert self.process.stdout is not None
@@ -103,6 +104,7 @@ class Rig:
             for tool in ("iptables-legacy", "ip6tables-legacy"):
                 lab.host.run([tool, "-S"], check=True)
         self._children: list[subprocess.Popen[str]] = []
+        self._readers: list[threading.Thread] = []
 
     def _write_certificate(self) -> None:
         private = ec.generate_private_key(ec.SECP256R1())
@@ -149,8 +151,7 @@ class Rig:
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, bufsize=1,
             cwd=self.folder, **({} if env is None else {"env": env}),
         )
-        self._children.append(process)
-        return Service(process)
+        return self._keep(Service(process))
 
     def start(self, *more: str) -> Service:
         """Start the service, and wait until it is ready."""
@@ -170,8 +171,7 @@ class Rig:
              secure, *headers],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1,
         )
-        self._children.append(process)
-        return Client(process)
+        return self._keep(Client(process))
 
     def saved(self) -> str:
         """Both families' rules, without what changes by itself."""
@@ -209,12 +209,20 @@ class Rig:
         )
         return done.returncode == 0
 
+    def _keep(self, lines: Any) -> Any:
+        self._children.append(lines.process)
+        self._readers.append(lines.reader)
+        return lines
+
     def close(self) -> None:
         """End whatever still runs."""
         for child in self._children:
             if child.poll() is None:
                 child.kill()
             child.wait()
+        for reader in self._readers:
+            reader.join(PATIENCE)
+        for child in self._children:
             for pipe in (child.stdin, child.stdout):
                 if pipe is not None:
                     pipe.close()
