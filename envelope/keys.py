@@ -1,137 +1,199 @@
 """The keys that tokens are checked with: public, strong, each with a name of its own.
+
+A key that would weaken every check made with it is refused when it is read, not when it is used.
+No message here repeats anything of a key but what kind of key it is.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final
 
 from jwcrypto import jwk
-from jwcrypto.common import JWException
 
 from envelope.strict import decode_base64url, decode_object
 
 _ALGORITHMS: Final = {
     ("OKP", "Ed25519"): "EdDSA", ("EC", "P-256"): "ES256", ("RSA", None): "RS256",
 }
-LEAST_RSA_BITS: Final = 2048
+# What makes up a public key (RFC 7518 section 6, RFC 8037 section 2); nothing else is passed on.
+_NUMBERS: Final = {"OKP": ("crv", "x"), "EC": ("crv", "x", "y"), "RSA": ("n", "e")}
 # Private or symmetric members (RFC 7518 section 6).
 _SECRET: Final = frozenset(("d", "p", "q", "dp", "dq", "qi", "oth", "k"))
+LEAST_RSA_BITS: Final = 2048
+# OpenSSL's own limits: beyond them one check costs too much, so it refuses every signature.
+MOST_RSA_BITS: Final = 16384
+_MOST_EXPONENT_BITS: Final = 64
+# Of all the small primes, those where being a power of 65537 says something.
 _ROCA_PRIMES: Final = (11, 13, 17, 19, 37, 53, 61, 71, 73, 79, 97, 103, 107, 109, 127, 151, 157)
+_FIELD: Final = 2**255 - 19
+_EDWARDS_D: Final = -121665 * pow(121666, -1, _FIELD) % _FIELD
+_MOST_BYTES: Final = 1 << 20
 
 
 class KeyFileError(Exception):
     """A key cannot be used; the text is one line naming the file and the reason."""
 
+    def __init__(self, origin: object, reason: str) -> None:
+        super().__init__("".join(c if c.isprintable() else "?" for c in f"{origin}: {reason}"))
+
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """One public key; `size` is its modulus in bytes for RSA, else 0."""
+    """One public key, ready for use; `signature_size` is that of its signatures, in bytes."""
 
     kid: str
-    algorithm: str
+    alg: str
     jwk: Any
-    size: int = 0
+    signature_size: int = 64
 
 
-@dataclass(frozen=True, slots=True)
-class KeyRing:
-    """Public keys by `kid`."""
+class KeyRing(Mapping[str, Key]):
+    """Public keys by `kid`; never changes."""
 
-    keys: Mapping[str, Key] = field(default_factory=dict)
+    __slots__ = ("_keys",)
+
+    def __init__(self, keys: Iterable[Key] = ()) -> None:
+        """Raise `ValueError` when two keys share a `kid`."""
+        ring: dict[str, Key] = {}
+        for key in keys:
+            if key.kid in ring:
+                raise ValueError("two keys bear the same kid")
+            ring[key.kid] = key
+        self._keys = MappingProxyType(ring)
+
+    def __getitem__(self, kid: str) -> Key:
+        return self._keys[kid]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._keys)
+
+    def __len__(self) -> int:
+        return len(self._keys)
 
     @classmethod
-    def from_text(cls, text: bytes, origin: str) -> KeyRing:
-        """Read a JWK or a JWK Set (RFC 7517); `origin` is named in a `KeyFileError`."""
-        try:
-            value = decode_object(text)
-        except (ValueError, RecursionError) as error:
-            raise KeyFileError(f"{origin}: not a JWK or JWK Set ({_short(error)})") from None
-        members = value.get("keys", [value])
-        if not isinstance(members, list) or not members:
-            raise KeyFileError(f"{origin}: the set holds no keys")
-        ring = cls()
-        for member in members:
-            try:
-                if not isinstance(member, dict):
-                    raise ValueError("a key is no JSON object")
-                ring = ring.with_key(_key(member))
-            except ValueError as error:
-                raise KeyFileError(f"{origin}: {error}") from None
-        return ring
-
-    def with_key(self, key: Key) -> KeyRing:
-        """This ring and one more key; raise `ValueError` when its `kid` is taken."""
-        if key.kid in self.keys:
-            raise ValueError("two keys bear the same kid")
-        return KeyRing({**self.keys, key.kid: key})
+    def from_jwk_set_text(cls, text: bytes | str, origin_name: str) -> KeyRing:
+        """Read a JWK or a JWK Set (RFC 7517); `origin_name` is named in a `KeyFileError`."""
+        return _ring((origin_name, member) for member in members_of(text, origin_name))
 
 
 def load_key_ring(paths: Iterable[Path]) -> KeyRing:
     """All keys of all files; raise `KeyFileError`."""
+    return _ring((str(path), member) for path in paths for member in read_members(path))
+
+
+def _ring(members: Iterable[tuple[str, dict[str, Any]]]) -> KeyRing:
     ring = KeyRing()
-    for path in paths:
+    for origin, member in members:
         try:
-            text = path.read_bytes()
-        except OSError as error:
-            raise KeyFileError(f"{path}: {error.strerror}") from None
-        for key in KeyRing.from_text(text, str(path)).keys.values():
-            try:
-                ring = ring.with_key(key)
-            except ValueError as error:
-                raise KeyFileError(f"{path}: {error}") from None
+            ring = KeyRing([*ring.values(), public_key(member)])
+        except ValueError as error:
+            raise KeyFileError(origin, str(error)) from None
     return ring
 
 
-def _short(error: Exception) -> str:
-    return "".join(c if c.isprintable() else " " for c in str(error))[:80]
+def read_members(path: Path) -> list[dict[str, Any]]:
+    """The JWKs in a file, as they stand there, unchecked; raise `KeyFileError`."""
+    try:
+        with path.open("rb") as file:
+            text = file.read(_MOST_BYTES + 1)
+    except OSError as error:
+        raise KeyFileError(path, error.strerror or "cannot be read") from None
+    return members_of(text, str(path))
 
 
-def _key(member: dict[str, Any]) -> Key:
-    kty, curve, kid = member.get("kty"), member.get("crv"), member.get("kid")
+def members_of(text: bytes | str, origin_name: str) -> list[dict[str, Any]]:
+    """The JWKs in a JWK or JWK Set, as they stand there, unchecked; raise `KeyFileError`."""
+    if len(text) > _MOST_BYTES:
+        raise KeyFileError(origin_name, "larger than any JWK Set")
+    try:
+        value = decode_object(text.encode() if isinstance(text, str) else text)
+    except (ValueError, RecursionError) as error:
+        raise KeyFileError(origin_name, f"not a JWK or JWK Set ({str(error)[:80]})") from None
+    members = value.get("keys", [value])
+    if not isinstance(members, list) or not members:
+        raise KeyFileError(origin_name, "the set holds no keys")
+    if not all(isinstance(member, dict) for member in members):
+        raise KeyFileError(origin_name, "a key is no JSON object")
+    return members
+
+
+def public_half(member: dict[str, Any]) -> dict[str, Any]:
+    """The members of a JWK that anyone may see and that a verifier needs; `ValueError` if none."""
+    kty = member.get("kty")
     if kty == "oct":
         raise ValueError("a symmetric key can sign what it verifies; a public one is needed")
+    numbers = _NUMBERS.get(str(kty), ())
+    return {
+        name: member[name] for name in ("kty", *numbers, "kid", "alg", "use") if name in member
+    }
+
+
+def public_key(member: dict[str, Any]) -> Key:
+    """Check one JWK and make it ready for use; raise `ValueError` with one line."""
+    kty, curve, kid = member.get("kty"), member.get("crv"), member.get("kid")
+    public = public_half(member)
     if _SECRET & member.keys():
         raise ValueError("a private key does not belong here; give its public half")
-    if not isinstance(kid, str) or not kid:
-        raise ValueError("a key without a kid cannot be named by a token")
-    algorithm = _ALGORITHMS.get((str(kty), None if kty == "RSA" else str(curve)))
-    if algorithm is None:
+    # Kids are shown in logs and messages.
+    if not isinstance(kid, str) or not kid or not kid.isprintable():
+        raise ValueError("a key without a readable kid cannot be named by a token")
+    alg = _ALGORITHMS.get((str(kty), None if kty == "RSA" else str(curve)))
+    if alg is None:
         raise ValueError("a key is neither Ed25519, P-256 nor RSA")
-    if member.get("alg", algorithm) != algorithm:
-        raise ValueError(f"a key's alg is not {algorithm}")
+    if member.get("alg", alg) != alg:
+        raise ValueError(f"a key's alg is not {alg}")
     if member.get("use", "sig") != "sig":
         raise ValueError("a key's use is not sig")
-    if "verify" not in member.get("key_ops", ["verify"]):
+    operations = member.get("key_ops", ["verify"])
+    if not isinstance(operations, list) or "verify" not in operations:
         raise ValueError("a key's key_ops do not include verify")
-    size = _check_rsa(member) if kty == "RSA" else 0
+    size = 64
     try:
-        made = jwk.JWK(**{name: member[name] for name in member if name != "key_ops"})
-        made.get_op_key("verify")
-    except (JWException, ValueError, TypeError, KeyError, AttributeError):
-        raise ValueError("a key's numbers make no key") from None
-    return Key(kid, algorithm, made, size)
-
-
-def _check_rsa(member: dict[str, Any]) -> int:
-    try:
-        modulus = int.from_bytes(decode_base64url(member["n"]))
-        exponent = int.from_bytes(decode_base64url(member["e"]))
+        numbers = [decode_base64url(public[name]) for name in _NUMBERS[str(kty)] if name != "crv"]
     except (KeyError, TypeError, ValueError):
-        raise ValueError("an RSA key's numbers cannot be read") from None
+        raise ValueError(f"the numbers of a key for {alg} cannot be read") from None
+    if kty == "RSA":
+        modulus, exponent = map(int.from_bytes, numbers)
+        _check_rsa(modulus, exponent)
+        size = (modulus.bit_length() + 7) // 8
+    elif any(len(number) != 32 for number in numbers):
+        raise ValueError(f"the numbers of a key for {alg} are not 32 bytes long")
+    elif kty == "OKP":
+        _check_ed25519(numbers[0])
+    try:
+        made = jwk.JWK(**public)
+        # jwcrypto builds lazily; only now does OpenSSL see whether the point is on the curve.
+        made.get_op_key("verify")
+    except Exception:  # jwcrypto and cryptography raise every kind
+        raise ValueError(f"the numbers of a key for {alg} make no key") from None
+    return Key(kid, alg, made, size)
+
+
+def _check_rsa(modulus: int, exponent: int) -> None:
+    """RFC 7518 section 3.3, and what is known to break."""
     if modulus.bit_length() < LEAST_RSA_BITS:
         raise ValueError(f"an RSA key has fewer than {LEAST_RSA_BITS} bits")
+    if modulus.bit_length() > MOST_RSA_BITS:
+        raise ValueError(f"an RSA key has more than {MOST_RSA_BITS} bits")
     if exponent < 3 or exponent % 2 == 0:
         raise ValueError("an RSA key's exponent is even or too small")
-    if modulus % 2 == 0 or _looks_like_roca(modulus):
+    if exponent.bit_length() > _MOST_EXPONENT_BITS:
+        raise ValueError("an RSA key's exponent is too large")
+    if modulus % 2 == 0:
+        raise ValueError("an RSA key's modulus is even")
+    if _looks_like_roca(modulus):
         raise ValueError("an RSA key is weak (ROCA, CVE-2017-15361)")
-    return (modulus.bit_length() + 7) // 8
 
 
 def _looks_like_roca(modulus: int) -> bool:
-    """Nemec et al. 2017: modulo each small prime, such a modulus is a power of 65537."""
+    """Nemec et al. 2017: modulo each small prime, such a modulus is a power of 65537.
+
+    A sound modulus passes for one once in 2**27.
+    """
     for prime in _ROCA_PRIMES:
         powers, power = set(), 1
         while power not in powers:
@@ -140,3 +202,17 @@ def _looks_like_roca(modulus: int) -> bool:
         if modulus % prime not in powers:
             return False
     return True
+
+
+def _check_ed25519(encoded: bytes) -> None:
+    """RFC 8032 section 5.1.3, without the eight points of small order.
+
+    OpenSSL takes any 32 bytes; with a point of small order, signatures can be made without a key.
+    """
+    y = int.from_bytes(encoded, "little") & (1 << 255) - 1
+    x_squared = (y * y - 1) * pow(_EDWARDS_D * y * y + 1, -1, _FIELD) % _FIELD
+    if y >= _FIELD or pow(x_squared, (_FIELD - 1) // 2, _FIELD) not in (0, 1):
+        raise ValueError("an Ed25519 key is no point of its curve")
+    # Order 1 or 2: x is 0. Order 4: y is 0. Order 8: doubled, y is 0.
+    if 0 in (x_squared, y, (_EDWARDS_D * y**4 + 2 * y * y - 1) % _FIELD):
+        raise ValueError("an Ed25519 key is a point of small order")

@@ -20,7 +20,7 @@ KINDS = {
     "RS256": {"kty": "RSA", "size": 2048},
 }
 KEYS = {alg: jwk.JWK.generate(kid=alg, alg=alg, use="sig", **how) for alg, how in KINDS.items()}
-RING = KeyRing.from_text(
+RING = KeyRing.from_jwk_set_text(
     json.dumps({"keys": [k.export_public(as_dict=True) for k in KEYS.values()]}).encode(), "test"
 )
 GOOD = {"iss": "locate", "aud": ["mlab1"], "sub": "ndt", "exp": NOW + 60, "jti": "j"}

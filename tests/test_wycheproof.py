@@ -42,7 +42,7 @@ def _algorithm(group) -> str | None:
 def taken(group, test) -> bool:
     """Whether the token would be taken, its key loaded from the group's own."""
     try:
-        ring = KeyRing.from_text(json.dumps(_keys(group)).encode(), "vector")
+        ring = KeyRing.from_jwk_set_text(json.dumps(_keys(group)).encode(), "vector")
     except KeyFileError:
         return False
     return not isinstance(verify_signature(test["jws"], ring), TokenRefusal)
