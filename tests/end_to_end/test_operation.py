@@ -1,0 +1,234 @@
+"""What an operator does with a running service, and what must not suffer from it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from tests.end_to_end.harness import PATH, UPGRADE
+from tests.end_to_end.test_service import rig  # noqa: F401 (a fixture)
+
+pytestmark = pytest.mark.kernel
+
+# Sends a line every 10 ms to whoever connects, and is told nothing: its packets alone keep it up.
+STREAM = """
+import socket, sys, time
+s = socket.create_server((sys.argv[1], 7000))
+print("up", flush=True)
+c, _ = s.accept()
+while True:
+    c.sendall(b"x" * 100)
+    time.sleep(0.01)
+"""
+# Opens a connection from the guarded host, and reports the longest silence it ever saw.
+LISTEN = """
+import socket, sys, time, select
+s = socket.create_connection((sys.argv[1], 7000))
+print("up", flush=True)
+longest, last = 0, time.monotonic()
+while not select.select([sys.stdin], [], [], 0)[0]:
+    if select.select([s], [], [], 0.05)[0]:
+        if not s.recv(65536):
+            break
+        now = time.monotonic()
+        longest, last = max(longest, now - last), now
+print(max(longest, time.monotonic() - last), flush=True)
+"""
+
+
+def get(rig, url: str) -> tuple[int, str]:
+    program = (
+        "import sys, urllib.request, urllib.error\n"
+        "try:\n    r = urllib.request.urlopen(sys.argv[1])\n"
+        "except urllib.error.HTTPError as e:\n    r = e\n"
+        "print(r.status)\nprint(r.read().decode())\n"
+    )
+    printed = rig.lab.host.run([sys.executable, "-c", program, url], check=True).stdout
+    status, _, body = printed.partition("\n")
+    return int(status), body
+
+
+def test_the_hosts_own_connection_lives_through_start_and_stop(rig) -> None:  # noqa: F811
+    """A stream that only ever comes in, opened before the kernel tracked anything."""
+    client = rig.lab.client()
+    sender = client.popen([sys.executable, "-c", STREAM, client.address4],
+                          stdout=subprocess.PIPE, text=True)
+    assert sender.stdout.readline() == "up\n"
+    listener = rig.lab.host.popen([sys.executable, "-c", LISTEN, client.address4],
+                                  stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert listener.stdout.readline() == "up\n"
+    service = rig.start()
+    assert "ENVELOPE-FLOWS" in rig.saved()
+    admitted = rig.client(rig.token())
+    assert admitted.event()["status"] == 101
+    admitted.tell("close")
+    assert admitted.event()["code"] == 1000
+    assert service.stop() == 0
+    listener.stdin.write("\n")
+    listener.stdin.flush()
+    silence = float(listener.stdout.readline())
+    for child in (listener, sender):
+        child.kill()
+        child.wait()
+        for pipe in (child.stdin, child.stdout):
+            if pipe:
+                pipe.close()
+    # The first lost packet would cost TCP at least its least retransmission time, 0.2 s.
+    assert silence < 0.19
+
+
+def test_health_and_metrics_tell_what_happens(rig) -> None:  # noqa: F811
+    """On the host's own loopback."""
+    rig.start()
+    client = rig.client(rig.token())
+    assert client.event()["status"] == 101
+    base = "http://127.0.0.1:9990"
+    assert get(rig, f"{base}/livez")[0] == 200
+    assert get(rig, f"{base}/readyz") == (200, '{"ready": true}\n\n')
+    status, metrics = get(rig, f"{base}/metrics")
+    assert status == 200
+    assert 'envelope_sessions{family="ipv4"} 1.0' in metrics
+    assert 'envelope_grants{family="ipv4"} 1.0' in metrics
+    assert "envelope_build_info" in metrics
+
+
+def test_sighup_reads_the_keys_again_and_a_bad_file_keeps_the_old(rig) -> None:  # noqa: F811
+    """Without an open session noticing."""
+    service = rig.start("--max-clients=3")
+    held = rig.client(rig.token())
+    assert held.event()["status"] == 101
+    path = rig.folder / "key.pub"
+    good = path.read_text()
+    path.write_text("rubbish")
+    service.process.send_signal(signal.SIGHUP)
+    service.until("kept the old keys")
+    assert rig.client(rig.token()).event()["status"] == 101
+    path.write_text(json.dumps({**json.loads(good), "kid": "another"}))
+    service.process.send_signal(signal.SIGHUP)
+    service.until("read the certificate again")
+    assert rig.client(rig.token()).event()["status"] == 401
+    held.tell("close")
+    assert held.event()["code"] == 1000
+
+
+def test_an_operators_own_baseline_is_left_alone(rig) -> None:  # noqa: F811
+    """Only grants come and go."""
+    iptables = f"iptables-{rig.kind}"
+    for words in (["-A", "INPUT", "-p", "tcp", "--dport", "8880", "-j", "ACCEPT"],
+                  ["-A", "INPUT", "-p", "tcp", "-j", "REJECT"]):
+        rig.lab.host.run([iptables, *words], check=True)
+    before = rig.saved()
+    rig.serve(9000)
+    service = rig.start("--baseline=operator")
+    assert not rig.reaches(9000)
+    client = rig.client(rig.token())
+    assert client.event()["status"] == 101
+    assert rig.reaches(9000)
+    client.tell("close")
+    assert client.event()["code"] == 1000
+    assert not rig.reaches(9000)
+    assert service.stop() == 0
+    assert rig.saved() == before
+
+
+def test_on_stop_keep_leaves_the_door_shut_until_a_later_stop_restores(rig) -> None:  # noqa: F811
+    """And the first rules are still remembered."""
+    rig.serve(9000)
+    before = rig.saved()
+    service = rig.start("--on-stop=keep")
+    client = rig.client(rig.token())
+    assert client.event()["status"] == 101
+    assert service.stop() == 0
+    assert not rig.reaches(9000)
+    assert rig.start().stop() == 0
+    assert rig.saved() == before
+
+
+def test_draining_lets_sessions_go_on_and_admits_nobody(rig) -> None:  # noqa: F811
+    """New clients get 503; the service ends when the last session does."""
+    service = rig.start("--drain=30s", "--max-clients=2")
+    client = rig.client(rig.token())
+    assert client.event()["status"] == 101
+    service.process.send_signal(signal.SIGTERM)
+    service.until("draining")
+    assert rig.client(rig.token()).event()["status"] == 503
+    assert get(rig, "http://127.0.0.1:9990/readyz")[0] == 503
+    client.tell("close")
+    assert client.event()["code"] == 1000
+    assert service.process.wait(20) == 0
+
+
+def test_the_seeds_curl_works_as_printed(rig) -> None:  # noqa: F811
+    """No token, an 8-character key, the sub-protocol; plain and over TLS with ALPN."""
+    headers = [*UPGRADE, "Sec-WebSocket-Protocol: net.measurementlab.envelope"]
+    for scheme, options in (("http", []), ("https", rig.options()[:2])):
+        service = rig.twistd("--token-required=false", "--timeout=1s", *options)
+        service.until(r"ready$")
+        done = rig.lab.host.run([
+            "curl", "-sik", "--no-buffer", *(w for h in headers for w in ("--header", h)),
+            f"{scheme}://127.0.0.1:8880{PATH}",
+        ], timeout=20, encoding="latin-1")
+        assert done.stdout.startswith("HTTP/1.1 101 "), done
+        assert service.stop() == 0
+
+
+def test_a_start_that_would_cut_off_its_own_login_is_refused(rig) -> None:  # noqa: F811
+    """And the line names what helps."""
+    login = f"{rig.lab.client().address4} 50000 {rig.lab.host.address4} 22"
+    before = rig.saved()
+    service = rig.twistd(*rig.options(), env={**os.environ, "SSH_CONNECTION": login})
+    service.until(r"envelope: .*--allow=?.?tcp/22")
+    assert service.process.wait(20) == 1
+    assert rig.saved() == before
+
+
+def test_cut_stops_an_open_flow_with_its_grant_and_keep_does_not(rig) -> None:  # noqa: F811
+    """Packets of an established connection, before and after."""
+    program = (
+        "import socket, sys\n"
+        "s = socket.create_connection((sys.argv[1], 9100), 2)\ns.settimeout(3)\n"
+        "print('up', flush=True)\n"
+        "for line in sys.stdin:\n"
+        "    try:\n        s.sendall(b'x')\n        print(s.recv(1) == b'x', flush=True)\n"
+        "    except OSError:\n        print(False, flush=True)\n"
+    )
+    echo = (
+        "import socketserver\n"
+        "class Echo(socketserver.BaseRequestHandler):\n    def handle(self):\n"
+        "        while d := self.request.recv(9):\n            self.request.sendall(d)\n"
+        "s = socketserver.ThreadingTCPServer(('', 9100), Echo)\nprint('up', flush=True)\n"
+        "s.serve_forever()\n"
+    )
+    server = rig.lab.host.popen([sys.executable, "-c", echo], stdout=subprocess.PIPE,
+                                stderr=subprocess.DEVNULL, text=True)
+    children = [server]
+    assert server.stdout.readline() == "up\n"
+    for choice, lives in (("cut", False), ("keep", True)):
+        service = rig.start(f"--established={choice}")
+        client = rig.client(rig.token())
+        assert client.event()["status"] == 101
+        flow = rig.lab.client().popen([sys.executable, "-c", program, rig.lab.host.address4],
+                                      stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+                                      bufsize=1)
+        children.append(flow)
+        assert flow.stdout.readline() == "up\n"
+        flow.stdin.write("\n")
+        assert flow.stdout.readline() == "True\n"
+        client.tell("close")
+        assert client.event()["code"] == 1000
+        flow.stdin.write("\n")
+        assert flow.stdout.readline() == f"{lives}\n"
+        flow.stdin.close()
+        flow.wait(20)
+        assert service.stop() == 0
+    for child in children:
+        child.kill()
+        child.wait()
+        for pipe in (child.stdin, child.stdout):
+            if pipe:
+                pipe.close()
