@@ -36,8 +36,11 @@ echo ready
 read -r _
 """
 
-# setns() forgets the working directory; a prefix must not outlive whoever asked for it.
-_ENTER = 'cd "$1" && shift && exec setpriv --pdeathsig KILL -- "$@"'
+_UNTIL_WE_END = ("setpriv", "--pdeathsig", "KILL", "--")
+
+# setns() forgets the working directory. And whoever asked for this may have died before the death
+# signal was set.
+_ENTER = '[ "$PPID" = "$1" ] && cd "$2" && shift 2 && exec "$@"'
 
 
 class LabUnavailable(Exception):
@@ -116,12 +119,14 @@ class Host:
         return next(str(address) for address in self.addresses if address.version == 6)
 
     def argv(self, argv: Sequence[str | Path], cwd: str | Path | None = None) -> list[str]:
-        """`argv`, to be run on this host by any spawner; the pid it gets is the program's own.
+        """`argv`, to be run on this host: a child that we spawn, by whatever means.
 
-        The program is killed when the thread that spawned it ends, so that none is left behind.
+        The child's pid is the program's own. The program is killed when the thread that spawned
+        it ends, so that none is left behind.
         """
         where = os.fspath(cwd or Path.cwd())
-        return [*self._enter, "sh", "-c", _ENTER, "sh", where, *(os.fspath(word) for word in argv)]
+        words = [str(os.getpid()), where, *map(os.fspath, argv)]
+        return [*self._enter, *_UNTIL_WE_END, "sh", "-c", _ENTER, "sh", *words]
 
     def run(self, argv: Sequence[str | Path], **kwargs: Any) -> subprocess.CompletedProcess[str]:
         """Run to the end, as `subprocess.run`: as text and captured, unless told otherwise."""

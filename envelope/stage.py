@@ -126,6 +126,7 @@ class Stage:
         """Kill whatever still runs."""
         for child in self._children:
             child.kill()
+        for child in self._children:
             assert child.stdout is not None
             if not child.stdout.closed:
                 rest, _ = child.communicate()

@@ -53,18 +53,28 @@ def hold(address: str, port: str, trusted: str, path: str) -> int:
     Says `answers STATUS`, and then `closes with CODE REASON`.
     """
     token = sys.stdin.readline().strip()
+    try:
+        return _hold(address, port, trusted, f"{path}?access_token={token}" if token else path)
+    except (OSError, EOFError) as error:
+        _say(f"is lost: {error}")
+        return 1
+
+
+def _hold(address: str, port: str, trusted: str, target: str) -> int:
     context = ssl.create_default_context(cafile=trusted)
     with (
         socket.create_connection((address, int(port)), _PATIENCE) as plain,
         context.wrap_socket(plain, server_hostname=address) as stream,
         stream.makefile("rb") as incoming,
     ):
-        stream.sendall(_request(address, port, f"{path}?access_token={token}" if token else path))
-        status = incoming.readline().split()[1].decode()
+        stream.sendall(_request(address, port, target))
+        status = incoming.readline().decode().split(" ")
+        if len(status) < 2:
+            raise EOFError("no answer")
         while incoming.readline().strip():
             pass
-        _say(f"answers {status}")
-        if status != "101":
+        _say(f"answers {status[1]}")
+        if status[1] != "101":
             return 1
         stream.settimeout(None)
         code, reason = _read_close(incoming)
@@ -93,10 +103,12 @@ def _request(address: str, port: str, target: str) -> bytes:
 
 def _read_close(incoming: BinaryIO) -> tuple[int, str]:
     """The close frame: the service sends nothing else on its own."""
-    opcode, length = incoming.read(2)
-    payload = incoming.read(length)
-    if opcode != _CLOSE:
-        raise SystemExit(f"got frame {opcode:#x} where only a close was to come")
+    head = incoming.read(2)
+    if len(head) < 2:
+        raise EOFError("no close frame")
+    if head[0] != _CLOSE:
+        raise EOFError(f"frame {head[0]:#x} where only a close was to come")
+    payload = incoming.read(head[1])
     return struct.unpack("!H", payload[:2])[0], payload[2:].decode()
 
 

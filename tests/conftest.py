@@ -1,0 +1,77 @@
+"""Fixtures for every test; the first fails a test that leaves anything behind."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+
+import pytest
+
+from envelope.netlab import LabUnavailable, NetLab, search_env
+from tests.environment import need
+from tests.leaks import LoggedFailures, Watch
+
+# A test with one of these fixtures judges what is logged by itself.
+_LOOKS_ITSELF = {"logged", "caplog"}
+
+
+@pytest.fixture
+def logged_failures() -> Iterator[LoggedFailures]:
+    """What Twisted's log was told went wrong; a test that provokes it calls `flush`."""
+    with LoggedFailures() as logged:
+        yield logged
+
+
+@pytest.fixture(autouse=True)
+def nothing_leaks(
+    request: pytest.FixtureRequest, logged_failures: LoggedFailures
+) -> Iterator[None]:
+    """No timer, socket, pipe, child process or logged failure outlives its test."""
+    watch = Watch(logged_failures)
+    yield
+    if _LOOKS_ITSELF & set(request.fixturenames):
+        logged_failures.flush()
+    leaks = watch.wait_for_none()
+    if leaks:
+        pytest.fail("left behind:\n  " + "\n  ".join(leaks), pytrace=False)
+
+
+@pytest.fixture
+def lab() -> Iterator[NetLab]:
+    """A host and a client of this test's own (some 30 ms)."""
+    lab = NetLab()
+    try:
+        lab.__enter__()
+    except LabUnavailable as reason:
+        need(str(reason))
+    with lab:
+        yield lab
+
+
+def _rules() -> list[str]:
+    """Rules, own chains and strict policies in the network that the tests run in."""
+    text = ""
+    for kind in ("nft", "legacy"):
+        for tool in (f"iptables-{kind}-save", f"ip6tables-{kind}-save"):
+            try:
+                done = subprocess.run([tool], capture_output=True, text=True, env=search_env())
+            except OSError:
+                continue
+            text += done.stdout
+    wanted = [line.split(" [")[0] for line in text.splitlines() if line.startswith(("-A", ":"))]
+    return [line for line in wanted if not line.endswith(" ACCEPT") or line.startswith("-A")]
+
+
+_BEFORE = pytest.StashKey[list[str]]()
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Remember the rules."""
+    session.stash[_BEFORE] = _rules()
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Fail a run that leaves rules in the network that it ran in."""
+    if (now := _rules()) != session.stash[_BEFORE]:
+        print("\nThe tests left these firewall rules behind:", *now, sep="\n  ")
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
