@@ -1,15 +1,16 @@
 """The `envelope` command: what goes with the service, each part in a module of its own.
 
 A command's module offers `Options` (twisted.python.usage) and `run(options)`, or, when it takes
-its whole command line itself, `main(argv)`.
+its whole command line itself, `main(argv)`. It is imported only when it is asked for.
 """
 
 from __future__ import annotations
 
 import os
 import sys
+import traceback
 from importlib import import_module
-from typing import Final
+from typing import Any, Final, NoReturn
 
 from twisted.python.usage import UsageError
 
@@ -35,14 +36,38 @@ def usage() -> str:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one command; 2 for wrong usage, 130 when interrupted, else the command's own status."""
+    """Run one command; 2 for wrong usage, 130 when interrupted, else the command's own status.
+
+    Whatever happens, a person reads one line and no traceback.
+    """
+    argv = sys.argv[1:] if argv is None else argv
+    if sys.stdout is None:  # closed by whoever started us
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
+    name = f"envelope {argv[0]}" if argv and argv[0] in COMMANDS else "envelope"
     try:
-        return _main(sys.argv[1:] if argv is None else argv)
+        try:
+            return _main(argv)
+        finally:
+            sys.stdout.flush()
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
-        # Whoever read our output has had enough; the interpreter must not complain at its end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # Whoever read our output has had enough.
+        _settle_output()
+        return 1
+    except UsageError as error:
+        _complain(name, str(error))
+        return 2
+    except OSError as error:
+        _settle_output()
+        place = f"{error.filename}: " if error.filename else ""
+        _complain(name, f"{place}{error.strerror or 'input or output failed'}")
+        return 1
+    except Exception as error:
+        # Without its text, which may hold what was read from a private key.
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        fault = f"{type(error).__name__} in {os.path.basename(where.filename)}:{where.lineno}"
+        _complain(name, f"a fault of its own ({fault}); please report it")
         return 1
 
 
@@ -56,19 +81,32 @@ def _main(argv: list[str]) -> int:
         return 0
     if name not in COMMANDS:
         given = f"there is no command {name!r}" if name else "a command is needed"
-        print(f"envelope: {given}; envelope --help lists them", file=sys.stderr)
-        return 2
+        raise UsageError(f"{given}; envelope --help lists them")
     module = import_module(f"envelope.commands.{name}")
     if hasattr(module, "main"):
         return int(module.main(rest))
-    options = module.Options()
-    options.synopsis = f"envelope {name} {getattr(options, 'synopsis', '[options]')}"
+    options = type("Options", (module.Options,), {"opt_version": _opt_version})()
+    options.synopsis = f"Usage: envelope {name} {options.synopsis}".rstrip()
+    options.parseOptions(rest)
+    return int(module.run(options))
+
+
+def _opt_version(_: Any) -> NoReturn:
+    """Display the version and exit."""
+    print(__version__)
+    sys.exit(0)
+
+
+def _complain(name: str, reason: str) -> None:
+    # File names may hold line ends, and escape sequences that a terminal would obey.
+    line = "".join(c if c.isprintable() else "?" for c in f"{name}: {reason}")
+    print(line, file=sys.stderr)
+
+
+def _settle_output() -> None:
+    # What cannot be written the interpreter would try once more at its end, and complain aloud.
     try:
-        options.parseOptions(rest)
-        return int(module.run(options))
-    except UsageError as error:
-        print(f"envelope {name}: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        print(f"envelope {name}: {error.filename or ''}: {error.strerror}", file=sys.stderr)
-        return 1
+        sys.stdout.flush()
+    except OSError:
+        with open(os.devnull, "w") as nothing:
+            os.dup2(nothing.fileno(), sys.stdout.fileno())

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
-from jwcrypto import jwk
-from jwcrypto.common import JWException
 from twisted.python import usage
+
+from envelope.keys import KeyFileError, KeyRing, members_of, public_half, public_key
 
 
 class Options(usage.Options):
     """The command line."""
 
     synopsis = "FILE..."
-    longdesc = "Prints the public halves of the keys in the files, private ones included."
+    longdesc = (
+        "Prints one JWK Set with the public halves of all keys in the files, each of them a JWK "
+        "or a JWK Set, private keys included. Refuses what the service would refuse, so that "
+        "the output always does for --verify-key."
+    )
 
     def parseArgs(self, *files: str) -> None:
         """Take the files."""
@@ -25,16 +30,18 @@ class Options(usage.Options):
 
 def run(options: Options) -> int:
     """Print the set."""
-    keys = []
+    keys: list[dict[str, Any]] = []
     for path in map(Path, options.files):
         try:
-            key = jwk.JWK.from_json(path.read_text())
-            if key.is_symmetric:
-                raise usage.UsageError(f"{path} holds a symmetric key, which has no public half")
-            public = key.export_public(as_dict=True)
-            if public not in keys:
-                keys.append(public)
-        except (JWException, ValueError, TypeError, KeyError):
-            raise usage.UsageError(f"{path} holds no JWK") from None
+            for member in members_of(path.read_bytes(), str(path)):
+                public = public_half(member)
+                # The same key may come as a private and as a public file.
+                if public not in keys:
+                    KeyRing(public_key(key) for key in [*keys, public])
+                    keys.append(public)
+        except KeyFileError as error:
+            raise usage.UsageError(str(error)) from None
+        except ValueError as error:
+            raise usage.UsageError(f"{path}: {error}") from None
     print(json.dumps({"keys": keys}, indent=2))
     return 0

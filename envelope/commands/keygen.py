@@ -23,29 +23,36 @@ class Options(usage.Options):
 
     synopsis = "[--alg ALG] [--kid KID] [--out DIR]"
     longdesc = (
-        "Writes jwk_sig_ALG_KID, the private key, readable by its owner only, and "
-        "jwk_sig_ALG_KID.pub, the public key for --verify-key. Overwrites nothing."
+        "Writes DIR/jwk_sig_ALG_KID, the private key for envelope sign, readable by its owner "
+        "only, and DIR/jwk_sig_ALG_KID.pub, the public key for the service's --verify-key. "
+        "Prints both paths. Never overwrites a file; leaves none behind when one of them "
+        "cannot be written."
     )
     optParameters = [  # noqa: RUF012
-        ["alg", None, "EdDSA", "EdDSA (Ed25519), ES256 or RS256"],
-        ["kid", None, None, "the key's name in tokens [default: a random one]"],
-        ["out", None, ".", "the folder to write to"],
+        ["alg", None, "EdDSA", "EdDSA (Ed25519), ES256 (P-256) or RS256 (RSA, 3072 bits)"],
+        ["kid", None, None, "the key's name in tokens: letters, digits, '_', '-' and '.' "
+                            "[default: a random one]"],
+        ["out", None, ".", "the folder to write to, which must exist"],
     ]
 
 
 def run(options: Options) -> int:
     """Write the pair and print both paths."""
-    algorithm = options["alg"]
-    if algorithm not in _KINDS:
+    alg = options["alg"]
+    if alg not in _KINDS:
         raise usage.UsageError("--alg is one of EdDSA, ES256 and RS256")
-    kid = options["kid"] or secrets.token_hex(4)
+    kid = secrets.token_hex(4) if options["kid"] is None else options["kid"]
     if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}", kid):
-        raise usage.UsageError("--kid may hold letters, digits, '.', '_' and '-' only")
-    key = jwk.JWK.generate(kid=kid, alg=algorithm, use="sig", **_KINDS[algorithm])
-    private = Path(options["out"]) / f"jwk_sig_{algorithm}_{kid}"
+        raise usage.UsageError(
+            "--kid is 1 to 64 letters, digits, '_', '-' and '.', not starting with '-' or '.'"
+        )
+    if kid.endswith(".pub"):
+        raise usage.UsageError("--kid ending in .pub would make a private key look public")
+    private = Path(options["out"]) / f"jwk_sig_{alg}_{kid}"
     public = private.with_name(f"{private.name}.pub")
     if public.exists():
         raise usage.UsageError(f"{public} exists already")
+    key = jwk.JWK.generate(kid=kid, alg=alg, use="sig", **_KINDS[alg])
     _write(private, key.export_private(), 0o600)
     try:
         _write(public, key.export_public(), 0o644)
@@ -62,5 +69,10 @@ def _write(path: Path, text: str, mode: int) -> None:
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     except FileExistsError:
         raise usage.UsageError(f"{path} exists already") from None
-    with os.fdopen(handle, "w") as file:
-        file.write(text + "\n")
+    try:
+        with os.fdopen(handle, "w") as file:
+            file.write(text + "\n")
+    except BaseException:
+        # Half a key helps nobody, and would be in the way of the next try.
+        path.unlink()
+        raise

@@ -3,85 +3,121 @@
 from __future__ import annotations
 
 import json
+import re
 import secrets
 import time
 from pathlib import Path
-from typing import Any
-from urllib.parse import quote
+from typing import Any, Final
 
 from jwcrypto import jwk, jws
-from jwcrypto.common import JWException
 from twisted.python import usage
 
 from envelope.admission import ACCESS_PATH
 from envelope.durations import parse_duration
+from envelope.keys import Key, KeyFileError, KeyRing, members_of, public_half, public_key
+from envelope.tokens import TokenRefusal, verify_signature
+
+_PLACE: Final = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):([0-9]{1,5})")
 
 
 class Options(usage.Options):
     """The command line."""
 
     synopsis = "--private FILE --machine M --subject S [options]"
-    longdesc = "Prints an access token, or with --url the whole address to open; never the key."
+    longdesc = (
+        "Prints an access token, or with --url the whole address to open; never the key. "
+        "The token says iss, aud, sub, exp, iat and jti. With --claim it says more, or, for "
+        "tests, something else: --claim exp=1 makes one that has expired."
+    )
     optParameters = [  # noqa: RUF012
         ["private", None, None, "the private JWK, as envelope keygen writes it"],
         ["machine", None, None, "the machine's name, the token's audience"],
         ["subject", None, None, "the service's name, or monitoring"],
         ["issuer", None, "locate", "the token's issuer"],
-        ["expires", None, "2m", "how long from now the token is valid"],
+        ["expires", None, "2m", "how long the token is valid: 90, 90s, 1m30s, 2h"],
         ["url", None, None, "HOST:PORT of the service, to print a wss:// address"],
     ]
 
     def __init__(self) -> None:
-        super().__init__()
+        usage.Options.__init__(self)  # type: ignore[no-untyped-call, unused-ignore]
         self.claims: dict[str, Any] = {}
 
     def opt_claim(self, text: str) -> None:
-        """K=V, one more claim, or another value for one; V may be JSON. May be given often."""
+        """K=V, one more claim, or another value for a claim named above.
+
+        V is JSON if it can be read as such, else text. May be given many times, once for each K.
+        """
         name, equals, value = text.partition("=")
         if not name or not equals:
             raise usage.UsageError("--claim takes K=V")
-        try:
-            self.claims[name] = json.loads(value)
-        except ValueError:
-            self.claims[name] = value
+        if name in self.claims:
+            raise usage.UsageError(f"--claim {name!r} is given twice")
+        self.claims[name] = _json_or_text(value)
 
     def postOptions(self) -> None:
-        """Refuse what is missing."""
+        """Refuse what is missing or malformed."""
         for name in ("private", "machine", "subject"):
             if not self[name]:
                 raise usage.UsageError(f"--{name} is needed")
+        try:
+            self.lasts = parse_duration(self["expires"])
+        except ValueError as error:
+            raise usage.UsageError(f"--expires: {error}") from None
+        place = _PLACE.fullmatch(self["url"] or "")
+        if self["url"] is not None and not (place and 1 <= int(place[1]) <= 65535):
+            raise usage.UsageError("--url takes HOST:PORT, an IPv6 address in brackets")
 
 
 def run(options: Options) -> int:
     """Print the token."""
-    try:
-        lasts = parse_duration(options["expires"])
-    except ValueError as error:
-        raise usage.UsageError(f"--expires: {error}") from None
-    key = _private_key(Path(options["private"]))
+    path = Path(options["private"])
     now = time.time()
     claims = {
         "iss": options["issuer"], "aud": [options["machine"]], "sub": options["subject"],
-        "exp": int(now + lasts), "iat": int(now), "jti": secrets.token_hex(8), **options.claims,
+        "exp": int(now + options.lasts), "iat": int(now), "jti": secrets.token_hex(8),
+        **options.claims,
     }
-    header = {"alg": key.get("alg"), "kid": key.get("kid"), "typ": "JWT"}
-    token = jws.JWS(json.dumps(claims).encode())
-    token.add_signature(key, None, json.dumps(header))
-    text = token.serialize(compact=True)
-    if options["url"]:
-        text = f"wss://{options['url']}{ACCESS_PATH}?access_token={quote(text)}"
+    try:
+        text = _sign(claims, *_key_pair(path))
+    except KeyFileError as error:
+        raise usage.UsageError(str(error)) from None
+    except ValueError as error:
+        raise usage.UsageError(f"{path}: {error}") from None
+    if options["url"] is not None:
+        text = f"wss://{options['url']}{ACCESS_PATH}?access_token={text}"
     print(text)
     return 0
 
 
-def _private_key(path: Path) -> jwk.JWK:
-    text = path.read_text()
+def _json_or_text(value: str) -> Any:
     try:
-        key = jwk.JWK.from_json(text)
-    except (JWException, ValueError, TypeError, KeyError):
-        raise usage.UsageError(f"{path} holds no JWK") from None
-    if not key.has_private:
-        raise usage.UsageError(f"{path} holds no private key")
-    if not key.get("kid") or key.get("alg") not in ("EdDSA", "ES256", "RS256"):
-        raise usage.UsageError(f"{path}: the key has no kid, or no alg that is supported")
-    return key
+        read = json.loads(value)
+        # Python reads NaN and 1e999, which no other reader of the token would.
+        json.dumps(read, allow_nan=False)
+    except (ValueError, RecursionError):
+        return value
+    return read
+
+
+def _key_pair(path: Path) -> tuple[Key, dict[str, Any]]:
+    """The one key in a file, as the service would see it, and in full; or `ValueError`."""
+    members = members_of(path.read_bytes(), str(path))
+    if len(members) != 1:
+        raise ValueError("more than one key; give the file of one")
+    key = public_key(public_half(members[0]))
+    if "d" not in members[0]:
+        raise ValueError("no private key; the public one cannot sign")
+    return key, members[0]
+
+
+def _sign(claims: dict[str, Any], key: Key, private: dict[str, Any]) -> str:
+    header = {"alg": key.alg, "kid": key.kid, "typ": "JWT"}
+    token = jws.JWS(json.dumps(claims).encode())
+    try:
+        token.add_signature(jwk.JWK(**private), key.alg, json.dumps(header))
+    except Exception:  # jwcrypto and cryptography raise every kind
+        raise ValueError("the private key cannot be used") from None
+    text: str = token.serialize(compact=True)
+    if verify_signature(text, KeyRing([key])) == TokenRefusal("signature"):
+        raise ValueError("the private key and the public one beside it are not a pair")
+    return text
