@@ -1,21 +1,23 @@
-# Two stages: the first builds wheels, the second runs them. Needs no capability but NET_ADMIN:
-#   docker run --cap-drop=ALL --cap-add=NET_ADMIN --network=host IMAGE --device=eth0 ...
+# The service in a container: needs NET_ADMIN and the network of the host or pod that it guards.
+#   docker run --network=host --cap-drop=ALL --cap-add=NET_ADMIN --cap-add=NET_RAW \
+#       -v /etc/envelope:/etc/envelope:ro IMAGE --device=eth0 --cert=… --key=… --verify-key=… …
+
 FROM python:3.11-slim-bookworm AS build
-WORKDIR /src
-COPY setup.cfg pyproject.toml README.md LICENSE ./
-COPY envelope envelope
-COPY twisted twisted
-RUN pip wheel --no-cache-dir --wheel-dir /wheels .
+WORKDIR /source
+COPY . .
+RUN python -m venv /opt/envelope \
+ && /opt/envelope/bin/pip install --no-cache-dir . \
+    # twistd caches what it finds beside the plugin; the container's own files are read-only.
+ && /opt/envelope/bin/twistd --help | grep -q envelope
 
 FROM python:3.11-slim-bookworm
 RUN apt-get update \
-    && apt-get install -y --no-install-recommends iptables nftables \
-    && rm -rf /var/lib/apt/lists/*
-RUN --mount=from=build,source=/wheels,target=/wheels \
-    pip install --no-cache-dir --no-index --find-links=/wheels envelope \
-    # twistd caches its list of plugins where a read-only container cannot.
-    && twistd --help > /dev/null
-WORKDIR /
+ && apt-get install -y --no-install-recommends iptables nftables iproute2 \
+ && rm -rf /var/lib/apt/lists/*
+COPY --from=build /opt/envelope /opt/envelope
+ENV PATH=/opt/envelope/bin:$PATH PYTHONDONTWRITEBYTECODE=1
+# iptables-legacy locks a file in /run; twistd wants a working folder.
+WORKDIR /run
 EXPOSE 8880
 STOPSIGNAL SIGTERM
 ENTRYPOINT ["twistd", "-n", "--pidfile=", "envelope"]

@@ -125,7 +125,7 @@ class Host:
         it ends, so that none is left behind.
         """
         where = os.fspath(cwd or Path.cwd())
-        words = [str(os.getpid()), where, *map(os.fspath, argv)]
+        words = [str(os.getpid()), where, *(os.fspath(word) for word in argv)]
         return [*self._enter, *_UNTIL_WE_END, "sh", "-c", _ENTER, "sh", *words]
 
     def run(self, argv: Sequence[str | Path], **kwargs: Any) -> subprocess.CompletedProcess[str]:

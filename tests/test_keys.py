@@ -39,7 +39,8 @@ def roca(bits: int = 2048) -> int:
 
 def test_each_kind_is_taken_and_named_by_its_kid() -> None:
     """An absent `alg` follows from the key itself."""
-    ring = KeyRing.from_jwk_set_text(json.dumps({"keys": [public(k) for k in (ED, EC, RSA)]}).encode(), "f")
+    text = json.dumps({"keys": [public(k) for k in (ED, EC, RSA)]})
+    ring = KeyRing.from_jwk_set_text(text.encode(), "f")
     assert {k.kid: (k.alg, k.signature_size) for k in ring.values()} == {
         "ed": ("EdDSA", 64), "ec": ("ES256", 64), "rsa": ("RS256", 256)}
 

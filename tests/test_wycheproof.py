@@ -1,4 +1,8 @@
-"""Wycheproof's JWS and JWK vectors (C2SP/wycheproof, Apache-2.0) through the public functions."""
+"""Wycheproof's JWS and JWK vectors (C2SP/wycheproof, Apache-2.0) through the public functions.
+
+Every vector ends in exactly one of the outcomes below, and each outcome's count is fixed: a
+vector that is dropped, or changes sides, fails the test.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,7 @@ import json
 import os
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,56 +19,87 @@ from envelope.tokens import TokenRefusal, verify_signature
 from tests.environment import need
 
 FOLDER = Path(
-    os.environ.get("ENVELOPE_TEST_VECTORS", Path(__file__).parents[2] / "shared" / "vectors")
+    os.environ.get("ENVELOPE_TEST_VECTORS") or Path(__file__).parents[2] / "shared" / "vectors"
 )
-# Valid JWS that are no access tokens of ours: refused, each for its reason.
-NOT_OURS = {
-    "an algorithm that is not taken": lambda g, _: _algorithm(g) not in ("RS256", "ES256"),
-    "an empty payload, which is no claims set": lambda _, t: ".." in t["jws"],
+# By the file, the vectors' own verdict, and ours: taken, refused as a token for a reason, or its
+# key refused as soon as it is read.
+OUTCOMES = {
+    "json_web_signature_test.json": {
+        ("valid", "taken"): 8,
+        # A valid JWS, but a token without a payload has no claims.
+        ("valid", "malformed"): 1,
+        # Valid with algorithms that are not spoken here.
+        ("valid", "key: a symmetric key"): 10,
+        ("valid", "key: a key's alg is not RS256"): 25,
+        ("valid", "key: a key is neither Ed25519, P-256 nor RSA"): 2,
+        ("invalid", "signature"): 241,
+        ("invalid", "malformed"): 18,
+        ("invalid", "unknown-key"): 2,
+        ("invalid", "algorithm"): 1,
+        ("invalid", "key: a symmetric key"): 30,
+        ("invalid", "key: a key's alg is not RS256"): 59,
+        ("invalid", "key: a key's use is not sig"): 2,
+        ("invalid", "key: a key's key_ops do not include verify"): 2,
+    },
+    "json_web_key_test.json": {
+        ("valid", "taken"): 1,
+        ("valid", "key: a symmetric key"): 4,
+        ("invalid", "key: a symmetric key"): 11,
+        ("invalid", "key: a key's alg is not RS256"): 2,
+        ("invalid", "key: a key's alg is not ES256"): 2,
+        ("invalid", "key: a key's use is not sig"): 1,
+        ("invalid", "key: a key is neither Ed25519, P-256 nor RSA"): 1,
+        ("invalid", "key: the numbers of a key for ES256 make no key"): 1,
+        ("invalid", "key: an RSA key is weak (ROCA, CVE-2017-15361)"): 1,
+        ("invalid", "key: an RSA key has fewer than 2048 bits"): 1,
+        ("invalid", "key: an RSA key's exponent is even or too small"): 1,
+    },
 }
 
 
-def load(name: str):
+def load(name: str) -> Any:
     path = FOLDER / name
     if not path.exists():
         need(f"the vectors are not at {path}")
     return json.loads(path.read_text())
 
 
-def _keys(group) -> dict:
+def keys_of(group: dict[str, Any]) -> dict[str, Any]:
     return group.get("public") or group["private"]
 
 
-def _algorithm(group) -> str | None:
-    keys = _keys(group)
-    return keys.get("alg") or (keys.get("keys") or [{}])[0].get("alg")
-
-
-def taken(group, test) -> bool:
-    """Whether the token would be taken, its key loaded from the group's own."""
+def outcome(keys: dict[str, Any], token: str) -> str:
+    """What becomes of a token, when these keys are the service's."""
     try:
-        ring = KeyRing.from_jwk_set_text(json.dumps(_keys(group)).encode(), "vector")
-    except KeyFileError:
-        return False
-    return not isinstance(verify_signature(test["jws"], ring), TokenRefusal)
+        ring = KeyRing.from_jwk_set_text(json.dumps(keys), "vector")
+    except KeyFileError as error:
+        said = str(error).replace("vector", "key")
+        return "key: a symmetric key" if "symmetric" in said else said
+    verdict = verify_signature(token, ring)
+    return verdict.reason if isinstance(verdict, TokenRefusal) else "taken"
 
 
-@pytest.mark.parametrize("name", ["json_web_signature_test.json", "json_web_key_test.json"])
+@pytest.mark.parametrize("name", OUTCOMES)
 def test_every_vector_agrees(name) -> None:
-    """Nothing invalid is taken; what is valid is taken, or refused for a reason listed above."""
+    """Nothing invalid is taken, and nothing valid refused but for what is not spoken here."""
     vectors = load(name)
-    outcome: Counter[str] = Counter()
-    for group in vectors["testGroups"]:
-        for test in group["tests"]:
-            accepted = taken(group, test)
-            if test["result"] == "invalid":
-                assert not accepted, (group["comment"], test["tcId"], test["comment"])
-                outcome["refused"] += 1
-            elif accepted:
-                outcome["taken"] += 1
-            else:
-                reasons = [why for why, applies in NOT_OURS.items() if applies(group, test)]
-                assert reasons, (group["comment"], test["tcId"], test["comment"])
-                outcome[reasons[0]] += 1
-    assert sum(outcome.values()) == vectors["numberOfTests"]
-    assert outcome["taken"] > 0
+    found = Counter(
+        (test["result"], outcome(keys_of(group), test["jws"]))
+        for group in vectors["testGroups"] for test in group["tests"]
+    )
+    assert found == OUTCOMES[name]
+    assert found.total() == vectors["numberOfTests"]
+    assert ("invalid", "taken") not in found
+
+
+def test_the_tokens_of_other_rsa_algorithms_are_refused_by_the_key_that_fits() -> None:
+    """Given without its `alg`, an RSA key is one for RS256, and takes no other's signature."""
+    found: Counter[str] = Counter()
+    for group in load("json_web_signature_test.json")["testGroups"]:
+        keys = keys_of(group)
+        if keys.get("kty") == "RSA" and keys.get("alg", "RS256") != "RS256":
+            without = {name: keys[name] for name in keys if name != "alg"}
+            found.update(outcome(without, test["jws"]) for test in group["tests"])
+    assert set(found) <= {"algorithm", "malformed"}
+    assert found["algorithm"] > 25
+    assert found.total() == 84

@@ -11,7 +11,6 @@ import sys
 import pytest
 
 from tests.end_to_end.harness import PATH, UPGRADE
-from tests.end_to_end.test_service import rig  # noqa: F401 (a fixture)
 
 pytestmark = pytest.mark.kernel
 
@@ -53,7 +52,7 @@ def get(rig, url: str) -> tuple[int, str]:
     return int(status), body
 
 
-def test_the_hosts_own_connection_lives_through_start_and_stop(rig) -> None:  # noqa: F811
+def test_the_hosts_own_connection_lives_through_start_and_stop(rig) -> None:
     """A stream that only ever comes in, opened before the kernel tracked anything."""
     client = rig.lab.client()
     sender = client.popen([sys.executable, "-c", STREAM, client.address4],
@@ -82,7 +81,7 @@ def test_the_hosts_own_connection_lives_through_start_and_stop(rig) -> None:  # 
     assert silence < 0.19
 
 
-def test_health_and_metrics_tell_what_happens(rig) -> None:  # noqa: F811
+def test_health_and_metrics_tell_what_happens(rig) -> None:
     """On the host's own loopback."""
     rig.start()
     client = rig.client(rig.token())
@@ -97,7 +96,7 @@ def test_health_and_metrics_tell_what_happens(rig) -> None:  # noqa: F811
     assert "envelope_build_info" in metrics
 
 
-def test_sighup_reads_the_keys_again_and_a_bad_file_keeps_the_old(rig) -> None:  # noqa: F811
+def test_sighup_reads_the_keys_again_and_a_bad_file_keeps_the_old(rig) -> None:
     """Without an open session noticing."""
     service = rig.start("--max-clients=3")
     held = rig.client(rig.token())
@@ -116,7 +115,7 @@ def test_sighup_reads_the_keys_again_and_a_bad_file_keeps_the_old(rig) -> None: 
     assert held.event()["code"] == 1000
 
 
-def test_an_operators_own_baseline_is_left_alone(rig) -> None:  # noqa: F811
+def test_an_operators_own_baseline_is_left_alone(rig) -> None:
     """Only grants come and go."""
     iptables = f"iptables-{rig.kind}"
     for words in (["-A", "INPUT", "-p", "tcp", "--dport", "8880", "-j", "ACCEPT"],
@@ -136,7 +135,7 @@ def test_an_operators_own_baseline_is_left_alone(rig) -> None:  # noqa: F811
     assert rig.saved() == before
 
 
-def test_on_stop_keep_leaves_the_door_shut_until_a_later_stop_restores(rig) -> None:  # noqa: F811
+def test_on_stop_keep_leaves_the_door_shut_until_a_later_stop_restores(rig) -> None:
     """And the first rules are still remembered."""
     rig.serve(9000)
     before = rig.saved()
@@ -149,7 +148,7 @@ def test_on_stop_keep_leaves_the_door_shut_until_a_later_stop_restores(rig) -> N
     assert rig.saved() == before
 
 
-def test_draining_lets_sessions_go_on_and_admits_nobody(rig) -> None:  # noqa: F811
+def test_draining_lets_sessions_go_on_and_admits_nobody(rig) -> None:
     """New clients get 503; the service ends when the last session does."""
     service = rig.start("--drain=30s", "--max-clients=2")
     client = rig.client(rig.token())
@@ -163,7 +162,7 @@ def test_draining_lets_sessions_go_on_and_admits_nobody(rig) -> None:  # noqa: F
     assert service.process.wait(20) == 0
 
 
-def test_the_seeds_curl_works_as_printed(rig) -> None:  # noqa: F811
+def test_the_seeds_curl_works_as_printed(rig) -> None:
     """No token, an 8-character key, the sub-protocol; plain and over TLS with ALPN."""
     headers = [*UPGRADE, "Sec-WebSocket-Protocol: net.measurementlab.envelope"]
     for scheme, options in (("http", []), ("https", rig.options()[:2])):
@@ -177,7 +176,7 @@ def test_the_seeds_curl_works_as_printed(rig) -> None:  # noqa: F811
         assert service.stop() == 0
 
 
-def test_a_start_that_would_cut_off_its_own_login_is_refused(rig) -> None:  # noqa: F811
+def test_a_start_that_would_cut_off_its_own_login_is_refused(rig) -> None:
     """And the line names what helps."""
     login = f"{rig.lab.client().address4} 50000 {rig.lab.host.address4} 22"
     before = rig.saved()
@@ -187,7 +186,7 @@ def test_a_start_that_would_cut_off_its_own_login_is_refused(rig) -> None:  # no
     assert rig.saved() == before
 
 
-def test_cut_stops_an_open_flow_with_its_grant_and_keep_does_not(rig) -> None:  # noqa: F811
+def test_cut_stops_an_open_flow_with_its_grant_and_keep_does_not(rig) -> None:
     """Packets of an established connection, before and after."""
     program = (
         "import socket, sys\n"

@@ -7,26 +7,9 @@ import time
 
 import pytest
 
-from envelope.netlab import LabUnavailable, NetLab
-from tests.end_to_end.harness import MACHINE, PATH, UPGRADE, Rig
-from tests.environment import need
+from tests.end_to_end.harness import PATH, UPGRADE
 
 pytestmark = pytest.mark.kernel
-
-
-@pytest.fixture(params=["nft", "legacy"])
-def rig(request, tmp_path):
-    try:
-        lab = NetLab()
-        lab.__enter__()
-    except LabUnavailable as reason:
-        need(str(reason))
-    rig = Rig(lab, tmp_path, request.param)
-    try:
-        yield rig
-    finally:
-        rig.close()
-        lab.__exit__(None, None, None)
 
 
 @pytest.mark.parametrize("family", [4, 6])
@@ -200,4 +183,3 @@ def test_what_is_wrong_is_one_line_and_changes_nothing(rig) -> None:
         assert not any("Traceback" in line for line in lines), (what, lines)
         assert rig.saved() == before, what
     assert busy.stop() == 0
-    assert MACHINE
