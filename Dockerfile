@@ -12,7 +12,7 @@ RUN python -m venv /opt/envelope \
 
 FROM python:3.11-slim-bookworm
 RUN apt-get update \
- && apt-get install -y --no-install-recommends iptables nftables iproute2 \
+ && apt-get install -y --no-install-recommends iptables nftables \
  && rm -rf /var/lib/apt/lists/*
 COPY --from=build /opt/envelope /opt/envelope
 ENV PATH=/opt/envelope/bin:$PATH PYTHONDONTWRITEBYTECODE=1

@@ -258,7 +258,7 @@ class NetLab:
 
     def _add_client(self, n: int) -> None:
         unshare = [find_tool("unshare"), "-nm"]
-        client = self._keep(Host.start(f"client {n}", self.host, unshare=unshare))
+        client = self._keep(Host.start(f"client{n or ''}", self.host, unshare=unshare))
         device = self.device if n == 0 else f"lab{n}"
         net4 = ("203.0.113", "198.51.100", "192.0.2")[n]
         net6 = f"2001:db8:{n:x}:"

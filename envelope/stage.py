@@ -118,8 +118,10 @@ class Stage:
         return done.stdout
 
     def saved_rules(self) -> str:
-        """Every rule of both families, without what changes by itself: times and counters."""
-        saved = self.rules("iptables-save") + self.rules("ip6tables-save")
+        """Every filter rule of both families, without what changes by itself: times and counters."""
+        # Named, the table can be read in a user namespace too.
+        table = ("-t", "filter")
+        saved = self.rules("iptables-save", *table) + self.rules("ip6tables-save", *table)
         return re.sub(r"^#.*\n| \[\d+:\d+\]", "", saved, flags=re.MULTILINE)
 
     def close(self) -> None:
