@@ -245,6 +245,18 @@ def test_help_and_version_of_each(capsys, command) -> None:
         assert said.out.startswith(usage_line if option == "--help" else f"{__version__}\n")
 
 
+@pytest.mark.parametrize(("argv", "said"), [
+    ([], "envelope: a command is needed"), (["x\ny"], "envelope: there is no command 'x\\ny'"),
+    (["jwks"], "envelope jwks: at least one"), (["keygen", "--alg=HS256"], "envelope keygen: --alg"),
+    (["keygen", "stray"], "envelope keygen: "), (["keygen", "--kid"], "envelope keygen: "),
+    (["--nope"], "envelope: there is no command '--nope'"),
+])
+def test_wrong_usage_is_one_line_and_status_2(capsys, argv, said) -> None:
+    """Naming the command that did not understand."""
+    assert main(argv) == 2
+    one_line(capsys, said)
+
+
 def raising(error: BaseException):
     def run(options: object) -> int:
         raise error
