@@ -118,7 +118,7 @@ class Stage:
         return done.stdout
 
     def saved_rules(self) -> str:
-        """Every filter rule of both families, without what changes by itself: times and counters."""
+        """Both families' filter rules, without what changes by itself: times and counters."""
         # Named, the table can be read in a user namespace too.
         table = ("-t", "filter")
         saved = self.rules("iptables-save", *table) + self.rules("ip6tables-save", *table)

@@ -248,7 +248,8 @@ def test_help_and_version_of_each(capsys, command) -> None:
 @pytest.mark.parametrize(("argv", "said"), [
     ([], "envelope: a command is needed"), (["x\ny"], "envelope: there is no command 'x\\ny'"),
     (["jwks"], "envelope jwks: at least one"),
-    (["keygen", "--alg=HS256"], "envelope keygen: --alg"), (["keygen", "stray"], "envelope keygen: "), (["keygen", "--kid"], "envelope keygen: "),
+    (["keygen", "--alg=HS256"], "envelope keygen: --alg"),
+    (["keygen", "stray"], "envelope keygen: "), (["keygen", "--kid"], "envelope keygen: "),
     (["--nope"], "envelope: there is no command '--nope'"),
 ])
 def test_wrong_usage_is_one_line_and_status_2(capsys, argv, said) -> None:
