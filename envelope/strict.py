@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 import re
 from typing import Any, Final
 
@@ -31,7 +32,8 @@ def decode_object(raw: bytes) -> dict[str, Any]:
     text = raw.decode("utf-8")
     if _nesting(text) > MOST_NESTING:
         raise ValueError("nested too deeply")
-    value = json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse, parse_int=_int)
+    value = json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse, parse_int=_int,
+                       parse_float=_float)
     if not isinstance(value, dict):
         raise ValueError("not an object")
     return value
@@ -39,7 +41,7 @@ def decode_object(raw: bytes) -> dict[str, Any]:
 
 def _nesting(text: str) -> int:
     deepest = depth = 0
-    for bracket in re.findall(r'"(?:[^"\\]|\\.)*"|([\[{])|([\]}])', text):
+    for bracket in re.findall(r'"(?:[^"\\]|\\.)*+(?:"|\Z|\\)|([\[{])|([\]}])', text):
         depth += 1 if bracket[0] else -1 if bracket[1] else 0
         deepest = max(deepest, depth)
     return deepest
@@ -60,3 +62,9 @@ def _int(text: str) -> int:
     if len(text) > 20:
         raise ValueError("a number too large")
     return int(text)
+
+
+def _float(text: str) -> float:
+    if not math.isfinite(number := float(text)):
+        raise ValueError("a number too large")
+    return number
