@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from envelope import netlab
+from envelope import nethost, netlab
 from envelope.netlab import LabUnavailable, NetLab, find_tool, search_env
 
 pytestmark = pytest.mark.kernel
@@ -137,7 +137,7 @@ def test_a_lab_is_quick(lab) -> None:
 
 
 def test_a_tool_that_is_missing_is_named(monkeypatch) -> None:
-    monkeypatch.setattr(netlab, "SEARCH_PATH", "/nowhere")
+    monkeypatch.setattr(nethost, "SEARCH_PATH", "/nowhere")
     with pytest.raises(LabUnavailable, match="ip is not installed"), NetLab():
         pass
     with pytest.raises(LabUnavailable, match="frobnicate"):
@@ -148,7 +148,7 @@ def test_a_refusal_is_told_in_one_line(monkeypatch, tmp_path) -> None:
     unshare = tmp_path / "unshare"
     unshare.write_text("#!/bin/sh\necho 'unshare: not for you' >&2\nexit 1\n")
     unshare.chmod(0o755)
-    monkeypatch.setattr(netlab, "SEARCH_PATH", f"{tmp_path}:{netlab.SEARCH_PATH}")
+    monkeypatch.setattr(nethost, "SEARCH_PATH", f"{tmp_path}:{nethost.SEARCH_PATH}")
     with pytest.raises(LabUnavailable) as refusal, NetLab():
         pass
     assert str(refusal.value) == "no network namespaces for us here: unshare: not for you"
