@@ -1,7 +1,7 @@
 """The firewall as the rest of the service sees it: one interface, several kernels behind it.
 
 `iptables` drives the real kernel, `memory` is the twin that token-less services and tests use.
-One contract suite (`tests/firewall_contract.py`) runs on every one of them.
+One contract suite (`tests/test_firewall_contract.py`) runs on every one of them.
 """
 
 from __future__ import annotations
