@@ -15,6 +15,7 @@ from typing import Any, Final
 from jwcrypto import jwk
 
 from envelope.strict import decode_base64url, decode_object
+from envelope.weakness import check_ed25519, check_rsa
 
 _ALGORITHMS: Final = {
     ("OKP", "Ed25519"): "EdDSA", ("EC", "P-256"): "ES256", ("RSA", None): "RS256",
@@ -23,15 +24,9 @@ _ALGORITHMS: Final = {
 _NUMBERS: Final = {"OKP": ("crv", "x"), "EC": ("crv", "x", "y"), "RSA": ("n", "e")}
 # Private or symmetric members (RFC 7518 section 6).
 _SECRET: Final = frozenset(("d", "p", "q", "dp", "dq", "qi", "oth", "k"))
-LEAST_RSA_BITS: Final = 2048
-# OpenSSL's own limits: beyond them one check costs too much, so it refuses every signature.
-MOST_RSA_BITS: Final = 16384
-_MOST_EXPONENT_BITS: Final = 64
-# Of all the small primes, those where being a power of 65537 says something.
-_ROCA_PRIMES: Final = (11, 13, 17, 19, 37, 53, 61, 71, 73, 79, 97, 103, 107, 109, 127, 151, 157)
-_FIELD: Final = 2**255 - 19
-_EDWARDS_D: Final = -121665 * pow(121666, -1, _FIELD) % _FIELD
 _MOST_BYTES: Final = 1 << 20
+# In characters; far longer ones would not fit into a token at all.
+LONGEST_KID: Final = 256
 
 
 class KeyFileError(Exception):
@@ -141,6 +136,8 @@ def public_key(member: dict[str, Any]) -> Key:
     # Kids are shown in logs and messages.
     if not isinstance(kid, str) or not kid or not kid.isprintable():
         raise ValueError("a key without a readable kid cannot be named by a token")
+    if len(kid) > LONGEST_KID:
+        raise ValueError(f"a key's kid is longer than {LONGEST_KID} characters")
     alg = _ALGORITHMS.get((str(kty), None if kty == "RSA" else str(curve)))
     if alg is None:
         raise ValueError("a key is neither Ed25519, P-256 nor RSA")
@@ -158,12 +155,12 @@ def public_key(member: dict[str, Any]) -> Key:
         raise ValueError(f"the numbers of a key for {alg} cannot be read") from None
     if kty == "RSA":
         modulus, exponent = map(int.from_bytes, numbers)
-        _check_rsa(modulus, exponent)
+        check_rsa(modulus, exponent)
         size = (modulus.bit_length() + 7) // 8
     elif any(len(number) != 32 for number in numbers):
         raise ValueError(f"the numbers of a key for {alg} are not 32 bytes long")
     elif kty == "OKP":
-        _check_ed25519(numbers[0])
+        check_ed25519(numbers[0])
     try:
         made = jwk.JWK(**public)
         # jwcrypto builds lazily; only now does OpenSSL see whether the point is on the curve.
@@ -171,48 +168,3 @@ def public_key(member: dict[str, Any]) -> Key:
     except Exception:  # jwcrypto and cryptography raise every kind
         raise ValueError(f"the numbers of a key for {alg} make no key") from None
     return Key(kid, alg, made, size)
-
-
-def _check_rsa(modulus: int, exponent: int) -> None:
-    """RFC 7518 section 3.3, and what is known to break."""
-    if modulus.bit_length() < LEAST_RSA_BITS:
-        raise ValueError(f"an RSA key has fewer than {LEAST_RSA_BITS} bits")
-    if modulus.bit_length() > MOST_RSA_BITS:
-        raise ValueError(f"an RSA key has more than {MOST_RSA_BITS} bits")
-    if exponent < 3 or exponent % 2 == 0:
-        raise ValueError("an RSA key's exponent is even or too small")
-    if exponent.bit_length() > _MOST_EXPONENT_BITS:
-        raise ValueError("an RSA key's exponent is too large")
-    if modulus % 2 == 0:
-        raise ValueError("an RSA key's modulus is even")
-    if _looks_like_roca(modulus):
-        raise ValueError("an RSA key is weak (ROCA, CVE-2017-15361)")
-
-
-def _looks_like_roca(modulus: int) -> bool:
-    """Nemec et al. 2017: modulo each small prime, such a modulus is a power of 65537.
-
-    A sound modulus passes for one once in 2**27.
-    """
-    for prime in _ROCA_PRIMES:
-        powers, power = set(), 1
-        while power not in powers:
-            powers.add(power)
-            power = power * 65537 % prime
-        if modulus % prime not in powers:
-            return False
-    return True
-
-
-def _check_ed25519(encoded: bytes) -> None:
-    """RFC 8032 section 5.1.3, without the eight points of small order.
-
-    OpenSSL takes any 32 bytes; with a point of small order, signatures can be made without a key.
-    """
-    y = int.from_bytes(encoded, "little") & (1 << 255) - 1
-    x_squared = (y * y - 1) * pow(_EDWARDS_D * y * y + 1, -1, _FIELD) % _FIELD
-    if y >= _FIELD or pow(x_squared, (_FIELD - 1) // 2, _FIELD) not in (0, 1):
-        raise ValueError("an Ed25519 key is no point of its curve")
-    # Order 1 or 2: x is 0. Order 4: y is 0. Order 8: doubled, y is 0.
-    if 0 in (x_squared, y, (_EDWARDS_D * y**4 + 2 * y * y - 1) % _FIELD):
-        raise ValueError("an Ed25519 key is a point of small order")

@@ -29,7 +29,11 @@ def decode_base64url(text: str) -> bytes:
 
 def decode_object(raw: bytes) -> dict[str, Any]:
     """A JSON object (RFC 8259) in UTF-8, without duplicate members or NaN; else `ValueError`."""
-    text = raw.decode("utf-8")
+    try:
+        text = raw.decode("utf-8")
+    except UnicodeDecodeError:
+        # Python's own words would repeat a byte of it.
+        raise ValueError("not UTF-8") from None
     if _nesting(text) > MOST_NESTING:
         raise ValueError("nested too deeply")
     value = json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse, parse_int=_int,

@@ -124,8 +124,10 @@ def _claims(payload: dict[str, Any]) -> Claims:
     audience = payload.get("aud", [])
     if isinstance(audience, str):
         audience = [audience]
-    if not isinstance(audience, list) or not all(isinstance(name, str) for name in audience):
+    if not isinstance(audience, list):
         raise ValueError("aud")
+    for name in audience:
+        _check_text(name)
     return Claims(
         issuer=_text(payload, "iss") or "",
         subject=_text(payload, "sub"),
@@ -138,12 +140,14 @@ def _claims(payload: dict[str, Any]) -> Claims:
 
 
 def _text(payload: dict[str, Any], name: str) -> str | None:
-    value = payload.get(name)
-    if name in payload and not isinstance(value, str):
-        raise ValueError(name)
-    if value is not None:
-        # Half a surrogate pair is no character, and would fail wherever it is written.
-        value.encode()
+    return _check_text(payload[name]) if name in payload else None
+
+
+def _check_text(value: object) -> str:
+    if not isinstance(value, str):
+        raise ValueError("not a text")
+    # Half a surrogate pair is no character, and would fail wherever it is written.
+    value.encode()
     return value
 
 

@@ -6,6 +6,7 @@ import base64
 import json
 
 import pytest
+from cryptography.hazmat.primitives import serialization
 from hypothesis import given
 from hypothesis import strategies as st
 from jwcrypto import jwk
@@ -44,6 +45,21 @@ def roca(bits: int = 2048) -> int:
     return ((1 << (bits - 1)) // product + 1) * product + remainder
 
 
+def next_prime(number: int) -> int:
+    """By Fermat's little theorem; good enough for a test."""
+    number += 2
+    while pow(2, number - 1, number) != 1:
+        number += 2
+    return number
+
+
+def close_primes() -> int:
+    """The product of a 1024-bit prime and the next one."""
+    text = RSA.export_private(as_dict=True)["p"]
+    prime = int.from_bytes(base64.urlsafe_b64decode(text + "=="))
+    return prime * next_prime(prime)
+
+
 def test_each_kind_is_taken_and_named_by_its_kid() -> None:
     """An absent `alg` follows from the key itself."""
     text = json.dumps({"keys": [public(k) for k in (ED, EC, RSA)]})
@@ -70,6 +86,11 @@ def test_each_kind_is_taken_and_named_by_its_kid() -> None:
     (json.dumps(public(ED, kid=5)), "kid"),
     (json.dumps(public(ED, kid="a\nb")), "kid"),
     (json.dumps(public(ED, kid="\ud800")), "kid"),
+    (json.dumps(public(ED, kid="a\u202eb")), "readable kid"),
+    (json.dumps(public(ED, kid="a\u200bb")), "readable kid"),
+    (json.dumps(public(ED, kid="\x1b[2J")), "readable kid"),
+    (json.dumps(public(ED, kid="k" * 257)), "longer than 256"),
+    (json.dumps(public(ED, kid="k" * 100_000)), "longer than 256"),
     (json.dumps(public(ED, kty="oct", d=None)), "symmetric"),
     (json.dumps(public(ED, kty=["OKP"])), "neither"),
     (json.dumps(public(ED, kty=None)), "neither"),
@@ -98,6 +119,17 @@ def test_each_kind_is_taken_and_named_by_its_kid() -> None:
     (json.dumps(public(RSA, e=b64(65536))), "exponent"),
     (json.dumps(public(RSA, n="!")), "cannot be read"),
     (json.dumps(public(RSA, n=b64(roca()))), "ROCA"),
+    (json.dumps(public(RSA, n=b64(3 * (2**2046 + 1)))), "small factor"),
+    (json.dumps(public(RSA, n=b64(9973 * (2**2047 + 9)))), "small factor"),
+    (json.dumps(public(RSA, n=b64(close_primes()))), "too close"),
+    (json.dumps(public(RSA, n=b64((2**1024 - 105) ** 2))), "too close"),
+    (json.dumps(public(RSA, e="AA")), "exponent"),
+    (json.dumps(public(RSA, n="")), "cannot be read"),
+    (json.dumps({"keys": [public(ED), public(ED)]}), "same kid"),
+    (RSA.export_private(), "private"),
+    (EC.export_private(), "private"),
+    (RSA.export_to_pem(private_key=True, password=None).decode(), "not a JWK"),
+    (RSA.export_to_pem().decode(), "not a JWK"),
     (json.dumps({"keys": [public(ED), public(EC, kid="ed")]}), "same kid"),
 ])
 def test_what_is_wrong_is_said_with_the_files_name(tmp_path, text, said) -> None:
@@ -111,6 +143,24 @@ def test_what_is_wrong_is_said_with_the_files_name(tmp_path, text, said) -> None
     assert said in message
     assert "\n" not in message
     assert str(ED.export_private(as_dict=True)["d"]) not in message
+
+
+def test_a_kid_of_256_characters_is_taken() -> None:
+    """A token has room for it."""
+    assert list(KeyRing.from_jwk_set_text(json.dumps(public(ED, kid="k" * 256)), "f"))
+
+
+@pytest.mark.parametrize("key", [ED, EC, RSA])
+def test_a_private_key_in_der_is_refused_and_nothing_of_it_repeated(tmp_path, key) -> None:
+    """Not a byte, whatever the reader stumbles over."""
+    raw = key.get_op_key("sign").private_bytes(
+        serialization.Encoding.DER, serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption())
+    path = tmp_path / "key.der"
+    path.write_bytes(raw)
+    with pytest.raises(KeyFileError) as caught:
+        load_key_ring([path])
+    assert str(caught.value) == f"{path}: not a JWK or JWK Set (not UTF-8)"
 
 
 def test_files_are_put_together(tmp_path) -> None:
