@@ -17,7 +17,7 @@ from envelope.config import Config, PortRange
 from envelope.firewall import IFirewall
 from envelope.firewall.iptables import IptablesFirewall
 from envelope.firewall.memory import MemoryFirewall
-from envelope.firewall.ruleset import read_grant
+from envelope.firewall.ruleset import GRANTS, read_grant
 from envelope.firewall.snapshot import Snapshot
 from envelope.metrics import Metrics
 from tests.environment import need_own_network
@@ -63,10 +63,13 @@ class Kernel:
     def open_networks(self) -> set[object]:
         found = set()
         for snapshot in self.snapshots():
-            for rule in snapshot.rules.get("ENVELOPE-GRANTS", ()):
-                grant = read_grant(rule)
-                assert grant is not None
-                found.add(grant[0])
+            grants = {
+                read_grant(rule)
+                for chain, rules in snapshot.rules.items() if chain.startswith(GRANTS)
+                for rule in rules if " -j ENVELOPE-" not in rule
+            }
+            assert None not in grants
+            found |= {ip_network(key) for key, _ in grants}
         return found
 
     def baseline_holds(self) -> bool:
@@ -169,3 +172,22 @@ async def test_many_at_once_share_transactions(subject) -> None:
         assert float(line.split()[-1]) <= 4
     await gatherResults([subject.firewall.revoke(n) for n in networks])
     assert subject.open_networks() == set()
+
+
+@ensureDeferred
+async def test_many_come_and_go_and_leave_no_trace(subject) -> None:
+    """However the rules are arranged when there are many, each network is let in and shut out."""
+    firewall = subject.firewall
+    await firewall.open(SERVICE)
+    await firewall.allow(A4, time.time() + 60)
+    many = [ip_network(f"198.51.{i}.{7 * i % 256}/32") for i in range(60)]
+    many += [ip_network(f"2001:db8::{i:x}:{7 * i:x}/128") for i in range(60)]
+    for network in many:
+        await firewall.allow(network, time.time() + 60)
+    assert subject.open_networks() == {A4, *many}
+    for network in many[::-1]:
+        await firewall.revoke(network)
+    assert subject.open_networks() == {A4}
+    await firewall.revoke(A4)
+    assert subject.open_networks() == set()
+    assert firewall.problems() == []

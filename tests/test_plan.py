@@ -1,29 +1,18 @@
 """Plans: from whatever the kernel holds to what it should hold, and back."""
 
-from ipaddress import ip_network
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from envelope.config import Config, PortRange
-from envelope.firewall.plan import (
-    Structure,
-    agrees,
-    before,
-    change,
-    end_of,
-    grants_in,
-    install,
-    mend,
-    remove,
-    wanted_rules,
-)
-from envelope.firewall.ruleset import IPV4, Layout
+from envelope.firewall.changes import change, change_all, end_of, grants_in
+from envelope.firewall.kernel import Key
+from envelope.firewall.plan import Structure, before, install, mend, remove
+from envelope.firewall.ruleset import GRANTS, IPV4, Layout, grant_rules
 from envelope.firewall.snapshot import Snapshot
 from tests.filtermodel import FilterModel
 
-A, B = ip_network("203.0.113.7/32"), ip_network("203.0.113.8/32")
+A, B = Key("203.0.113.7/32"), Key("203.0.113.8/32")
 FOREIGN = ["-s 9.9.9.9/32 -j DROP", "-i lo -j ACCEPT", "-p tcp -m tcp --dport 22 -j ACCEPT"]
 
 foreign_rules = st.lists(st.sampled_from(FOREIGN), max_size=3)
@@ -44,7 +33,7 @@ def model(policy: str, foreign: list[str]) -> FilterModel:
 def start(kernel: FilterModel, chosen: Layout, flows: tuple[str, ...] = ()) -> Structure:
     found = kernel.snapshot()
     structure = Structure(chosen, IPV4, before(found), flows)
-    kernel.apply(install(found, structure, wanted_rules(chosen, A, 4)))
+    kernel.apply(install(found, structure, grant_rules(chosen, A, 4)))
     return structure
 
 
@@ -66,7 +55,7 @@ def test_start_and_stop_give_back_what_was_there(policy, foreign, chosen, crashe
         structure = start(kernel, chosen)
         assert mend(kernel.snapshot(), structure) == ([], [])
         assert kernel.rules["INPUT"][1:] == foreign
-        kernel.apply(change((), wanted_rules(chosen, B, 1000)))
+        kernel.apply(change(GRANTS, (), grant_rules(chosen, B, 1000)))
     kernel.apply(remove(kernel.snapshot()))
     assert kernel.text() == first
 
@@ -133,7 +122,7 @@ def test_a_foreign_rule_in_our_chain_stays() -> None:
     structure = start(kernel, layout())
     kernel.apply(["-I ENVELOPE 1 -s 9.9.9.9/32 -j DROP", "-A ENVELOPE-GRANTS -i lo -j ACCEPT"])
     assert mend(kernel.snapshot(), structure) == ([], [])
-    assert grants_in(kernel.snapshot()) == {}
+    assert grants_in(kernel.snapshot(), structure) == ({}, [])
 
 
 def test_the_stop_lets_go_of_foreign_rules_that_jump_to_us() -> None:
@@ -150,19 +139,20 @@ def test_the_stop_lets_go_of_foreign_rules_that_jump_to_us() -> None:
 def test_changes_lead_from_any_end_to_any_other(chosen, ends) -> None:
     """A grant extended, shortened and taken away is read back as wanted each time."""
     kernel = model("ACCEPT", [])
-    start(kernel, chosen)
+    structure = start(kernel, chosen)
     for end in (*ends, None):
-        have = grants_in(kernel.snapshot())
-        want = wanted_rules(chosen, A, end)
-        kernel.apply(change(have.get(A, ()), want))
-        now = grants_in(kernel.snapshot(), {A: want})
-        assert agrees(now, A, want)
+        have, _ = grants_in(kernel.snapshot(), structure)
+        want = () if end is None else grant_rules(chosen, A, end)
+        kernel.apply(change_all(structure, structure, have, {A: want}))
+        now, astray = grants_in(kernel.snapshot(), structure)
+        assert now == ({A: want} if want else {})
+        assert not astray
         assert end_of(now.get(A, ())) == end
 
 
 def test_a_grant_missing_one_of_its_rules_gets_only_that_back() -> None:
     """And one that stands twice loses only the second."""
     want = ("one -j ACCEPT", "two -j ACCEPT")
-    assert change(want[:1], want) == ["-A ENVELOPE-GRANTS two -j ACCEPT"]
-    assert change((*want, want[0]), want) == ["-D ENVELOPE-GRANTS one -j ACCEPT"]
-    assert change(want, want) == []
+    assert change("CHAIN", want[:1], want) == ["-A CHAIN two -j ACCEPT"]
+    assert change("CHAIN", (*want, want[0]), want) == ["-D CHAIN one -j ACCEPT"]
+    assert change("CHAIN", want, want) == []

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from envelope.config import Config, PortRange
+from envelope.firewall.kernel import EVERYONE, Key, key_of
 from envelope.firewall.ruleset import (
     BACKSTOP,
     IPV4,
@@ -16,7 +17,6 @@ from envelope.firewall.ruleset import (
     baseline_rules,
     end_of_grant,
     grant_rules,
-    proxy_rules,
     read_grant,
 )
 
@@ -70,29 +70,31 @@ def test_the_other_family_and_the_other_choices() -> None:
 
 def test_a_grant_opens_only_the_ports_it_may() -> None:
     """One rule for each port, each with its own end in UTC."""
-    network = IPv4Network("203.0.113.7/32")
+    network = Key("203.0.113.7/32")
     ports = (PortRange("tcp", 80, 80), PortRange("udp", 5000, 5010))
-    assert grant_rules(layout(grant_port=ports), network, 0) == [
+    assert grant_rules(layout(grant_port=ports), network, 0) == (
         "-s 203.0.113.7/32 -p tcp -m tcp --dport 80 "
         "-m time --datestop 1970-01-01T00:00:00 -j ACCEPT",
         "-s 203.0.113.7/32 -p udp -m udp --dport 5000:5010 "
         "-m time --datestop 1970-01-01T00:00:00 -j ACCEPT",
-    ]
+    )
 
 
 @given(network=networks, end=ends, ports=st.sampled_from([(), SERVICE, (*SERVICE, *SERVICE)]))
 def test_reading_a_grant_back_gives_what_was_written(network, end, ports) -> None:
     """The inverse holds for every network, end and port."""
-    for rule in grant_rules(layout(grant_port=ports), network, end):
-        assert read_grant(rule) == (network, end)
+    key = key_of(network)
+    for rule in grant_rules(layout(grant_port=ports), key, end):
+        assert read_grant(rule) == (key, end)
 
 
-@given(end=ends)
-def test_proxy_rules_belong_to_no_network(end) -> None:
-    """They read back as a grant of nobody's."""
-    rules = proxy_rules(layout(proxy_port=(80, 443, 80)), end)
+@given(end=ends, version=st.sampled_from([4, 6]))
+def test_proxy_ports_are_everyones_grant(end, version) -> None:
+    """They name no source, and read back as the whole family's."""
+    everyone = EVERYONE[version]
+    rules = grant_rules(layout(proxy_port=(80, 443, 80)), everyone, end)
     assert len(rules) == 2
-    assert {read_grant(rule) for rule in rules} == {(None, end)}
+    assert {read_grant(rule, version) for rule in rules} == {(everyone, end)}
 
 
 @pytest.mark.parametrize("rule", [

@@ -10,8 +10,9 @@ from typing import Final
 from twisted.python.usage import UsageError
 
 from envelope.config import Config, PortRange
-from envelope.firewall.plan import Structure, install, wanted_rules
-from envelope.firewall.ruleset import IPV4, IPV6, Family, Layout
+from envelope.firewall.kernel import key_of
+from envelope.firewall.plan import Structure, install
+from envelope.firewall.ruleset import IPV4, IPV6, Family, Layout, grant_rules
 from envelope.firewall.snapshot import Snapshot
 
 SYNOPSIS: Final = "print the exact rules a start would install; changes nothing"
@@ -30,7 +31,7 @@ def rules_text(config: Config, family: Family) -> str:
     lines = install(Snapshot(exists=True), structure, ())
     tool = "iptables" if family is IPV4 else "ip6tables"
     shown = [f"# {tool}-restore --noflush", "*filter", *lines, "COMMIT"]
-    for rule in wanted_rules(layout, family.example, _PLACEHOLDER_END):
+    for rule in grant_rules(layout, key_of(family.example), _PLACEHOLDER_END):
         rule = rule.replace(str(family.example), "NETWORK").replace("1970-01-01T00:00:04", "END")
         shown.append(f"# a grant: -A ENVELOPE-GRANTS {rule.replace('1970-01-01T00:00:00', 'END')}")
     return "\n".join(shown)

@@ -6,16 +6,15 @@ the longest of them may.
 
 from __future__ import annotations
 
-from collections import defaultdict
-
 from envelope.config import Network
+from envelope.firewall.latest import Latest
 
 
 class Ledger:
     """Counts the holders of each open network; times are seconds since the epoch."""
 
     def __init__(self) -> None:
-        self._held: defaultdict[Network, dict[str, float]] = defaultdict(dict)
+        self._held: dict[Network, Latest[float]] = {}
         self._network_of: dict[str, Network] = {}
 
     def enter(self, holder: str, network: Network, until: float) -> float:
@@ -23,24 +22,24 @@ class Ledger:
         if holder in self._network_of:
             raise ValueError(f"{holder} already holds {self._network_of[holder]}")
         self._network_of[holder] = network
-        self._held[network][holder] = until
+        self._held.setdefault(network, Latest()).put(holder, until)
         return self.end_of(network)
 
     def leave(self, holder: str) -> tuple[Network, float | None]:
         """Strike `holder` out; return its network and that network's end, None when unused."""
         network = self._network_of.pop(holder)
-        holders = self._held[network]
-        del holders[holder]
-        if not holders:
+        held = self._held[network]
+        held.drop(holder)
+        if not held:
             del self._held[network]
             return network, None
-        return network, max(holders.values())
+        return network, held.end
 
     def end_of(self, network: Network) -> float:
         """When `network` may be shut at last; raise `KeyError` when nobody holds it."""
-        if network not in self._held:
-            raise KeyError(network)
-        return max(self._held[network].values())
+        end = self._held[network].end
+        assert end is not None, "a network without holders is not kept"
+        return end
 
     def holders_of(self, network: Network) -> frozenset[str]:
         """Who shares `network` now."""
@@ -48,4 +47,4 @@ class Ledger:
 
     def open_networks(self) -> dict[Network, float]:
         """Every held network with its end."""
-        return {network: max(held.values()) for network, held in self._held.items()}
+        return {network: self.end_of(network) for network in self._held}

@@ -8,29 +8,16 @@ chain holds one rule, since `iptables -X` sweeps away every empty chain.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
-from envelope.config import Network
-from envelope.firewall.ruleset import (
-    CHAIN,
-    FLOWS,
-    GRANTS,
-    Family,
-    Layout,
-    baseline_rules,
-    grant_rules,
-    proxy_rules,
-    read_grant,
-)
+from envelope.firewall.kernel import Rules
+from envelope.firewall.ruleset import CHAIN, FLOWS, GRANTS, Family, Layout, baseline_rules
 from envelope.firewall.snapshot import Snapshot
+from envelope.firewall.spread import branches, is_branch
 
 Before: TypeAlias = Literal["ACCEPT", "DROP", "ABSENT"]
-# A grant's network, or None for the rules of `--proxy-port`.
-Key: TypeAlias = Network | None
-Rules: TypeAlias = tuple[str, ...]
 
 _MARKER: Final = "ENVELOPE-WAS-"
 _MARKER_RULE: Final = "-j RETURN"
@@ -48,25 +35,35 @@ def before(snapshot: Snapshot) -> Before:
 
 @dataclass(frozen=True, slots=True)
 class Structure:
-    """Everything but the grants: what stays the same from start to stop."""
+    """Everything but the grants; `spread` says whether these are spread over chains."""
 
     layout: Layout
     family: Family
     before: Before
     flows: Rules = ()
+    spread: bool = False
 
     @property
     def chains(self) -> dict[str, Rules]:
-        """Our chains with their fixed rules; that of the grants is empty here."""
+        """Our chains with their fixed rules; the grants stand besides."""
         layout = self.layout
+        chains = {**self.grant_chains}
         if layout.baseline == "operator":
-            marker = {_MARKER + "ABSENT": (_MARKER_RULE,)} if self.before == "ABSENT" else {}
-            return {GRANTS: (), **marker}
-        rules = baseline_rules(layout, self.family, bool(self.flows))
-        chains: dict[str, Rules] = {GRANTS: (), _MARKER + self.before: (_MARKER_RULE,)}
+            if self.before == "ABSENT":
+                chains[_MARKER + "ABSENT"] = (_MARKER_RULE,)
+            return chains
+        chains[_MARKER + self.before] = (_MARKER_RULE,)
         if self.flows:
             chains[FLOWS] = self.flows
-        return {**chains, CHAIN: tuple(rules)}
+        return {**chains, CHAIN: tuple(baseline_rules(layout, self.family, bool(self.flows)))}
+
+    @property
+    def grant_chains(self) -> dict[str, Rules]:
+        """The chains that grants are in, with the rules that lead from one to the next."""
+        if self.spread:
+            bits = self.family.example.max_prefixlen
+            return branches(self.layout.prefix(self.family.version), bits)
+        return {GRANTS: ()}
 
     @property
     def jump(self) -> str:
@@ -117,15 +114,27 @@ def mend(snapshot: Snapshot, structure: Structure) -> tuple[list[str], list[str]
 
     Rules of others stay, in our own chains too, as long as ours stand in their order.
     """
+    declared: list[str] = []
     lines: list[str] = []
     kinds: list[str] = []
+    grant_chains = structure.grant_chains
     for chain, rules in structure.chains.items():
         there = snapshot.rules.get(chain)
-        if there is not None and _in_order(rules, there):
+        if there is not None and chain in grant_chains:
+            # Not flushed, since grants are in force there; nor does the order matter.
+            missing = [rule for rule in rules if rule not in there]
+        elif there is not None and _in_order(rules, there):
             continue
-        kinds.append("chain" if there is None else "baseline")
-        lines.append(f":{chain} - [0:0]")
-        lines += [f"-A {chain} {rule}" for rule in rules]
+        else:
+            missing = [*rules]
+            declared.append(f":{chain} - [0:0]")
+        if missing or there is None:
+            kinds.append("chain" if there is None else "baseline")
+            lines += [f"-A {chain} {rule}" for rule in missing]
+    stale = [chain for chain in snapshot.rules if is_branch(chain) and chain not in grant_chains]
+    if stale:
+        kinds.append("chain")
+        lines += drop_branches(stale, snapshot.jumps_to(stale))
     if structure.layout.baseline == "service" and snapshot.policy != "DROP":
         kinds.append("policy")
         lines.append("-P INPUT DROP")
@@ -134,7 +143,7 @@ def mend(snapshot: Snapshot, structure: Structure) -> tuple[list[str], list[str]
         kinds.append("jump")
         lines += [f"-D INPUT {structure.jump}"] * entries.count(structure.jump)
         lines.append(f"-I INPUT 1 {structure.jump}")
-    return lines, kinds
+    return declared + lines, kinds
 
 
 def _in_order(ours: Iterable[str], there: Sequence[str]) -> bool:
@@ -142,47 +151,11 @@ def _in_order(ours: Iterable[str], there: Sequence[str]) -> bool:
     return all(rule in rest for rule in ours)
 
 
-def wanted_rules(layout: Layout, key: Key, end: int | None) -> Rules:
-    """The rules that a grant ending at `end` consists of; none without an end."""
-    if end is None:
-        return ()
-    if key is None:
-        return tuple(proxy_rules(layout, end))
-    return tuple(grant_rules(layout, key, end))
-
-
-def grants_in(snapshot: Snapshot, known: Mapping[Key, Rules] | None = None) -> dict[Key, Rules]:
-    """The rules in the grants' chain that look like ours, by network.
-
-    `known` rules are recognised by their text alone, which costs next to nothing.
-    """
-    key_of = {rule: key for key, rules in (known or {}).items() for rule in rules}
-    found: dict[Key, list[str]] = {}
-    for rule in snapshot.rules.get(GRANTS, ()):
-        if rule in key_of:
-            found.setdefault(key_of[rule], []).append(rule)
-        elif (grant := read_grant(rule)) is not None:
-            found.setdefault(grant[0], []).append(rule)
-    return {key: tuple(rules) for key, rules in found.items()}
-
-
-def change(have: Rules, want: Rules) -> list[str]:
-    """The lines that turn one network's rules into others; what comes, comes first."""
-    if have == want:
-        return []
-    there, asked = Counter(have), Counter(want)
+def drop_branches(chains: Iterable[str], jumps: Iterable[tuple[str, str]]) -> list[str]:
+    """The lines that do away with chains that grants were spread over, and the jumps to them."""
+    chains = [*chains]
     return [
-        *(f"-A {GRANTS} {rule}" for rule in (asked - there).elements()),
-        *(f"-D {GRANTS} {rule}" for rule in (there - asked).elements()),
+        *(f":{chain} - [0:0]" for chain in chains),
+        *(f"-D {chain} {rule}" for chain, rule in jumps),
+        *(f"-X {chain}" for chain in chains),
     ]
-
-
-def end_of(rules: Rules) -> int | None:
-    """When the kernel ends a network's rules by itself; None for no rules."""
-    ends = [grant[1] for grant in map(read_grant, rules) if grant is not None]
-    return max(ends, default=None)
-
-
-def agrees(have: Mapping[Key, Rules], key: Key, want: Rules) -> bool:
-    """Whether a network's rules are as wanted, in whatever order."""
-    return Counter(have.get(key, ())) == Counter(want)

@@ -10,10 +10,12 @@ import math
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from ipaddress import ip_network
 from typing import Final, Literal
 
 from envelope.config import Config, Network, PortRange
+from envelope.firewall.kernel import EVERYONE, Key, Rules, key_of
 
 CHAIN: Final = "ENVELOPE"
 GRANTS: Final = "ENVELOPE-GRANTS"
@@ -60,6 +62,8 @@ class Layout:
     established: Literal["cut", "keep"]
     baseline: Literal["service", "operator"]
     on_stop: Literal["restore", "keep"]
+    grant_prefix4: int = 32
+    grant_prefix6: int = 128
 
     @classmethod
     def of(cls, config: Config, service_ports: tuple[PortRange, ...]) -> Layout:
@@ -67,7 +71,12 @@ class Layout:
         return cls(
             config.device, service_ports, config.allow, config.grant_port, config.proxy_port,
             config.established, config.baseline, config.on_stop,
+            config.grant_prefix4, config.grant_prefix6,
         )
+
+    def prefix(self, version: int) -> int:
+        """How many bits of an address of this family a grant opens."""
+        return self.grant_prefix4 if version == 4 else self.grant_prefix6
 
     @property
     def entry(self) -> str:
@@ -104,37 +113,39 @@ def _until(end: int) -> str:
     return f"-m time --datestop {datetime.fromtimestamp(end, UTC):%Y-%m-%dT%H:%M:%S}"
 
 
-def grant_rules(layout: Layout, network: Network, end: int) -> list[str]:
-    """The rules that let `network` in until `end`: one, or one for each `--grant-port`."""
-    matches = [f" {_ports(ports)}" for ports in layout.grant_port] or [""]
-    return [f"-s {network}{match} {_until(end)} -j ACCEPT" for match in matches]
+def grant_rules(layout: Layout, key: Key, end: int) -> Rules:
+    """What lets a network in until `end`: a rule, or one for each `--grant-port`.
 
-
-def proxy_rules(layout: Layout, end: int) -> list[str]:
-    """The rules that let everybody reach `--proxy-port` until `end`, the last live grant's."""
-    return [
-        f"-p tcp -m tcp --dport {port} {_until(end)} -j ACCEPT"
-        for port in dict.fromkeys(layout.proxy_port)
-    ]
+    For everyone, it is a rule for each `--proxy-port`. Sorted, so that what is read back compares.
+    """
+    if key in EVERYONE.values():
+        return tuple(sorted(
+            f"-p tcp -m tcp --dport {port} {_until(end)} -j ACCEPT"
+            for port in set(layout.proxy_port)
+        ))
+    matches = [f" {_ports(ports)}" for ports in set(layout.grant_port)] or [""]
+    return tuple(sorted(f"-s {key}{match} {_until(end)} -j ACCEPT" for match in matches))
 
 
 _GRANT: Final = re.compile(
-    r"(?:-s (?P<source>\S+) )?(?:-p \S+ -m \S+ --dport \S+ )?"
+    r"(?:-s (?P<source>[0-9a-f.:]+/\d+) )?(?:-p \S+ -m \S+ --dport \S+ )?"
     r"-m time (?:--timestart \S+ --timestop \S+ )?--datestop (?P<end>\S+) -j ACCEPT"
 )
 
 
-def read_grant(rule: str) -> tuple[Network | None, int] | None:
+@lru_cache(maxsize=1 << 15)
+def read_grant(rule: str, version: int = 4) -> tuple[Key, int] | None:
     """Tell a grant's network and end from its rule; None when no grant of ours looks like this.
 
-    The network is None for a `--proxy-port` rule.
+    A rule without a source is everyone's of the address family. Remembered, since it is asked of
+    every rule each time the kernel's are compared.
     """
     match = _GRANT.fullmatch(rule)
     if match is None:
         return None
     try:
         end = datetime.fromisoformat(match["end"]).replace(tzinfo=UTC)
-        network = ip_network(match["source"]) if match["source"] else None
+        key = key_of(ip_network(match["source"])) if match["source"] else EVERYONE[version]
     except ValueError:
         return None
-    return network, int(end.timestamp())
+    return key, int(end.timestamp())

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Container
 from dataclasses import dataclass, field
 
 from envelope.firewall.ruleset import OWN_CHAINS
@@ -62,6 +63,11 @@ class Snapshot:
             raise UnreadableRules("the text ends before its table does")
         return cls(exists, policies, {chain: tuple(lines) for chain, lines in rules.items()})
 
+    @classmethod
+    def of(cls, output: bytes) -> Snapshot:
+        """Read what iptables-save printed; raise `UnreadableRules`."""
+        return cls.parse(output.decode("utf-8", "replace"))
+
     @property
     def policy(self) -> str:
         """INPUT's policy; a table that does not exist lets everything in."""
@@ -80,6 +86,15 @@ class Snapshot:
             for chain, lines in self.rules.items() if not OWN_CHAINS.match(chain)
             for rule in lines
             if re.search(r"-[jg] ENVELOPE(-\S+)?$", rule)
+        ]
+
+    def jumps_to(self, targets: Container[str]) -> list[tuple[str, str]]:
+        """Rules that lead from other chains to one of `targets`, as (chain, rule)."""
+        return [
+            (chain, rule)
+            for chain, lines in self.rules.items() if chain not in targets
+            for rule in lines
+            if rule.rpartition(" ")[2] in targets
         ]
 
     @property

@@ -80,7 +80,7 @@ class Tools:
         whether or not it is there, and iptables-legacy-save makes it.
         """
         finished = await run(self._reactor, (str(self._paths.save),), SAVE_WAIT)
-        return Snapshot.parse(_without_noise(finished).decode("utf-8", "replace"))
+        return Snapshot.of(_without_noise(finished))
 
     def carried_flows(self, layout: Layout, family: Family) -> tuple[str, ...]:
         """Rules for the host's own connections of before the start."""

@@ -113,13 +113,13 @@ class Subject:
             [f"/usr/sbin/iptables-{self.kind}-save"], check=True, capture_output=True, text=True
         ).stdout)
         grants = map(read_grant, snapshot.rules.get("ENVELOPE-GRANTS", ()))
-        return {grant[0] for grant in grants if grant}
+        return {ip_network(grant[0]) for grant in grants if grant}
 
     def drift(self, kind: str) -> float:
         return self.metrics.registry.get_sample_value(
             "envelope_firewall_drift_total", {"kind": kind}) or 0.0
 
-    async def settled(self, condition, patience: float = 10.0) -> None:
+    async def settled(self, condition, patience: float = 60.0) -> None:
         limit = time.monotonic() + patience
         while not condition():
             assert time.monotonic() < limit, "it never came true"

@@ -1,0 +1,81 @@
+"""What the reconciler asks of a kernel's rules, whichever tool they are written with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, NewType, Protocol, TypeAlias
+
+from envelope.config import Network
+
+# A network as the tools print it, `203.0.113.7/32`. A text, because thousands of them are looked
+# up when the kernel's rules are compared, and ipaddress computes its hashes in Python.
+Key = NewType("Key", str)
+# What a network's grant consists of in the kernel, in the table's own words, sorted.
+Rules: TypeAlias = tuple[str, ...]
+
+# Whom `--proxy-port` is open to: all networks of one family, as long as one of them has a grant.
+EVERYONE: Final = {4: Key("0.0.0.0/0"), 6: Key("::/0")}
+
+
+def key_of(network: Network) -> Key:
+    """The key of a network."""
+    return Key(str(network))
+
+
+def version_of(key: Key) -> int:
+    """The address family of a key's network, 4 or 6."""
+    return 6 if ":" in key else 4
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What a look at the kernel found.
+
+    `text` stands for all of it: as long as it is the same, nothing has changed. `mending` are the
+    lines that put the structure right, `kinds` what kinds of differences they mend (labels of
+    `envelope_firewall_drift_total`), `grants` the networks let in, each with its rules.
+    """
+
+    text: bytes
+    mending: Sequence[str]
+    kinds: Sequence[str]
+    grants: dict[Key, Rules]
+
+
+class KernelTable(Protocol):
+    """One table of the kernel's; only the reconciler writes grants into it, one call at a time."""
+
+    @property
+    def label(self) -> str:
+        """The table's name in metrics and in messages."""
+
+    @property
+    def versions(self) -> tuple[int, ...]:
+        """The address families that it filters."""
+
+    def rules(self, key: Key, end: int) -> Rules:
+        """What lets a network in until `end` (seconds since the epoch)."""
+
+    def end_of(self, rules: Rules) -> int | None:
+        """When the kernel ends a network's rules by itself; None for no rules."""
+
+    async def look(self, in_force: Mapping[Key, Rules], vouched: bytes | None) -> Seen | None:
+        """Read what the kernel holds; None when its text is `vouched`, which was all well.
+
+        Raises `ToolFailed` or `UnreadableRules`.
+        """
+
+    async def write(
+        self,
+        mending: Sequence[str],
+        in_force: Mapping[Key, Rules],
+        wants: Mapping[Key, Rules],
+        patience: float,
+    ) -> None:
+        """Apply `mending` and let the networks in `wants` have those rules, in one transaction.
+
+        No rules means that the network is shut out. `in_force` is what every network has now.
+        Raises `ToolFailed` after `patience` seconds at most; then only a look tells what holds.
+        """
