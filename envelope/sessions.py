@@ -1,21 +1,16 @@
 """Who is in, until when, and in which order things end.
 
-A session's states are one declared machine: its grant is being made, it is open, its grant is
-being taken away, it is over. It holds a slot from the first of these to the last, so a slot is
-never lost and never counted twice, and it ends its connection only once its grant is gone.
+Every session holds a slot until its grant is gone (`envelope.session` has its states); sessions
+of one network share that network's grant.
 """
 
 from __future__ import annotations
 
 import secrets
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from enum import Enum
-from typing import Protocol
 
-from automat import TypeMachineBuilder
 from twisted.internet.defer import Deferred, succeed
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -32,139 +27,16 @@ from envelope.admission import (
     Refusal,
     decide,
 )
-from envelope.config import Address, Config, Network
+from envelope.config import Address, Config
 from envelope.firewall import FirewallError, IFirewall
 from envelope.firewall.ledger import Ledger
 from envelope.metrics import Metrics
+from envelope.session import End, Life, Session, Stay, make_life
 from envelope.tokens import Claims, TokenRefusal
 
+__all__ = ["End", "Sessions"]
+
 _log = Logger(namespace="envelope.sessions")
-
-
-class End(Enum):
-    """Why a session ended: its metric label, and how its socket is closed."""
-
-    CLIENT = ("client", 1000, "")
-    DEADLINE = ("deadline", 4000, "deadline")
-    DATA = ("data", 1003, "data")
-    REVOKED = ("revoked", 4001, "revoked")
-    SHUTDOWN = ("shutdown", 1001, "stopping")
-    LOST = ("lost", None, "")
-
-    def __init__(self, label: str, code: int | None, reason: str) -> None:
-        self.label = label
-        self.code = code
-        self.reason = reason
-
-
-class _Life(Protocol):
-    """What can happen to a session."""
-
-    def granted(self) -> None:
-        """The rule is in force."""
-
-    def refused(self) -> None:
-        """The firewall could not make the grant."""
-
-    def end(self, why: End) -> None:
-        """Somebody or something ends the session."""
-
-    def gone(self) -> None:
-        """The kernel lets the network in no more on this session's account."""
-
-
-@dataclass(eq=False)
-class _Stay:
-    """One session's particulars, and what its transitions do."""
-
-    owner: Sessions
-    session_id: str
-    address: Address | None
-    network: Network | None
-    admission: Admission
-    carrier: gate.ICarrier
-    asked_at: float
-    since: float
-    admitted: Deferred[gate.ISession] = field(default_factory=Deferred)
-    left: Deferred[None] = field(default_factory=Deferred)
-    why: End | None = None
-    opened_at: float | None = None
-    timer: IDelayedCall | None = None
-
-    @property
-    def family(self) -> str:
-        return "ipv6" if self.address is not None and self.address.version == 6 else "ipv4"
-
-
-_builder = TypeMachineBuilder(_Life, _Stay)
-_granting = _builder.state("granting")
-_open = _builder.state("open")
-_revoking = _builder.state("revoking")
-_over = _builder.state("over")
-
-
-@_granting.upon(_Life.granted).to(_open)
-def _admit(life: _Life, stay: _Stay) -> None:
-    stay.owner.opened(stay, lambda: life.end(End.DEADLINE))
-
-
-@_granting.upon(_Life.refused).to(_over)
-def _refuse(_life: _Life, stay: _Stay) -> None:
-    stay.owner.forget(stay)
-
-
-@_granting.upon(_Life.end).to(_revoking)
-def _leave_early(life: _Life, stay: _Stay, why: End) -> None:
-    stay.why = why
-    stay.owner.revoke(stay).addCallback(lambda _: life.gone())
-
-
-@_open.upon(_Life.end).to(_revoking)
-def _leave(life: _Life, stay: _Stay, why: End) -> None:
-    stay.why = why
-    if stay.timer is not None and stay.timer.active():
-        stay.timer.cancel()
-    stay.owner.revoke(stay).addCallback(lambda _: life.gone())
-
-
-@_revoking.upon(_Life.gone).to(_over)
-def _finish(_life: _Life, stay: _Stay) -> None:
-    stay.owner.ended(stay)
-
-
-# Late news changes nothing: the grant is going or gone already.
-_revoking.upon(_Life.end).loop().returns(None)
-_revoking.upon(_Life.granted).loop().returns(None)
-_revoking.upon(_Life.refused).loop().returns(None)
-_over.upon(_Life.end).loop().returns(None)
-_over.upon(_Life.granted).loop().returns(None)
-_over.upon(_Life.refused).loop().returns(None)
-
-_make_life = _builder.build()
-
-
-@implementer(gate.ISession)
-class Session:
-    """The connection's view of a session."""
-
-    def __init__(self, stay: _Stay, life: _Life) -> None:
-        self._stay = stay
-        self._life = life
-
-    def client_left(self) -> None:
-        """See `gate.ISession`."""
-        self._life.end(End.LOST)
-
-    def client_closed(self) -> Deferred[None]:
-        """See `gate.ISession`."""
-        answer: Deferred[None] = Deferred()
-        self._stay.left.addCallback(lambda _: answer.callback(None))
-        self._life.end(End.CLIENT)
-        return answer
-
-    def data_received(self) -> None:
-        """See `gate.ISession`."""
-        self._life.end(End.DATA)
 
 
 @implementer(gate.IGate)
@@ -190,7 +62,7 @@ class Sessions:
             config.subject, config.token_required, config.timeout, config.max_duration
         )
         self._ledger = Ledger()
-        self._lives: dict[str, tuple[_Stay, _Life]] = {}
+        self._lives: dict[str, tuple[Stay, Life]] = {}
         self._empty: list[Deferred[None]] = []
         self.stopping = False
 
@@ -226,7 +98,7 @@ class Sessions:
         self, address: Address | None, admission: Admission, carrier: gate.ICarrier
     ) -> Deferred[gate.ISession]:
         """See `gate.IGate`."""
-        stay = _Stay(
+        stay = Stay(
             owner=self,
             session_id=secrets.token_hex(6),
             address=address,
@@ -236,7 +108,7 @@ class Sessions:
             asked_at=self._reactor.seconds(),
             since=self._wall(),
         )
-        life = _make_life(stay)
+        life = make_life(stay)
         self._lives[stay.session_id] = (stay, life)
         stay.admitted = Deferred(lambda _: life.end(End.LOST))
         session = Session(stay, life)
@@ -246,25 +118,25 @@ class Sessions:
         )
         return stay.admitted
 
-    def _grant(self, stay: _Stay) -> Deferred[None]:
+    def _grant(self, stay: Stay) -> Deferred[None]:
         if stay.network is None:
             return succeed(None)
         until = self._ledger.enter(stay.session_id, stay.network, stay.admission.deadline)
         return self._firewall.allow(stay.network, until)
 
-    def _granted(self, session: Session, stay: _Stay, life: _Life) -> None:
+    def _granted(self, session: Session, stay: Stay, life: Life) -> None:
         life.granted()
         if stay.opened_at is not None and stay.why is None:
             stay.admitted.callback(session)
 
-    def _refused(self, failure: Failure, stay: _Stay, life: _Life) -> None:
+    def _refused(self, failure: Failure, stay: Stay, life: Life) -> None:
         failure.trap(FirewallError)
         if stay.why is None:
             _log.error("a grant failed: {error}", error=failure.getErrorMessage())
             life.refused()
             stay.admitted.errback(failure)
 
-    def revoke(self, stay: _Stay) -> Deferred[None]:
+    def revoke(self, stay: Stay) -> Deferred[None]:
         """Take the session out of its network's grant, and the grant away with its last."""
         if stay.network is None:
             return succeed(None)
@@ -279,7 +151,7 @@ class Sessions:
             lambda _: self._metrics.revoked(self._reactor.seconds() - asked_at)
         )
 
-    def opened(self, stay: _Stay, at_deadline: Callable[[], None]) -> None:
+    def opened(self, stay: Stay, at_deadline: Callable[[], None]) -> None:
         """The session is open: start its clock."""
         now = self._reactor.seconds()
         stay.opened_at = now
@@ -292,7 +164,7 @@ class Sessions:
             id=stay.session_id, address=stay.address, seconds=stay.admission.duration,
         )
 
-    def ended(self, stay: _Stay) -> None:
+    def ended(self, stay: Stay) -> None:
         """The grant is gone: close the socket, free the slot."""
         why = stay.why or End.LOST
         self._drop(stay)
@@ -312,7 +184,7 @@ class Sessions:
         if why.code is not None and why is not End.CLIENT:
             stay.carrier.close(why.code, why.reason)
 
-    def forget(self, stay: _Stay) -> None:
+    def forget(self, stay: Stay) -> None:
         """The grant was never made: free the slot."""
         if stay.network is not None:
             network, end = self._ledger.leave(stay.session_id)
@@ -322,7 +194,7 @@ class Sessions:
         self._drop(stay)
         self._metrics.request("iptables-grant-failure")
 
-    def _drop(self, stay: _Stay) -> None:
+    def _drop(self, stay: Stay) -> None:
         del self._lives[stay.session_id]
         if not self._lives:
             waiting, self._empty = self._empty, []

@@ -1,0 +1,165 @@
+"""One session: its states as one declared machine.
+
+Its grant is being made, it is open, its grant is being taken away, it is over. It holds a slot
+from the first of these to the last, so a slot is never lost and never counted twice, and it ends
+its connection only once its grant is gone. What the transitions do is the owner's business.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Protocol
+
+from automat import TypeMachineBuilder
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall
+from zope.interface import implementer
+
+from envelope import gate
+from envelope.admission import Admission
+from envelope.config import Address, Network
+
+
+class End(Enum):
+    """Why a session ended: its metric label, and how its socket is closed."""
+
+    CLIENT = ("client", 1000, "")
+    DEADLINE = ("deadline", 4000, "deadline")
+    DATA = ("data", 1003, "data")
+    REVOKED = ("revoked", 4001, "revoked")
+    SHUTDOWN = ("shutdown", 1001, "stopping")
+    LOST = ("lost", None, "")
+
+    def __init__(self, label: str, code: int | None, reason: str) -> None:
+        self.label = label
+        self.code = code
+        self.reason = reason
+
+
+class Life(Protocol):
+    """What can happen to a session."""
+
+    def granted(self) -> None:
+        """The rule is in force."""
+
+    def refused(self) -> None:
+        """The firewall could not make the grant."""
+
+    def end(self, why: End) -> None:
+        """Somebody or something ends the session."""
+
+    def gone(self) -> None:
+        """The kernel lets the network in no more on this session's account."""
+
+
+class Owner(Protocol):
+    """Does what a session's transitions ask for."""
+
+    def opened(self, stay: Stay, at_deadline: Callable[[], None]) -> None:
+        """The session is open: start its clock."""
+
+    def revoke(self, stay: Stay) -> Deferred[None]:
+        """Take the session out of its network's grant, and the grant away with its last."""
+
+    def ended(self, stay: Stay) -> None:
+        """The grant is gone: close the socket, free the slot."""
+
+    def forget(self, stay: Stay) -> None:
+        """The grant was never made: free the slot."""
+
+
+@dataclass(eq=False)
+class Stay:
+    """One session's particulars; `owner` does what its transitions ask for."""
+
+    owner: Owner
+    session_id: str
+    address: Address | None
+    network: Network | None
+    admission: Admission
+    carrier: gate.ICarrier
+    asked_at: float
+    since: float
+    admitted: Deferred[gate.ISession] = field(default_factory=Deferred)
+    left: Deferred[None] = field(default_factory=Deferred)
+    why: End | None = None
+    opened_at: float | None = None
+    timer: IDelayedCall | None = None
+
+    @property
+    def family(self) -> str:
+        """The client's address family, as the metrics name it."""
+        return "ipv6" if self.address is not None and self.address.version == 6 else "ipv4"
+
+
+_builder = TypeMachineBuilder(Life, Stay)
+_granting = _builder.state("granting")
+_open = _builder.state("open")
+_revoking = _builder.state("revoking")
+_over = _builder.state("over")
+
+
+@_granting.upon(Life.granted).to(_open)
+def _admit(life: Life, stay: Stay) -> None:
+    stay.owner.opened(stay, lambda: life.end(End.DEADLINE))
+
+
+@_granting.upon(Life.refused).to(_over)
+def _refuse(_life: Life, stay: Stay) -> None:
+    stay.owner.forget(stay)
+
+
+@_granting.upon(Life.end).to(_revoking)
+def _leave_early(life: Life, stay: Stay, why: End) -> None:
+    stay.why = why
+    stay.owner.revoke(stay).addCallback(lambda _: life.gone())
+
+
+@_open.upon(Life.end).to(_revoking)
+def _leave(life: Life, stay: Stay, why: End) -> None:
+    stay.why = why
+    if stay.timer is not None and stay.timer.active():
+        stay.timer.cancel()
+    stay.owner.revoke(stay).addCallback(lambda _: life.gone())
+
+
+@_revoking.upon(Life.gone).to(_over)
+def _finish(_life: Life, stay: Stay) -> None:
+    stay.owner.ended(stay)
+
+
+# Late news changes nothing: the grant is going or gone already.
+_revoking.upon(Life.end).loop().returns(None)
+_revoking.upon(Life.granted).loop().returns(None)
+_revoking.upon(Life.refused).loop().returns(None)
+_over.upon(Life.end).loop().returns(None)
+_over.upon(Life.granted).loop().returns(None)
+_over.upon(Life.refused).loop().returns(None)
+
+make_life = _builder.build()
+
+
+@implementer(gate.ISession)
+class Session:
+    """The connection's view of a session."""
+
+    def __init__(self, stay: Stay, life: Life) -> None:
+        self._stay = stay
+        self._life = life
+
+    def client_left(self) -> None:
+        """See `gate.ISession`."""
+        self._life.end(End.LOST)
+
+    def client_closed(self) -> Deferred[None]:
+        """See `gate.ISession`."""
+        answer: Deferred[None] = Deferred()
+        self._stay.left.addCallback(lambda _: answer.callback(None))
+        self._life.end(End.CLIENT)
+        return answer
+
+    def data_received(self) -> None:
+        """See `gate.ISession`."""
+        self._life.end(End.DATA)
