@@ -8,10 +8,15 @@ from collections.abc import Iterator
 from contextlib import suppress
 
 import pytest
+from hypothesis import settings
 
 from envelope.netlab import LabUnavailable, NetLab, search_env
 from tests.environment import need
 from tests.leaks import LoggedFailures, Watch
+
+# How long an example takes says more about the machine than about what is tested.
+settings.register_profile("envelope", deadline=None)
+settings.load_profile("envelope")
 
 # A test with one of these fixtures judges what is logged by itself.
 _LOOKS_ITSELF = {"logged", "caplog"}

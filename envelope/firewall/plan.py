@@ -8,11 +8,12 @@ chain holds one rule, since `iptables -X` sweeps away every empty chain.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
 from envelope.firewall.kernel import Rules
+from envelope.firewall.repair import in_order, repair
 from envelope.firewall.ruleset import CHAIN, FLOWS, GRANTS, Family, Layout, baseline_rules
 from envelope.firewall.snapshot import Snapshot
 from envelope.firewall.spread import branches, is_branch
@@ -112,7 +113,7 @@ def _policy_line(was: Before) -> str:
 def mend(snapshot: Snapshot, structure: Structure) -> tuple[list[str], list[str]]:
     """What others changed in the structure: the lines that put it right, and what kinds they are.
 
-    Rules of others stay, in our own chains too, as long as ours stand in their order.
+    Rules of others stay where they are, in our own chains too.
     """
     declared: list[str] = []
     lines: list[str] = []
@@ -120,17 +121,19 @@ def mend(snapshot: Snapshot, structure: Structure) -> tuple[list[str], list[str]
     grant_chains = structure.grant_chains
     for chain, rules in structure.chains.items():
         there = snapshot.rules.get(chain)
-        if there is not None and chain in grant_chains:
-            # Not flushed, since grants are in force there; nor does the order matter.
-            missing = [rule for rule in rules if rule not in there]
-        elif there is not None and _in_order(rules, there):
-            continue
-        else:
-            missing = [*rules]
+        if there is None:
+            kinds.append("chain")
             declared.append(f":{chain} - [0:0]")
-        if missing or there is None:
-            kinds.append("chain" if there is None else "baseline")
-            lines += [f"-A {chain} {rule}" for rule in missing]
+            lines += [f"-A {chain} {rule}" for rule in rules]
+            continue
+        if chain in grant_chains:
+            # The order does not matter among grants.
+            mending = [f"-A {chain} {rule}" for rule in rules if rule not in there]
+        else:
+            mending = repair(chain, rules, there) if not in_order(rules, there) else []
+        if mending:
+            kinds.append("baseline")
+            lines += mending
     stale = [chain for chain in snapshot.rules if is_branch(chain) and chain not in grant_chains]
     if stale:
         kinds.append("chain")
@@ -144,11 +147,6 @@ def mend(snapshot: Snapshot, structure: Structure) -> tuple[list[str], list[str]
         lines += [f"-D INPUT {structure.jump}"] * entries.count(structure.jump)
         lines.append(f"-I INPUT 1 {structure.jump}")
     return declared + lines, kinds
-
-
-def _in_order(ours: Iterable[str], there: Sequence[str]) -> bool:
-    rest = iter(there)
-    return all(rule in rest for rule in ours)
 
 
 def drop_branches(chains: Iterable[str], jumps: Iterable[tuple[str, str]]) -> list[str]:

@@ -1,0 +1,143 @@
+"""Real executables in place of the kernel's tools, which fail, hang, garble or die on demand.
+
+What they are to do is written in a file that they read for every line they are given, so a test
+changes its mind while they run. An order may say when: `fail@3` fails the third transaction after
+the order was given, and no other.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+# Addresses that the order `poison` makes a transaction fail for.
+POISON4, POISON6 = "203.0.113.66", "2001:db8::66"
+
+# Every order, and what a firewall over such a tool suffers.
+ORDERS = {
+    "fail": "refuses every transaction",
+    "poison": "refuses transactions that hold the address POISON4 or POISON6",
+    "hang": "takes a transaction and never answers",
+    "garble": "applies and answers nonsense",
+    "silent": "applies and answers nothing before its input ends, as older tools do",
+    "truncate": "drops the second half of a transaction, and ends well",
+    "die-when-asked": "dies at a transaction's first byte",
+    "die-midway": "dies after a transaction's first line",
+    "die-before-commit": "dies when all but the end of a transaction is applied",
+    "die-before-echo": "applies, and dies before it says so",
+    "save-fails": "cannot show the rules",
+    "save-garbles": "shows rules that cannot be",
+    "save-truncates": "shows the beginning of the rules",
+    "save-hangs": "never shows the rules",
+}
+
+_RESTORE = """#!{python} -IS
+import os, sys, time
+from subprocess import DEVNULL, PIPE, Popen, run
+name = os.path.basename(sys.argv[0])
+here = os.path.dirname(os.path.abspath(sys.argv[0]))
+real = [{real!r}, *sys.argv[1:]]
+transaction = lines = 0
+
+def count():
+    # Across processes: the next one may be another's.
+    with open(here + "/count-" + name, "a+") as file:
+        file.write("x")
+        file.flush()
+        return os.fstat(file.fileno()).st_size
+
+def told(word):
+    try:
+        with open(here + "/orders") as file:
+            orders = file.read().split()
+    except FileNotFoundError:
+        return False
+    return word in orders or word + "@%d" % transaction in orders
+
+def die():
+    child.kill()
+    child.wait()
+    os.kill(os.getpid(), 9)
+
+if told("silent"):
+    sys.exit(run(real, input=sys.stdin.buffer.read(), stdout=DEVNULL).returncode)
+child = Popen(real, stdin=PIPE, stdout=PIPE)
+for line in sys.stdin.buffer:
+    if line.startswith(b"*"):
+        transaction, lines = count(), 0
+        if told("die-when-asked"):
+            die()
+    lines += 1
+    if told("hang"):
+        time.sleep(60)
+    if told("fail") or (told("poison") and (b"{poison4}/" in line or b"{poison6}/" in line)):
+        child.stdin.close()
+        child.kill()
+        child.wait()
+        sys.exit("restore: told to fail")
+    if told("truncate") and lines == 2:
+        child.stdin.close()
+        sys.exit(child.wait() and 0)
+    if (told("die-midway") and lines == 2) or (told("die-before-commit") and line == b"COMMIT\\n"):
+        die()
+    try:
+        child.stdin.write(line)
+        child.stdin.flush()
+    except BrokenPipeError:
+        sys.exit(child.wait())
+    if line.startswith(b"#"):
+        # The echo says that all before it is in force.
+        for answer in child.stdout:
+            if answer == line:
+                break
+        else:
+            sys.exit(child.wait())
+        if told("die-before-echo"):
+            die()
+        if told("garble"):
+            line = b"\\x00\\xffnonsense\\n" * 100
+        sys.stdout.buffer.write(line)
+        sys.stdout.buffer.flush()
+child.stdin.close()
+sys.exit(child.wait())
+"""
+
+_SAVE = """#!/bin/sh
+orders=
+[ -f "${{0%/*}}/orders" ] && read -r orders < "${{0%/*}}/orders"
+case " $orders " in
+*" save-fails "*) echo "save: told to fail" >&2; exit 1;;
+*" save-garbles "*) printf '*filter\\n:INPUT DR\\n'; exit 0;;
+*" save-truncates "*) {real} "$@" | head -n 3; exit 0;;
+*" save-hangs "*) exec sleep 60;;
+esac
+exec {real} "$@"
+"""
+
+
+class FaultyTools:
+    """iptables and ip6tables of one kind (`nft` or `legacy`) in `folder`, obedient until told."""
+
+    def __init__(self, folder: Path, kind: str) -> None:
+        self.folder = folder
+        for name in ("iptables", "ip6tables"):
+            restore = _RESTORE.format(
+                python=sys.executable, real=f"/usr/sbin/{name}-{kind}-restore",
+                poison4=POISON4, poison6=POISON6,
+            )
+            save = _SAVE.format(real=f"/usr/sbin/{name}-{kind}-save")
+            for part, text in (("", save), ("-save", save), ("-restore", restore)):
+                path = folder / f"{name}{part}"
+                path.write_text(text)
+                path.chmod(0o755)
+
+    def order(self, *words: str) -> None:
+        """From now on do this; nothing, to work as the real ones do."""
+        unknown = {word.partition("@")[0] for word in words} - ORDERS.keys()
+        assert not unknown, unknown
+        for counted in self.folder.glob("count-*"):
+            counted.unlink()
+        # In one step, so that no tool ever reads half an order.
+        fresh = self.folder / "orders.new"
+        fresh.write_text(" ".join(words) + "\n")
+        fresh.replace(self.folder / "orders")

@@ -1,0 +1,89 @@
+"""A reactor that dies as a process does by `kill -9`: what was under way never goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.interfaces import IDelayedCall, IReactorProcess, IReactorTime
+from twisted.internet.protocol import ProcessProtocol
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+
+class _Child(ProcessProtocol):
+    """Passes a child process's events on, as long as there is somebody to hear them."""
+
+    def __init__(self, owner: MortalReactor, heard_by: ProcessProtocol) -> None:
+        self.owner = owner
+        self.heard_by = heard_by
+        self.gone: Deferred[None] = Deferred()
+
+    def connectionMade(self) -> None:
+        self.heard_by.makeConnection(self.transport)
+
+    def childDataReceived(self, childFD: int, data: bytes) -> None:
+        if not self.owner.dead:
+            self.heard_by.childDataReceived(childFD, data)
+
+    def childConnectionLost(self, childFD: int) -> None:
+        if not self.owner.dead:
+            self.heard_by.childConnectionLost(childFD)
+
+    def processExited(self, reason: Failure) -> None:
+        if not self.owner.dead:
+            self.heard_by.processExited(reason)
+
+    def processEnded(self, reason: Failure) -> None:
+        self.owner.children.discard(self)
+        if not self.owner.dead:
+            self.heard_by.processEnded(reason)
+        self.gone.callback(None)
+
+
+@implementer(IReactorTime, IReactorProcess)
+class MortalReactor:
+    """The real reactor's timers and child processes, for one owner.
+
+    `haste` is how many of the owner's seconds go into a real one.
+    """
+
+    def __init__(self, haste: float = 1.0) -> None:
+        self.dead = False
+        self.children: set[_Child] = set()
+        self._haste = haste
+        self._calls: list[IDelayedCall] = []
+
+    def seconds(self) -> float:
+        return reactor.seconds() * self._haste
+
+    def callLater(self, delay: float, call: Callable[..., object], *args: Any, **kw: Any) -> Any:
+        made = reactor.callLater(delay / self._haste, call, *args, **kw)
+        self._calls = [each for each in self._calls if each.active()]
+        self._calls.append(made)
+        return made
+
+    def getDelayedCalls(self) -> list[IDelayedCall]:
+        return [each for each in self._calls if each.active()]
+
+    def spawnProcess(self, processProtocol: ProcessProtocol, *args: Any, **kw: Any) -> Any:
+        child = _Child(self, processProtocol)
+        self.children.add(child)
+        return reactor.spawnProcess(child, *args, **kw)
+
+    def pids(self) -> list[int]:
+        return [child.transport.pid for child in self.children if child.transport.pid]
+
+    def die(self, children_too: bool = True) -> Deferred[Any]:
+        """Nothing goes on; fires when no child is left. Its pipes close, as at a process's end."""
+        self.dead = True
+        for call in self.getDelayedCalls():
+            call.cancel()
+        living = list(self.children)
+        for child in living:
+            if children_too and child.transport.pid:
+                child.transport.signalProcess("KILL")
+            child.transport.loseConnection()
+        return DeferredList([child.gone for child in living])

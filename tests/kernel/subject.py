@@ -1,0 +1,126 @@
+"""The firewall under test, over tools that do as they are told, and what the kernel shows of it."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Callable, Iterable
+from ipaddress import ip_network
+from pathlib import Path
+
+from pytest_twisted import blockon
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred
+from twisted.internet.task import deferLater
+
+from envelope.config import Config, PortRange
+from envelope.firewall import FirewallError
+from envelope.firewall.iptables import IptablesFirewall
+from envelope.firewall.ruleset import read_grant
+from envelope.firewall.snapshot import Snapshot
+from envelope.metrics import OUTCOMES, Metrics
+from tests.environment import need_own_network
+from tests.kernel.faulty import FaultyTools
+from tests.kernel.mortal import MortalReactor
+
+SERVICE = (PortRange("tcp", 8880, 8880),)
+# The kinds of iptables that every test here runs over.
+KINDS = ("nft", "legacy")
+FAMILY_TOOLS = {4: "iptables", 6: "ip6tables"}
+
+
+class Kernel:
+    """This network's filter tables, seen and changed with the real tools of one kind."""
+
+    def __init__(self, kind: str) -> None:
+        need_own_network()
+        self.kind = kind
+
+    def tool(self, family: int, part: str = "") -> str:
+        return f"/usr/sbin/{FAMILY_TOOLS[family]}-{self.kind}{part}"
+
+    def run(self, family: int, *words: str) -> None:
+        subprocess.run([self.tool(family), *words], check=True, capture_output=True)
+
+    def snapshot(self, family: int) -> Snapshot:
+        done = subprocess.run([self.tool(family, "-save"), "-t", "filter"], check=True,
+                              capture_output=True, text=True)
+        return Snapshot.parse(done.stdout)
+
+    def saved(self) -> str:
+        """Both families' rules, without what changes by itself."""
+        text = "".join(
+            subprocess.run([self.tool(family, "-save"), "-t", "filter"], check=True,
+                           capture_output=True, text=True).stdout
+            for family in FAMILY_TOOLS
+        )
+        return "\n".join(x.split(" [")[0] for x in text.splitlines() if not x.startswith("#"))
+
+    def open_networks(self, families: Iterable[int] = (4,)) -> set[object]:
+        """The networks whose grants are among the rules."""
+        grants = [
+            read_grant(rule) for family in families
+            for rule in self.snapshot(family).rules.get("ENVELOPE-GRANTS", ())
+        ]
+        return {ip_network(grant[0]) for grant in grants if grant}
+
+
+class Subject:
+    """A real firewall over a tool that does as it is told."""
+
+    def __init__(self, folder: Path, kind: str, check_every: float = 0.2) -> None:
+        self.kernel = Kernel(kind)
+        self.tools = FaultyTools(folder, kind)
+        self.config = Config(
+            device="lo", iptables=folder / "iptables", ip6tables=folder / "ip6tables"
+        )
+        self.metrics = Metrics()
+        self.before = self.kernel.saved()
+        self.reactor = MortalReactor()
+        self.firewall = IptablesFirewall(
+            self.reactor, self.config, self.metrics, check_every=check_every
+        )
+
+    def drift(self, kind: str) -> float:
+        """How many mended differences of `kind` were counted."""
+        return self.metrics.registry.get_sample_value(
+            "envelope_firewall_drift_total", {"kind": kind}) or 0.0
+
+    def transactions(self, family: str = "ipv4", outcomes: Iterable[str] = OUTCOMES) -> float:
+        """How many transactions there were."""
+        return sum(
+            self.metrics.registry.get_sample_value(
+                "envelope_firewall_transactions_total", {"family": family, "outcome": outcome}
+            ) or 0.0 for outcome in outcomes
+        )
+
+    async def at_rest(self) -> None:
+        """Wait until nothing runs but the one writer of each family, and it has nothing to do."""
+        await settled(lambda: len(self.reactor.children) <= len(FAMILY_TOOLS))
+
+    def close(self) -> None:
+        self.tools.order()
+        blockon(self.firewall.close())
+        assert self.kernel.saved() == self.before
+
+
+def later(seconds: float) -> float:
+    """A deadline this far away, as the firewall is told it."""
+    return time.time() + seconds
+
+
+async def settled(condition: Callable[[], bool], patience: float = 60.0) -> None:
+    """Wait until `condition` holds."""
+    limit = time.monotonic() + patience
+    while not condition():
+        assert time.monotonic() < limit, "it never came true"
+        await deferLater(reactor, 0.02)
+
+
+async def refused(answer: Deferred) -> str:
+    """Why it was; an `AssertionError` if it was not."""
+    try:
+        await answer
+    except FirewallError as error:
+        return str(error)
+    raise AssertionError("it was granted")

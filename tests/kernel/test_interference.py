@@ -1,0 +1,141 @@
+"""Others change the rules: noticed, mended in one transaction, counted, and logged once."""
+
+from __future__ import annotations
+
+from ipaddress import ip_network
+
+import pytest
+from pytest_twisted import ensureDeferred
+from twisted.internet.defer import gatherResults
+from twisted.logger import LogEvent, globalLogPublisher
+
+from tests.kernel.subject import KINDS, SERVICE, Kernel, Subject, later, settled
+
+pytestmark = pytest.mark.kernel
+
+LIVE, OTHER = ip_network("203.0.113.1/32"), ip_network("203.0.113.2/32")
+MARKER = "(the chain that remembers)"
+ALL = [["-F"], ["-X"], ["-P", "INPUT", "ACCEPT"]]
+# What is done; the kinds that it is counted as; the foreign rules that it adds.
+INTERFERENCE: dict[str, tuple[list[list[str]], set[str]]] = {
+    "our chain flushed": ([["-F", "ENVELOPE"]], {"baseline"}),
+    "one of our rules deleted": ([["-D", "ENVELOPE", "5"]], {"baseline"}),
+    "our rules out of order": (
+        [["-D", "ENVELOPE", "7"], ["-I", "ENVELOPE", "1", "-j", "REJECT"]], {"baseline"}),
+    "the grants flushed": ([["-F", "ENVELOPE-GRANTS"]], {"grant"}),
+    "a live grant deleted": ([["-D", "ENVELOPE-GRANTS", "1"]], {"grant"}),
+    "a grant nobody asked for": (
+        [["-A", "ENVELOPE-GRANTS", "-s", "203.0.113.9/32", "-m", "time",
+          "--datestop", "2030-01-01T00:00:00", "-j", "ACCEPT"]], {"stray"}),
+    "the jump deleted": ([["-D", "INPUT", "-j", "ENVELOPE"]], {"jump"}),
+    "the jump doubled": ([["-A", "INPUT", "-j", "ENVELOPE"]], {"jump"}),
+    "the policy reset": ([["-P", "INPUT", "ACCEPT"]], {"policy"}),
+    "a rule above us": ([["-I", "INPUT", "1", "-s", "9.9.9.9", "-j", "DROP"]], {"jump"}),
+    "INPUT flushed": ([["-F", "INPUT"]], {"jump"}),
+    "the memory of the policy removed": (
+        [["-F", MARKER], ["-X", MARKER]], {"chain"}),
+    "everything flushed": (ALL, {"chain", "grant", "jump", "policy"}),
+}
+FOREIGN = [
+    ["-A", "INPUT", "-s", "9.9.9.8/32", "-j", "DROP"],
+    ["-A", "FORWARD", "-s", "9.9.9.7/32", "-j", "DROP"],
+    ["-A", "ENVELOPE", "-s", "9.9.9.6/32", "-j", "DROP"],
+    ["-I", "ENVELOPE", "3", "-s", "9.9.9.5/32", "-j", "DROP"],
+    ["-A", "ENVELOPE-GRANTS", "-s", "9.9.9.4/32", "-j", "DROP"],
+]
+
+
+def interfere(kernel: Kernel, commands: list[list[str]]) -> None:
+    """Do what the table says, while the firewall looks away."""
+    own = kernel.snapshot(4).own_chains
+    marker = next(chain for chain in own if chain.startswith("ENVELOPE-WAS-"))
+    for words in commands:
+        kernel.run(4, *(marker if word == MARKER else word for word in words))
+
+
+class Complaints:
+    """What is logged about others' changes, while entered."""
+
+    def __init__(self) -> None:
+        self.seen: list[str] = []
+
+    def __enter__(self) -> Complaints:
+        globalLogPublisher.addObserver(self._observe)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        globalLogPublisher.removeObserver(self._observe)
+
+    def _observe(self, event: LogEvent) -> None:
+        if "somebody changed" in (event.get("log_format") or ""):
+            self.seen.append(event["kinds"])
+
+
+@pytest.fixture(params=KINDS)
+def subject(request, tmp_path):
+    made = Subject(tmp_path, request.param)
+    yield made
+    made.close()
+
+
+def foreign(rules: str) -> list[str]:
+    return [line for line in rules.splitlines() if "9.9.9." in line]
+
+
+@pytest.mark.parametrize("what", INTERFERENCE)
+@ensureDeferred
+async def test_interference_is_mended_in_one_transaction(subject, what) -> None:
+    """Counted by its kinds, logged once; our rules stand as before, live grants included."""
+    commands, kinds = INTERFERENCE[what]
+    firewall, kernel = subject.firewall, subject.kernel
+    await firewall.open(SERVICE)
+    await gatherResults([firewall.allow(n, later(60)) for n in (LIVE, OTHER)])
+    good = kernel.saved()
+    await subject.at_rest()
+    before = subject.transactions()
+    counted = {kind: subject.drift(kind) for kind in kinds}
+    with Complaints() as complaints:
+        interfere(kernel, commands)
+        await settled(lambda: subject.transactions() > before)
+        await settled(
+            lambda: sorted(set(kernel.saved().splitlines()) - set(foreign(kernel.saved())))
+            == sorted(set(good.splitlines()))
+        )
+        # Two more looks find nothing to do.
+        for _ in range(2):
+            await subject.at_rest()
+            await settled(lambda: len(subject.reactor.children) > 2)
+        await subject.at_rest()
+    assert subject.transactions() == before + 1
+    assert len(complaints.seen) == 1
+    assert all(subject.drift(kind) > counted[kind] for kind in kinds)
+    if foreign(kernel.saved()):
+        assert what == "a rule above us"
+        kernel.run(4, "-D", "INPUT", "-s", "9.9.9.9", "-j", "DROP")
+
+
+@pytest.mark.parametrize("what", [what for what, (words, _) in INTERFERENCE.items()
+                                  if not any("-F" in each for each in words)])
+@ensureDeferred
+async def test_rules_of_others_stay_where_they_are(subject, what) -> None:
+    """In every chain, ours included, in their order, through the mending."""
+    firewall, kernel = subject.firewall, subject.kernel
+    await firewall.open(SERVICE)
+    await firewall.allow(LIVE, later(60))
+    good = kernel.saved()
+    for words in FOREIGN:
+        kernel.run(4, *words)
+    before = subject.transactions()
+    theirs = foreign(kernel.saved())
+    assert len(theirs) == len(FOREIGN)
+    await subject.at_rest()
+    interfere(kernel, INTERFERENCE[what][0])
+    theirs = foreign(kernel.saved())
+    await settled(lambda: subject.transactions() > before)
+    await subject.at_rest()
+    now = kernel.saved()
+    assert foreign(now) == theirs
+    assert [line for line in now.splitlines() if "9.9.9." not in line] == good.splitlines()
+    for line in theirs:
+        if not line.startswith("-A ENVELOPE"):
+            kernel.run(4, "-D", *line.split()[1:])
