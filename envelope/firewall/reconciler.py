@@ -8,6 +8,7 @@ Allowing is given up after a while, revoking never.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
@@ -71,6 +72,8 @@ class Reconciler:
         self._pause = FIRST_PAUSE
         self._trouble: str | None = None
         self._vouched: bytes | None = None
+        # Differences that were told of and are not mended yet, by kind.
+        self._told: Counter[str] = Counter()
 
     # -- its life --------------------------------------------------------------------------
 
@@ -237,7 +240,7 @@ class Reconciler:
             "grant" if key in self._wanted else "stray"
             for key in differing - self._changed - self._suspects
         )]
-        self._note_drift(kinds)
+        self._note_drift(Counter(kinds))
         keys = differing - self._suspects
         self._changed = (self._changed | differing) - keys - self._postponed
         try:
@@ -245,6 +248,7 @@ class Reconciler:
         except ToolFailed:
             self._suspects |= keys
             raise
+        self._told.clear()
         if not seen.mending and not differing:
             self._vouched = seen.text
             if not self._postponed:
@@ -319,11 +323,14 @@ class Reconciler:
         self._trouble = None
         self._suspects.clear()
 
-    def _note_drift(self, kinds: list[str]) -> None:
-        for kind in kinds:
+    def _note_drift(self, kinds: Counter[str]) -> None:
+        """Count and tell what differs, once for each difference however long it takes to mend."""
+        news = kinds - self._told
+        self._told |= kinds
+        for kind in news.elements():
             self._metrics.drift(kind)
-        if kinds:
+        if news:
             _log.warn(
                 "{table}: somebody changed the rules ({kinds}); mending",
-                table=self._table.label, kinds=", ".join(sorted(set(kinds))),
+                table=self._table.label, kinds=", ".join(sorted(news)),
             )

@@ -139,3 +139,21 @@ async def test_rules_of_others_stay_where_they_are(subject, what) -> None:
     for line in theirs:
         if not line.startswith("-A ENVELOPE"):
             kernel.run(4, "-D", *line.split()[1:])
+
+@ensureDeferred
+async def test_interference_that_cannot_be_mended_yet_is_told_once(subject) -> None:
+    """However often the tool refuses; it is mended when the tool works."""
+    await subject.firewall.open(SERVICE)
+    good = subject.kernel.saved()
+    await subject.at_rest()
+    failed = subject.transactions(outcomes=("failed",))
+    with Complaints() as complaints:
+        subject.tools.order("fail")
+        subject.kernel.run(4, "-F", "ENVELOPE")
+        await settled(lambda: subject.transactions(outcomes=("failed",)) >= failed + 4)
+        assert "told to fail" in subject.firewall.problems()[0]
+        subject.tools.order()
+        await settled(lambda: not subject.firewall.problems())
+    assert subject.kernel.saved() == good
+    assert len(complaints.seen) == 1
+    assert subject.drift("baseline") == 1
