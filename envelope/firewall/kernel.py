@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, NewType, Protocol, TypeAlias
@@ -27,6 +28,21 @@ def key_of(network: Network) -> Key:
 def version_of(key: Key) -> int:
     """The address family of a key's network, 4 or 6."""
     return 6 if ":" in key else 4
+
+
+def parts_of(key: Key) -> tuple[bytes, int]:
+    """A network's address in network order, and its prefix; raise `ValueError` for no network.
+
+    The tools print networks as ipaddress does, which takes ten times as long to read one.
+    """
+    address, _, prefix = key.partition("/")
+    try:
+        packed = socket.inet_pton(socket.AF_INET6 if ":" in address else socket.AF_INET, address)
+    except OSError:
+        raise ValueError(key) from None
+    if int(prefix) > 8 * len(packed):
+        raise ValueError(key)
+    return packed, int(prefix)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from ipaddress import ip_network
 from typing import Final, Literal
 
 from envelope.config import Config, Network, PortRange
-from envelope.firewall.kernel import EVERYONE, Key, Rules, key_of
+from envelope.firewall.kernel import EVERYONE, Key, Rules, parts_of
 
 CHAIN: Final = "ENVELOPE"
 GRANTS: Final = "ENVELOPE-GRANTS"
@@ -145,7 +145,8 @@ def read_grant(rule: str, version: int = 4) -> tuple[Key, int] | None:
         return None
     try:
         end = datetime.fromisoformat(match["end"]).replace(tzinfo=UTC)
-        key = key_of(ip_network(match["source"])) if match["source"] else EVERYONE[version]
+        key = Key(match["source"]) if match["source"] else EVERYONE[version]
+        parts_of(key)
     except ValueError:
         return None
     return key, int(end.timestamp())

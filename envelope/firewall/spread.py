@@ -11,10 +11,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import lru_cache
-from ipaddress import ip_address, ip_network
+from ipaddress import ip_address
 from typing import Final
 
-from envelope.firewall.kernel import Key
+from envelope.firewall.kernel import Key, parts_of
 from envelope.firewall.ruleset import GRANTS
 
 # Networks in the one chain before they are spread, and how few there are when they come together
@@ -42,10 +42,10 @@ def leaf(key: Key) -> str:
 
     Those of all networks (`--proxy-port`) stay in the first chain.
     """
-    network = ip_network(key)
-    if network.prefixlen == 0:
+    packed, prefix = parts_of(key)
+    if prefix == 0:
         return GRANTS
-    bits = int(network.network_address) >> (network.max_prefixlen - network.prefixlen)
+    bits = int.from_bytes(packed, "big") >> (8 * len(packed) - prefix)
     return _PREFIX + "".join(
         str(bits >> _BITS * level & _BRANCHES[-1]) for level in range(_LEVELS)
     )

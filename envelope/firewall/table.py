@@ -17,7 +17,14 @@ from envelope.firewall.kernel import EVERYONE, Key, Rules, Seen, key_of
 from envelope.firewall.plan import Structure, before, install, mend, remove
 from envelope.firewall.process import ToolFailed, ToolTimeout
 from envelope.firewall.restorer import ANSWER_WAIT
-from envelope.firewall.ruleset import GRANTS, Family, Layout, end_of_grant, grant_rules
+from envelope.firewall.ruleset import (
+    GRANTS,
+    Family,
+    Layout,
+    end_of_grant,
+    grant_rules,
+    read_grant,
+)
 from envelope.firewall.snapshot import Snapshot, UnreadableRules
 from envelope.firewall.tools import Tools
 from envelope.metrics import Metrics
@@ -126,7 +133,11 @@ class FilterTable:
 
     def rules(self, key: Key, end: int) -> Rules:
         """See `KernelTable`."""
-        return grant_rules(self._standing.layout, key, end)
+        rules = grant_rules(self._standing.layout, key, end)
+        for rule in rules:
+            # Remembered now, one at a time, rather than for all of them at the next look.
+            read_grant(rule, self.family.version)
+        return rules
 
     def end_of(self, rules: Rules) -> int | None:
         """See `KernelTable`."""

@@ -71,7 +71,7 @@ class Tools:
     def save(self) -> Deferred[bytes]:
         """The filter table's rules, without what changes by itself; fails with `ToolFailed`."""
         argv = (str(self._paths.save), "-t", "filter")
-        return run(self._reactor, argv, SAVE_WAIT).addCallback(_without_noise)
+        return run(self._reactor, argv, SAVE_WAIT).addCallback(_filter_without_noise)
 
     async def find(self) -> Snapshot:
         """What the kernel holds, telling an absent filter table from an empty one.
@@ -101,6 +101,15 @@ class Tools:
                 await run(self._reactor, (str(self._paths.nft), command), SAVE_WAIT)
             except ToolFailed:
                 return
+
+
+def _filter_without_noise(finished: Finished) -> bytes:
+    # Only what is before and behind the rules can be noise; between them are thousands of lines.
+    start, end = finished.output.find(b"\n-A "), finished.output.rfind(b"\nCOMMIT\n")
+    if not 0 <= start < end or b"incompatible" in finished.output:
+        return _without_noise(finished)
+    head, tail = finished.output[: start + 1], finished.output[end + 1 :]
+    return _NOISE.sub(b"", head) + finished.output[start + 1 : end + 1] + _NOISE.sub(b"", tail)
 
 
 def _without_noise(finished: Finished) -> bytes:
