@@ -1,4 +1,7 @@
-.PHONY: help prepare demo test lint clean
+.PHONY: help prepare demo test fuzz lint clean
+
+# How long (seconds) each of the three targets of "make fuzz" runs.
+FUZZ_SECONDS ?= 30
 
 help:  ## say what there is
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/	/'
@@ -16,9 +19,18 @@ test: prepare  ## run the whole test suite, with coverage
 	@.venv/bin/python -m coverage combine -q
 	@.venv/bin/python -m coverage report
 
+fuzz: prepare  ## let a coverage-guided fuzzer loose on tokens, requests and frames, for FUZZ_SECONDS each
+	@.venv/bin/python -c 'import atheris' 2>/dev/null || \
+	.venv/bin/python -m pip install -q --disable-pip-version-check -e '.[fuzz]'
+	@for path in token request frame; do \
+	    echo "fuzzing the $$path path for $(FUZZ_SECONDS) s"; \
+	    .venv/bin/python -m tests.fuzz.run $$path -max_total_time=$(FUZZ_SECONDS) -print_final_stats=1 \
+	        -verbosity=0 || exit 1; \
+	done
+
 lint: prepare  ## ruff and mypy
 	@.venv/bin/ruff check .
 	@.venv/bin/mypy
 
 clean:  ## remove what the other targets made
-	@rm -rf .venv *.egg-info .coverage .coverage.* .mypy_cache .ruff_cache .hypothesis
+	@rm -rf .venv *.egg-info .coverage .coverage.* .mypy_cache .ruff_cache .hypothesis crash-*
