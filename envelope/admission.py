@@ -55,6 +55,10 @@ FULL = Refusal(
 FIREWALL_FAILED = Refusal(
     500, "iptables-grant-failure", "The firewall could not be opened. Try another server."
 )
+NO_ADDRESS = Refusal(
+    400, "websocket-setup-failure",
+    "The proxy in between did not say where the client is, so the firewall cannot be opened.",
+)
 _VERSION = (("Sec-WebSocket-Version", "13"),)
 NOT_AN_UPGRADE = Refusal(
     426, "websocket-setup-failure", "Only WebSocket connections are answered here.",

@@ -71,6 +71,11 @@ class Config:
     max_duration: float | None = None
     max_clients: int = 1
     monitoring_slots: int = 0
+    max_connections: int = 800
+    max_connections_per_network: int = 200
+    max_handshakes: int = 400
+    request_timeout: float = 8.0
+    max_header_bytes: int = 16_384
     firewall: Literal["iptables", "nftables", "none"] = "iptables"
     device: str = "eth0"
     baseline: Literal["service", "operator"] = "service"

@@ -9,17 +9,18 @@ none runs: the session has its own deadline, and the kernel finds dead peers.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from OpenSSL.SSL import Error as TLSError
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.interfaces import IDelayedCall, ITCPTransport
+from twisted.internet.interfaces import IDelayedCall, IHandshakeListener, ITCPTransport
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from envelope.admission import FIREWALL_FAILED, Refusal
+from envelope.config import Address
 from envelope.firewall import FirewallError
 from envelope.gate import ICarrier, ISession, Refused
 from envelope.handshake import HeadReader, Malformed, answer, understand
@@ -31,26 +32,14 @@ if TYPE_CHECKING:
 _log = Logger(namespace="envelope.connection")
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What a peer may cost before a session is open, and on its way out; seconds and bytes."""
-
-    request_seconds: float = 8.0
-    hang_up_seconds: float = 2.0
-    close_seconds: float = 1.0
-    head_bytes: int = 16 * 1024
-    head_lines: int = 100
-    early_bytes: int = 4 * 1024
-    frames_per_second: int = 100
-
-
-@implementer(ICarrier, IListener)
+@implementer(ICarrier, IListener, IHandshakeListener)
 class Connection(Protocol):
     """One client, from accept to the end."""
 
     factory: FrontFactory
     transport: Any
     # Defaults that instances share; a held session sets few of them.
+    _address: Address | None = None
     _head: HeadReader | None = None
     _early: bytes = b""
     _asked: Deferred[ISession] | None = None
@@ -68,12 +57,23 @@ class Connection(Protocol):
 
     def connectionMade(self) -> None:
         """Await a request."""
-        self.factory.connections.add(self)
+        self._address = self.factory.address_of(self.transport.getPeer())
+        self.factory.arrive(self, self._address)
         if ITCPTransport.providedBy(self.transport):
             self.transport.setTcpNoDelay(True)
         limits = self.factory.limits
         self._head = HeadReader(limits.head_bytes, limits.head_lines)
-        self._arm(limits.request_seconds, self.abort)
+        self._arm(limits.request_seconds, self._give_up, "timeout")
+
+    def handshakeCompleted(self) -> None:
+        """TLS is up; what a proxy said of the client's address has come before it."""
+        self._find_address()
+
+    def _find_address(self) -> None:
+        if self._address is None:
+            self._address = self.factory.address_of(self.transport.getPeer())
+            if self._address is not None:
+                self.factory.locate(self, self._address)
 
     def dataReceived(self, data: bytes) -> None:
         """Pass the bytes to whoever reads now; behind a refusal nobody does."""
@@ -85,9 +85,11 @@ class Connection(Protocol):
             self._early += data
             self._bound_early()
 
-    def connectionLost(self, reason: Failure = connectionDone) -> None:  # noqa: ARG002
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Tell the session, or take back what was asked for."""
         self._disarm()
+        if self._head is not None and reason.check(TLSError):
+            self.factory.dropped("tls")
         self._head = None
         asked, self._asked = self._asked, None
         session, self._session = self._session, None
@@ -104,9 +106,11 @@ class Connection(Protocol):
     # -- one request -----------------------------------------------------------------------
 
     def _read_head(self, head: HeadReader, data: bytes) -> None:
+        self._find_address()
         try:
             complete = head.feed(data)
         except Malformed as malformed:
+            self.factory.dropped("malformed")
             self._refuse(malformed.refusal)
             return
         if complete is None:
@@ -114,13 +118,12 @@ class Connection(Protocol):
         self._head = None
         request, self._early = complete
         handshake = understand(request)
-        # Asked for only now: behind a proxy the address comes with the first bytes.
-        address = self.factory.address_of(self.transport.getPeer())
-        outcome = self.factory.gate.decide(handshake.request, address).outcome
+        outcome = self.factory.gate.decide(handshake.request, self._address).outcome
         if isinstance(outcome, Refusal):
             self._refuse(outcome, handshake.request.method)
             return
-        self._asked = asked = self.factory.gate.admit(address, outcome, self)
+        self.factory.settle(self)
+        self._asked = asked = self.factory.gate.admit(self._address, outcome, self)
         asked.addCallbacks(
             self._admitted, self._not_admitted, callbackArgs=(handshake.key, outcome.subprotocol)
         )
@@ -130,7 +133,7 @@ class Connection(Protocol):
     def _bound_early(self) -> None:
         if self._asked is not None and len(self._early) > self.factory.limits.early_bytes:
             self._early = b""
-            self.abort()
+            self._give_up("early-data")
 
     def _admitted(self, session: ISession, key: str, subprotocol: str | None) -> None:
         if self._asked is None:
@@ -209,6 +212,7 @@ class Connection(Protocol):
         if self._channel is None or not self._channel.finish(code, reason):
             return
         self._ending = True
+        self.factory.depart(self, self._address)
         if self._channel.deaf:
             self._hang_up()
         else:
@@ -225,21 +229,22 @@ class Connection(Protocol):
 
     def _hang_up(self) -> None:
         # A peer that never sends its TLS close_notify, or never reads, would stay for ever.
-        self._arm(self.factory.limits.hang_up_seconds, self.abort)
+        self._arm(self.factory.limits.hang_up_seconds, self._give_up, "lingering")
+        self.factory.depart(self, self._address)
         if self._channel is not None:
             # TLS hangs up only once no producer is left.
             self.transport.unregisterProducer()
         self.transport.loseConnection()
 
-    def _arm(self, seconds: float, then: Callable[[], None]) -> None:
-        self._disarm()
-        self._timer = self.factory.reactor.callLater(seconds, self._fire, then)
+    def _give_up(self, reason: str) -> None:
+        self.factory.dropped(reason)
+        self.abort()
 
-    def _fire(self, then: Callable[[], None]) -> None:
-        self._timer = None
-        then()
+    def _arm(self, seconds: float, then: Callable[..., None], *arguments: str) -> None:
+        self._disarm()
+        self._timer = self.factory.reactor.callLater(seconds, then, *arguments)
 
     def _disarm(self) -> None:
         timer, self._timer = self._timer, None
-        if timer is not None:
+        if timer is not None and timer.active():
             timer.cancel()

@@ -12,9 +12,11 @@ from twisted.internet.interfaces import IAddress, IReactorTime
 from twisted.internet.protocol import Factory
 
 from envelope.config import Address
-from envelope.connection import Connection, Limits
+from envelope.connection import Connection
+from envelope.crowd import Crowd
 from envelope.gate import ICarrier, IGate, ISession, Refused
 from envelope.handshake import BAD_REQUEST
+from envelope.limits import Limits
 from envelope.listeners import client_address
 from envelope.websocket import ChannelFactory
 
@@ -32,8 +34,15 @@ __all__ = [
 _LIMITS = Limits()
 
 
+def _uncounted(_: str) -> None:
+    """Count nothing."""
+
+
 class FrontFactory(Factory):
-    """Makes the connections of one service, and knows those that are there."""
+    """Makes the connections of one service, and knows those that are there.
+
+    `dropped` is told why a connection had to go (one of `metrics.DROP_REASONS`).
+    """
 
     protocol = Connection  # type: ignore[assignment]
     noisy = False
@@ -44,13 +53,16 @@ class FrontFactory(Factory):
         reactor: IReactorTime,
         limits: Limits = _LIMITS,
         address_of: Callable[[IAddress], Address | None] = client_address,
+        dropped: Callable[[str], None] = _uncounted,
     ) -> None:
         self.gate = gate
         self.reactor = reactor
         self.limits = limits
         self.address_of = address_of
+        self.dropped = dropped
         self.channels = ChannelFactory(reactor.seconds, limits.frames_per_second, reactor)
         self.connections: set[Connection] = set()
+        self._crowd: Crowd[Connection] = Crowd(limits.crowd)
         self._waiting: list[Deferred[None]] = []
 
     def when_empty(self) -> Deferred[None]:
@@ -69,9 +81,50 @@ class FrontFactory(Factory):
         for connection in list(self.connections):
             connection.abort()
 
+    def number(self, state: str) -> int:
+        """How many connections are in a state (of `metrics.CONNECTION_STATES`)."""
+        waiting, leaving = self._crowd.waiting, self._crowd.leaving
+        known = {"handshake": waiting, "leaving": leaving}
+        return known.get(state, len(self.connections) - waiting - leaving)
+
+    def make_room(self) -> None:
+        """Drop somebody without a session, because there is no descriptor left for who comes."""
+        self.dropped("descriptors")
+        connection = self._crowd.drop_one()
+        if connection is not None:
+            connection.abort()
+
+    # -- what connections tell of themselves -----------------------------------------------
+
+    def arrive(self, connection: Connection, address: Address | None) -> None:
+        """Somebody is there; others may have to go."""
+        self.connections.add(connection)
+        self._drop(self._crowd.arrive(connection, address))
+
+    def locate(self, connection: Connection, address: Address) -> None:
+        """It is known now where somebody who waits comes from."""
+        if connection in self._crowd:
+            self._crowd.remove(connection)
+            self._drop(self._crowd.arrive(connection, address))
+
+    def settle(self, connection: Connection) -> None:
+        """Somebody is let in, and counts as a session from now on."""
+        self._crowd.remove(connection)
+
+    def depart(self, connection: Connection, address: Address | None) -> None:
+        """Somebody has the last that there is to say, and has to go by itself."""
+        if connection in self.connections:
+            self._drop(self._crowd.depart(connection, address))
+
+    def _drop(self, gone: list[tuple[Connection, str]]) -> None:
+        for connection, reason in gone:
+            self.dropped(reason)
+            connection.abort()
+
     def forget(self, connection: Connection) -> None:
         """Drop a connection that is gone from those that are there."""
         self.connections.discard(connection)
+        self._crowd.remove(connection)
         if not self.connections:
             waiting, self._waiting = self._waiting, []
             for done in waiting:

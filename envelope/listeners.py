@@ -7,6 +7,7 @@ first. How places are written is in `envelope.places`.
 from __future__ import annotations
 
 import socket
+from collections.abc import Callable
 from typing import Any, Final
 
 from twisted.internet.address import IPv4Address as Host4
@@ -22,7 +23,8 @@ from twisted.internet.interfaces import (
 from twisted.protocols.tls import TLSMemoryBIOFactory
 
 from envelope.config import PortRange
-from envelope.places import ListenSpec, client_address, parse_listen
+from envelope.places import PROXIED, ListenSpec, client_address, parse_listen
+from envelope.proxied import ProxiedFactory
 
 __all__ = [
     "ListenError", "ListenSpec", "client_address", "listen", "parse_listen", "service_ports",
@@ -42,12 +44,18 @@ class ListenError(Exception):
     """A place that cannot be listened on; the text is one line naming it."""
 
 
+def _nobody_minds() -> None:
+    """Do nothing."""
+
+
 async def _listen(
     reactor: Any, spec: ListenSpec, factory: IProtocolFactory,
-    tls: IOpenSSLServerConnectionCreator | None,
+    tls: IOpenSSLServerConnectionCreator | None, no_proxy: Callable[[], None],
 ) -> list[IListeningPort]:
     if tls is not None:
         factory = TLSMemoryBIOFactory(tls, False, factory, reactor)
+    if spec.proxied:
+        factory = ProxiedFactory(factory, no_proxy)
     if spec.host is None:
         return [await _listen_endpoint(reactor, spec, factory)]
     ports: list[IListeningPort] = []
@@ -73,20 +81,22 @@ def listen(
     spec: ListenSpec,
     factory: IProtocolFactory,
     tls: IOpenSSLServerConnectionCreator | None,
+    no_proxy: Callable[[], None] = _nobody_minds,
 ) -> Deferred[list[IListeningPort]]:
     """Open the sockets of `spec`; nobody is accepted before `startReading` is called on each port.
 
     With `tls`, TLS runs above whatever the endpoint speaks itself (a proxy's header comes first).
-    Fails with `ListenError`, and then nothing of it stays open.
+    `no_proxy` is called for each connection to a `haproxy:` endpoint that begins without a proper
+    header. Fails with `ListenError`, and then nothing of it stays open.
     """
-    return Deferred.fromCoroutine(_listen(reactor, spec, factory, tls))
+    return Deferred.fromCoroutine(_listen(reactor, spec, factory, tls, no_proxy))
 
 
 async def _listen_endpoint(
     reactor: Any, spec: ListenSpec, factory: IProtocolFactory
 ) -> IListeningPort:
     try:
-        endpoint = serverFromString(reactor, spec.text)
+        endpoint = serverFromString(reactor, spec.text.removeprefix(PROXIED))
     except LookupError:
         raise ListenError(f"cannot listen on {spec.text}: nobody passed this socket on") from None
     except (ValueError, TypeError) as error:

@@ -7,6 +7,8 @@ A value from outside is a programming error and raises `ValueError`.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 from prometheus_client import (
@@ -53,6 +55,11 @@ VERDICTS: Final = ("accepted", "rejected")
 PROTOCOLS: Final = ("http",)
 ENDS: Final = ("client", "deadline", "data", "revoked", "shutdown", "lost")
 OUTCOMES: Final = ("ok", "failed", "timeout", "died")
+CONNECTION_STATES: Final = ("handshake", "session", "leaving")
+DROP_REASONS: Final = (
+    "network", "handshakes", "total", "descriptors", "timeout", "malformed", "tls", "proxy",
+    "early-data", "lingering",
+)
 DRIFT_KINDS: Final = ("policy", "jump", "chain", "baseline", "grant", "stray")
 
 # Seconds. A grant takes well under a millisecond on an idle machine; clients give up after 2 s.
@@ -89,6 +96,17 @@ class Metrics:
         )
         self._sessions = Gauge(
             "envelope_sessions", "Sessions open now.", ["family"], registry=registry
+        )
+        self._connections = Gauge(
+            "envelope_connections",
+            "Connections now: without a whole request, with a session, answered and not yet gone.",
+            ["state"], registry=registry,
+        )
+        self._dropped = Counter(
+            "envelope_connections_dropped_total",
+            "Connections that were ended without a request that could be judged, or that did not "
+            "go by themselves.",
+            ["reason"], registry=registry,
         )
         self._grants = Gauge(
             "envelope_grants", "Networks let in by the kernel's rules now.",
@@ -145,6 +163,10 @@ class Metrics:
                 self._transactions.labels(family, outcome)
         for end in ENDS:
             self._session_seconds.labels(end)
+        for state in CONNECTION_STATES:
+            self._connections.labels(state)
+        for reason in DROP_REASONS:
+            self._dropped.labels(reason)
         for kind in DRIFT_KINDS:
             self._drift.labels(kind)
 
@@ -169,6 +191,15 @@ class Metrics:
     def tx_rate(self, bits_per_second: float) -> None:
         """Note what the measured device sends."""
         self._tx_rate.set(bits_per_second)
+
+    def watch_connections(self, number: Callable[[str], int]) -> None:
+        """Let `number` say how many connections are in each of `CONNECTION_STATES`, when asked."""
+        for state in CONNECTION_STATES:
+            self._connections.labels(state).set_function(partial(number, state))
+
+    def connection_dropped(self, reason: str) -> None:
+        """Count a connection that had to go (`reason` is one of `DROP_REASONS`)."""
+        self._dropped.labels(_one_of(DROP_REASONS, reason)).inc()
 
     def session_opened(self, family: str) -> None:
         """One more session is open."""

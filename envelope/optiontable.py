@@ -96,6 +96,28 @@ TABLE: Final = (
         "Sessions beyond --max-clients that are kept for the subject 'monitoring'.",
     ),
     Option(
+        "max-connections", "800", values.whole(1, 1_000_000),
+        "Connections without a session that may be there at once: those that have not made their "
+        "request, and those that have been answered and are not gone. At a limit one of them is "
+        "dropped for each that comes; sessions never are.",
+    ),
+    Option(
+        "max-connections-per-network", "200", values.whole(1, 1_000_000),
+        "The same for those of one /32 (IPv4) or /64 (IPv6).",
+    ),
+    Option(
+        "max-handshakes", "400", values.whole(1, 1_000_000),
+        "Connections that have not made their request, TLS included, that may be there at once.",
+    ),
+    Option(
+        "request-timeout", "8s", values.some_time,
+        "How long a client may take from connecting to being answered: seconds, or as 1m30s.",
+    ),
+    Option(
+        "max-header-bytes", "16384", values.whole(1024, 1_048_576),
+        "Bytes that the head of a request may have, from 1024; a token alone may take 8192.",
+    ),
+    Option(
         "firewall", "iptables", values.choice("iptables", "nftables", "none"),
         "iptables, nftables (not available yet), or none to let clients in without any rule.",
     ),

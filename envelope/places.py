@@ -14,6 +14,8 @@ from twisted.internet.address import IPv6Address as Host6
 from envelope.config import Address
 
 ENDPOINTS: Final = ("tcp", "tcp6", "systemd", "haproxy", "unix")
+# What such an endpoint's description has before that of the socket itself.
+PROXIED: Final = "haproxy:"
 
 _HOST_PORT: Final = re.compile(r"(?:\[(?P<v6>[^][]*)\]|(?P<host>[^][:\s/=]*)):(?P<port>[0-9]{1,5})")
 _ENDPOINT_PORT: Final = re.compile(r"(?:haproxy:)?tcp6?:(?:port=)?(?P<port>[^:]*)(?::.*)?")
@@ -33,6 +35,11 @@ class ListenSpec:
     port: int | None
 
     @property
+    def proxied(self) -> bool:
+        """Whether a PROXY header is expected, and says who the client is."""
+        return self.host is None and self.text.startswith(PROXIED)
+
+    @property
     def knows_clients(self) -> bool:
         """Whether the address of a client can be known."""
         return _NAMELESS.fullmatch(self.text) is None
@@ -43,6 +50,8 @@ def parse_listen(text: str) -> ListenSpec:
     if not text.isprintable():
         raise ValueError(f"{text!r} has characters that cannot be seen")
     if text.startswith(tuple(f"{kind}:" for kind in ENDPOINTS)):
+        if text.removeprefix(PROXIED).startswith(PROXIED):
+            raise ValueError(f"{text!r} says haproxy: twice")
         match = _ENDPOINT_PORT.fullmatch(text)
         return ListenSpec(text, None, _port(match["port"], text) if match else None)
     match = _HOST_PORT.fullmatch(text)

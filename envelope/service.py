@@ -26,6 +26,7 @@ from envelope.firewall.iptables import IptablesFirewall
 from envelope.firewall.memory import MemoryFirewall
 from envelope.front import FrontFactory
 from envelope.keys import KeyFileError, KeyRing, load_key_ring
+from envelope.limits import Limits
 from envelope.listeners import ListenError, listen, parse_listen, service_ports
 from envelope.login import check_login
 from envelope.metrics import Metrics
@@ -64,7 +65,10 @@ class EnvelopeService(Service):
         self.sessions = Sessions(
             reactor, config, self.firewall, self._verify, self.metrics, time.time
         )
-        self._front = FrontFactory(self.sessions, reactor)
+        self._front = FrontFactory(
+            self.sessions, reactor, Limits.of(config), dropped=self.metrics.connection_dropped
+        )
+        self.metrics.watch_connections(self._front.number)
         self._doors: list[IListeningPort] = []
         self._admin: list[IListeningPort] = []
         self._state = "starting"
@@ -125,7 +129,10 @@ class EnvelopeService(Service):
 
     async def _listen(self) -> None:
         for text in self._config.listen:
-            ports = await listen(self._reactor, parse_listen(text), self._front, self._tls)
+            ports = await listen(
+                self._reactor, parse_listen(text), self._front, self._tls,
+                lambda: self.metrics.connection_dropped("proxy"),
+            )
             self._doors += ports
             for port in ports:
                 _log.info("listening on {host}", host=port.getHost())

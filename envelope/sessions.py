@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable
+from dataclasses import replace
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
@@ -17,6 +18,7 @@ from zope.interface import implementer
 
 from envelope import gate
 from envelope.admission import (
+    NO_ADDRESS,
     NOT_FOUND,
     STOPPING,
     AccessRequest,
@@ -61,6 +63,7 @@ class Sessions:
         self._expected = Expectations(
             config.subject, config.token_required, config.timeout, config.max_duration
         )
+        self._guards = config.firewall != "none"
         self._ledger = Ledger()
         self._lives: dict[str, tuple[Stay, Life]] = {}
         self._empty: list[Deferred[None]] = []
@@ -78,11 +81,11 @@ class Sessions:
             monitoring_slots=self._config.monitoring_slots,
         )
 
-    def decide(  # the address is the front's to know, and a later load limit's to judge
-        self, request: AccessRequest, address: Address | None  # noqa: ARG002
-    ) -> Decision:
+    def decide(self, request: AccessRequest, address: Address | None) -> Decision:
         """See `gate.IGate`."""
         decision = decide(request, self._verify, self._expected, self.load(), self._wall())
+        if isinstance(decision.outcome, Admission) and address is None and self._guards:
+            decision = replace(decision, outcome=NO_ADDRESS)
         known_path = decision.outcome is not NOT_FOUND
         self._metrics.token(known_path, decision.token_accepted, decision.token_reason)
         if isinstance(decision.outcome, Refusal):

@@ -188,8 +188,12 @@ class Client:
 
     def leave(self) -> None:
         """The connection is lost; nothing of it may be left over."""
-        self.front.connectionLost(Failure(ConnectionResetError()))
+        self.leave_quietly()
         assert not self.clock.getDelayedCalls()
+
+    def leave_quietly(self) -> None:
+        """The connection is lost, while others may have timers."""
+        self.front.connectionLost(Failure(ConnectionResetError()))
 
     def frames(self) -> list[tuple[int, bytes]]:
         """Opcode and payload of each frame behind the 101."""

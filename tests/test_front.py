@@ -32,6 +32,7 @@ from zope.interface.verify import verifyObject
 from envelope.admission import FULL, STOPPING, Load
 from envelope.firewall import FirewallError
 from envelope.front import FrontFactory, ICarrier, IGate, ISession, Limits, Refused
+from envelope.proxied import NOWHERE
 from envelope.websocket import IListener
 from tests.frontfakes import (
     HELLO,
@@ -137,9 +138,9 @@ def test_the_gate_is_told_where_the_client_is(peer: Any, address: str) -> None:
 
 
 def test_behind_a_proxy_the_address_is_asked_for_when_it_is_known() -> None:
-    client = Client()
-    client.send(HELLO[:10])
+    client = Client(peer=NOWHERE)
     client.transport.peerAddr = IPv4Address("TCP", "198.51.100.9", 1)
+    client.send(HELLO[:10])
     client.send(HELLO[10:])
     assert str(client.gate.addresses[0]) == "198.51.100.9"
 

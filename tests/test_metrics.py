@@ -56,6 +56,8 @@ def test_the_text_has_the_promised_names_and_no_created_series() -> None:
         "controller_access_token_requests",
         "controller_access_txcontroller_requests",
         "envelope_sessions",
+        "envelope_connections",
+        "envelope_connections_dropped",
         "envelope_grants",
         "envelope_grant_seconds",
         "envelope_revoke_seconds",
