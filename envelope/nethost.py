@@ -70,7 +70,12 @@ class Host:
     def start(cls, name: str, way: str, within: Host | None = None) -> Host:
         """Start a holder, in the user namespace of `within` if there is one."""
         user = within._enter_user() if within else ()
-        command = [*user, find_tool("unshare"), way, "sh", "-c", _HOLD, "sh", way]
+        unshare = find_tool("unshare")
+        # A user namespace first, and the rest within: what /proc/net shows of a network belongs
+        # to root as known when that was made, and iptables-legacy-save has to read it.
+        ways = ("-Ur", way.replace("Ur", "")) if "U" in way else (way,)
+        inside = [word for each in ways for word in (unshare, each)]
+        command = [*user, *inside, "sh", "-c", _HOLD, "sh", way]
         holder = subprocess.Popen(  # noqa: S603
             command,
             stdin=subprocess.PIPE,

@@ -56,7 +56,8 @@ class Kernel:
     def snapshots(self) -> list[Snapshot]:
         return [
             Snapshot.parse(subprocess.run(
-                [f"{tool}-save"], check=True, capture_output=True, text=True).stdout)
+                [f"{tool}-save", "-t", "filter"], check=True, capture_output=True, text=True,
+            ).stdout)
             for tool in self.tools
         ]
 

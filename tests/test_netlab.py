@@ -81,6 +81,7 @@ def test_rules_of_one_host_are_nobody_elses(lab, kind) -> None:
     for tool in (f"iptables-{kind}", f"ip6tables-{kind}"):
         lab.host.run([tool, "-A", "INPUT", "-j", "DROP"], check=True)
         assert "DROP" in lab.host.run([tool, "-S"], check=True).stdout
+        assert "DROP" in lab.host.run([f"{tool}-save"], check=True).stdout
         assert "DROP" not in lab.client().run([tool, "-S"], check=True).stdout
 
 

@@ -14,7 +14,7 @@ from twisted.internet.defer import Deferred
 from envelope.config import Config
 from envelope.firewall import FirewallError
 from envelope.firewall.flows import carried_flows
-from envelope.firewall.process import Finished, IProcessReactor, ToolFailed, run
+from envelope.firewall.process import Finished, IProcessReactor, ToolFailed, ToolTimeout, run
 from envelope.firewall.restorer import Restorer
 from envelope.firewall.ruleset import IPV4, IPV6, Family, Layout
 from envelope.firewall.snapshot import Snapshot
@@ -77,10 +77,18 @@ class Tools:
         """What the kernel holds, telling an absent filter table from an empty one.
 
         Only a look at every table does: asked for one by name, iptables-nft-save shows it
-        whether or not it is there, and iptables-legacy-save makes it.
+        whether or not it is there, and iptables-legacy-save makes it. In a user namespace the
+        kernel may keep the list of its tables (/proc/net/ip_tables_names) from iptables-legacy:
+        then the table counts as there, as it is for good once iptables-legacy has been run.
         """
-        finished = await run(self._reactor, (str(self._paths.save),), SAVE_WAIT)
-        return Snapshot.of(_without_noise(finished))
+        try:
+            text = await run(self._reactor, (str(self._paths.save),), SAVE_WAIT)
+            shown = _without_noise(text)
+        except ToolTimeout:
+            raise
+        except ToolFailed:
+            shown = await self.save()
+        return Snapshot.of(shown)
 
     def carried_flows(self, layout: Layout, family: Family) -> tuple[str, ...]:
         """Rules for the host's own connections of before the start."""

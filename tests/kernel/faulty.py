@@ -29,6 +29,7 @@ ORDERS = {
     "save-garbles": "shows rules that cannot be",
     "save-truncates": "shows the beginning of the rules",
     "save-hangs": "never shows the rules",
+    "save-lists-no-tables": "shows only the table that it is asked for by name",
 }
 
 _RESTORE = """#!{python} -IS
@@ -110,6 +111,7 @@ case " $orders " in
 *" save-garbles "*) printf '*filter\\n:INPUT DR\\n'; exit 0;;
 *" save-truncates "*) {real} "$@" | head -n 3; exit 0;;
 *" save-hangs "*) exec sleep 60;;
+*" save-lists-no-tables "*) [ "$1" = -t ] || {{ echo "save: no list of tables" >&2; exit 1; }};;
 esac
 exec {real} "$@"
 """

@@ -139,6 +139,17 @@ async def test_a_start_that_fails_changes_nothing(subject, order) -> None:
 
 
 @ensureDeferred
+async def test_a_kernel_that_lists_no_tables_is_asked_for_the_one(subject) -> None:
+    """As iptables-legacy finds it in some user namespaces; all else is as ever."""
+    subject.tools.order("save-lists-no-tables")
+    await subject.firewall.open(SERVICE)
+    await subject.firewall.allow(NETWORKS[0], later(60))
+    assert subject.kernel.open_networks() == {NETWORKS[0]}
+    await subject.firewall.close()
+    assert subject.kernel.saved() == subject.before
+
+
+@ensureDeferred
 async def test_a_second_instance_is_refused_before_it_touches_anything(subject, tmp_path) -> None:
     """The first goes on undisturbed."""
     await subject.firewall.open(SERVICE)
