@@ -70,7 +70,6 @@ class Stage:
             self.lab.host,
             [sys.executable, _script("twistd"), "-n", "--pidfile=", "envelope", *options],
             stderr=subprocess.STDOUT, cwd=self.folder, env=env,
-            start_new_session=True,  # Ctrl-C is for the demo
         )
         assert self._service.stdout is not None
         for line in self._service.stdout:
@@ -137,7 +136,11 @@ class Stage:
         return "".join(self._log)
 
     def _start(self, host: Host, command: list[str | Path], **kwargs: Any) -> subprocess.Popen[str]:
-        child = host.popen(command, stdout=subprocess.PIPE, text=True, **kwargs)
+        child = host.popen(
+            command, stdout=subprocess.PIPE, text=True,
+            start_new_session=True,  # Ctrl-C is for the demo
+            **kwargs,
+        )
         self._children.append(child)
         return child
 

@@ -24,7 +24,7 @@ def start(folder: Path) -> subprocess.Popen[str]:
            "ENVELOPE_DEVICE": "nonsense"}
     return subprocess.Popen(
         [sys.executable, ENVELOPE, "demo"], env=env, text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, process_group=0,
     )
 
 
@@ -45,15 +45,26 @@ def test_every_step_goes_as_told(lab, tmp_path) -> None:
 @pytest.mark.kernel
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_interrupted_it_cleans_up(lab, tmp_path, number) -> None:
-    """With the service running, and a client let in."""
+    """With the service running, and a client let in; Ctrl-C reaches the whole process group."""
     child = start(tmp_path)
     while "answers 101" not in (line := child.stdout.readline()):
         assert line, child.stderr.read()
-    child.send_signal(number)
+    os.killpg(child.pid, number)
     _, err = child.communicate(timeout=10)
     assert (child.returncode, err) == (
         128 + number, f"envelope demo: ended by {signal.Signals(number).name}\n"
     )
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.kernel
+def test_whoever_stops_reading_ends_it(lab, tmp_path) -> None:
+    """As `envelope demo | head -1` does: no complaint, and nothing left."""
+    child = start(tmp_path)
+    assert child.stdout.readline()
+    child.stdout.close()
+    assert (child.wait(30), child.stderr.read()) == (1, "")
+    child.stderr.close()
     assert list(tmp_path.iterdir()) == []
 
 
