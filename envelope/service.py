@@ -25,6 +25,7 @@ from envelope.firewall import FirewallError, IFirewall
 from envelope.firewall.iptables import IptablesFirewall
 from envelope.firewall.memory import MemoryFirewall
 from envelope.front import FrontFactory
+from envelope.hardening import keep_memory_private
 from envelope.keys import KeyFileError, KeyRing, load_key_ring
 from envelope.limits import Limits
 from envelope.listeners import ListenError, listen, parse_listen, service_ports
@@ -32,6 +33,7 @@ from envelope.login import check_login
 from envelope.metrics import Metrics
 from envelope.monotonic import count_monotonically
 from envelope.options import Options
+from envelope.privileges import explained, pass_on_needed
 from envelope.sessions import End, Sessions
 from envelope.tls import ServerTLS, TLSFileError
 from envelope.tokens import Claims, TokenExpectations, TokenRefusal, verify
@@ -61,7 +63,8 @@ class EnvelopeService(Service):
         self._keys = self._load_keys()
         self._tls = self._load_tls()
         self._expected = TokenExpectations(config.issuer, config.machine)
-        self.firewall = self._make_firewall(environ.get("PATH", ""))
+        self._search_path = environ.get("PATH", "")
+        self.firewall = self._make_firewall()
         self.sessions = Sessions(
             reactor, config, self.firewall, self._verify, self.metrics, time.time
         )
@@ -90,11 +93,14 @@ class EnvelopeService(Service):
         except TLSFileError as error:
             raise StartError(str(error)) from None
 
-    def _make_firewall(self, search_path: str) -> IFirewall:
+    def _make_firewall(self) -> IFirewall:
         if self._config.firewall == "none":
             return MemoryFirewall()
         try:
-            return IptablesFirewall(self._reactor, self._config, self.metrics, search_path)
+            pass_on_needed(self._config, self._search_path)
+            return IptablesFirewall(
+                self._reactor, self._config, self.metrics, self._search_path
+            )
         except FirewallError as error:
             raise StartError(str(error)) from None
 
@@ -116,8 +122,10 @@ class EnvelopeService(Service):
         try:
             await self._listen()
             await self.firewall.open(service_ports(self._doors))
-        except (ListenError, FirewallError) as error:
+        except ListenError as error:
             raise StartError(str(error)) from None
+        except FirewallError as error:
+            raise StartError(explained(error, self._config, self._search_path)) from None
         if self._state != "starting":
             return
         self._state = "running"
@@ -225,6 +233,7 @@ def makeService(options: Options) -> EnvelopeService:
     from twisted.internet import reactor
 
     environ = dict(os.environ)
+    keep_memory_private()
     count_monotonically(reactor)
     message = check_login(options.config, environ)
     try:

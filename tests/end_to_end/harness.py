@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -112,19 +113,25 @@ class Rig:
         """An access token."""
         return sign(key or self.key, lasts, **claims)
 
-    def twistd(self, *options: str, env: dict[str, str] | None = None) -> Service:
-        """Start twistd with exactly these options, and do not wait."""
+    def twistd(
+        self, *options: str, env: dict[str, str] | None = None, by: Sequence[str] = (),
+        python: str | Path = sys.executable, own: Sequence[str] = (),
+    ) -> Service:
+        """Start twistd with exactly these options, and do not wait.
+
+        `by` goes before the command, `own` are twistd's own options.
+        """
         twistd = Path(sys.executable).with_name("twistd")
         process = self.lab.host.popen(
-            [sys.executable, twistd, "-n", "--pidfile=", "envelope", *options],
+            [*by, python, twistd, "-n", "--pidfile=", *own, "envelope", *options],
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, bufsize=1,
             cwd=self.folder, **({} if env is None else {"env": env}),
         )
         return self._keep(Service(process))
 
-    def start(self, *more: str) -> Service:
-        """Start the service, and wait until it is ready."""
-        service = self.twistd(*self.options(*more))
+    def start(self, *more: str, **how: Any) -> Service:
+        """Start the service, and wait until it is ready; `how` as `twistd` takes it."""
+        service = self.twistd(*self.options(*more), **how)
         service.until(r"\bready$")
         return service
 
