@@ -17,7 +17,8 @@ from twisted.internet.interfaces import IListeningPort
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
-from envelope import __version__
+from envelope import __version__, descriptors
+from envelope.accepting import accept_carefully
 from envelope.admin import admin_site
 from envelope.config import Config
 from envelope.exitstatus import ExitStatus, stop_cleanly_on_signals
@@ -143,12 +144,14 @@ class EnvelopeService(Service):
             )
             self._doors += ports
             for port in ports:
+                accept_carefully(port, self._reactor, self._front.make_room)
                 _log.info("listening on {host}", host=port.getHost())
         site = admin_site(self.metrics, self.reasons_not_ready)
         for text in self._config.admin:
             ports = await listen(self._reactor, parse_listen(text), site, None)
             self._admin += ports
             for port in ports:
+                accept_carefully(port, self._reactor, self._front.make_room)
                 _start_reading(port)
                 _log.info("metrics and health on {host}", host=port.getHost())
 
@@ -239,8 +242,9 @@ def makeService(options: Options) -> EnvelopeService:
     try:
         if message is not None:
             raise StartError(message)
+        descriptors.ensure(options.config)
         service = EnvelopeService(reactor, options.config, environ)
-    except StartError as error:
+    except (StartError, descriptors.TooFewDescriptors) as error:
         sys.stderr.write(f"envelope: {error}\n")
         raise SystemExit(1) from None
     _log.info("envelope {version}", version=__version__)

@@ -26,7 +26,10 @@ _GONE = (ConnectionResetError, BrokenPipeError, ssl.SSLEOFError, ssl.SSLZeroRetu
 
 
 class Doorstep:
-    """A running service; `ports` are those of its `--listen` options, in their order."""
+    """A running service, ended with its context at the latest.
+
+    `ports` are those of its `--listen` options, in their order.
+    """
 
     def __init__(self, folder: Path, *options: str, listen: tuple[str, ...], tls: bool) -> None:
         self.tls = tls
@@ -118,18 +121,22 @@ class Doorstep:
             return until_end(stream)
 
     def stop(self) -> list[str]:
-        """End it; the whole log."""
-        try:
-            status = self.service.stop(signal.SIGTERM)
-            while self.service.next() is not None:
-                pass
-            assert status == 0, self.service.seen
-        finally:
-            self.service.process.kill()
-            self.service.process.wait()
-            self.service.reader.join(PATIENCE)
-            self.service.process.stdout.close()  # type: ignore[union-attr]
+        """Let it end; the whole log."""
+        status = self.service.stop(signal.SIGTERM)
+        while self.service.next() is not None:
+            pass
+        assert status == 0, self.service.seen
         return self.service.seen
+
+    def __enter__(self) -> Doorstep:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.service.process.kill()
+        self.service.process.wait()
+        self.service.reader.join(PATIENCE)
+        assert self.service.process.stdout is not None
+        self.service.process.stdout.close()
 
 
 def until_end(stream: socket.socket) -> bytes:

@@ -31,13 +31,11 @@ HEADER = b"PROXY TCP4 203.0.113.7 192.0.2.1 50000 8880\r\n"
 def door(request: Any, tmp_path_factory: Any) -> Iterator[Doorstep]:
     """The service, with a place of its own for what a proxy hands on."""
     places = ("127.0.0.1:0", "haproxy:tcp:0:interface=127.0.0.1")
-    door = Doorstep(
+    with Doorstep(
         tmp_path_factory.mktemp(request.param), "--request-timeout=3s", "--max-clients=3",
         listen=places, tls=request.param == "tls",
-    )
-    try:
+    ) as door:
         yield door
-    finally:
         log = "\n".join(door.stop())
     for word in ("Traceback", "Unhandled", CANARY.decode(), "eyJ", "access_token"):
         assert word not in log, log
