@@ -124,8 +124,13 @@ class Sessions:
     def _grant(self, stay: Stay) -> Deferred[None]:
         if stay.network is None:
             return succeed(None)
-        until = self._ledger.enter(stay.session_id, stay.network, stay.admission.deadline)
-        return self._firewall.allow(stay.network, until)
+        deadline = stay.asked_at + stay.admission.duration
+        end = self._ledger.enter(stay.session_id, stay.network, deadline)
+        return self._firewall.allow(stay.network, self._of_day(end))
+
+    def _of_day(self, end: float) -> float:
+        """What the wall clock will show then, as it goes now: somebody may have set it."""
+        return self._wall() + end - self._reactor.seconds()
 
     def _granted(self, session: Session, stay: Stay, life: Life) -> None:
         life.granted()
@@ -147,7 +152,8 @@ class Sessions:
         network, end = self._ledger.leave(stay.session_id)
         if end is not None:
             # Others stay: the grant shortens to the longest of them, which nobody waits for.
-            self._firewall.allow(network, end).addErrback(lambda f: f.trap(FirewallError) and None)
+            shortened = self._firewall.allow(network, self._of_day(end))
+            shortened.addErrback(lambda f: f.trap(FirewallError) and None)
             return succeed(None)
         done = self._firewall.revoke(network)
         return done.addCallback(

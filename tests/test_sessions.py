@@ -43,13 +43,14 @@ class World:
 
     def __init__(self, **options: object) -> None:
         self.clock = Clock()
+        self.clock_set_by = 0.0
         self.firewall = MemoryFirewall()
         self.metrics = Metrics()
         settings = {"token_required": False, "firewall": "none", **options}
         self.sessions = Sessions(
             self.clock, Config(**settings), self.firewall,  # type: ignore[arg-type]
             lambda text, now: Claims("locate", text, (), now + 30), self.metrics,
-            lambda: NOW + self.clock.seconds(),
+            lambda: NOW + self.clock.seconds() + self.clock_set_by,
         )
 
     def request(self, token: str | None = None) -> AccessRequest:
@@ -221,3 +222,22 @@ def test_a_client_without_an_address_gets_no_rule() -> None:
     assert world.firewall.open_networks == {}
     world.sessions.end_all(End.REVOKED)
     assert len(world.sessions) == 0
+
+
+@pytest.mark.parametrize("by", [3600.0, -3600.0])
+def test_a_clock_that_is_set_moves_no_deadline(by) -> None:
+    """Nor the end of a shared grant, told in the new time when the longer of two leaves."""
+    world = World(max_clients=2)
+    first, carrier = world.admit()
+    assert result(first) is not None
+    world.clock.advance(10)
+    second, _ = world.admit()
+    assert world.firewall.open_networks[NETWORK] == NOW + 70
+    world.clock_set_by = by
+    world.clock.advance(10)
+    result(second).client_left()
+    assert world.firewall.open_networks[NETWORK] == NOW + 60 + by
+    world.clock.advance(39.9)
+    assert carrier.closed == []
+    world.clock.advance(0.2)
+    assert carrier.closed == [(4000, "deadline")]

@@ -10,14 +10,18 @@ from typing import Final, Protocol
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
 from zope.interface import implementer
 
 from envelope.config import Config, Network, PortRange
 from envelope.firewall import FirewallError, IFirewall
+from envelope.firewall.clockwatch import WATCH_EVERY, ClockWatch
 from envelope.firewall.kernel import KernelTable
 from envelope.firewall.reconciler import Reconciler
 from envelope.firewall.ruleset import Layout
 from envelope.metrics import Metrics
+
+_log = Logger(namespace="envelope.firewall")
 
 # How often (seconds) the kernel's rules are compared with ours; the contract allows 30.
 CHECK_EVERY: Final = 10.0
@@ -60,6 +64,9 @@ class KernelFirewall:
         self._check_every = check_every
         self._checks = LoopingCall(self._check)
         self._checks.clock = reactor
+        self._clock = ClockWatch(wall, reactor.seconds)
+        self._watching = LoopingCall(self._watch_clock)
+        self._watching.clock = reactor
         self._instance: socket.socket | None = None
 
     def open(self, service_ports: tuple[PortRange, ...]) -> Deferred[None]:
@@ -82,6 +89,7 @@ class KernelFirewall:
         for _, reconciler in self._tables:
             reconciler.start(bool(layout.proxy_port))
         self._checks.start(self._check_every, now=False)
+        self._watching.start(WATCH_EVERY)
 
     def allow(self, network: Network, until: float) -> Deferred[None]:
         """See `IFirewall.allow`."""
@@ -90,6 +98,8 @@ class KernelFirewall:
             answer: Deferred[None] = Deferred()
             answer.errback(FirewallError("this kernel does not speak the client's family"))
             return answer
+        # A step that was not noticed yet is none for a grant that is told in the new time.
+        self._watch_clock()
         return reconciler.allow(network, until)
 
     def revoke(self, network: Network) -> Deferred[None]:
@@ -102,8 +112,9 @@ class KernelFirewall:
         return Deferred.fromCoroutine(self._close())
 
     async def _close(self) -> None:
-        if self._checks.running:
-            self._checks.stop()
+        for loop in (self._checks, self._watching):
+            if loop.running:
+                loop.stop()
         left: list[str] = []
         for table, reconciler in self._tables:
             await reconciler.finish()
@@ -124,6 +135,12 @@ class KernelFirewall:
     def _check(self) -> None:
         for _, reconciler in self._tables:
             reconciler.check()
+
+    def _watch_clock(self) -> None:
+        if step := self._clock.step():
+            _log.info("the clock was set by {step} s: so are the ends of all grants", step=step)
+            for _, reconciler in self._tables:
+                reconciler.clock_set(step)
 
     def _claim(self) -> None:
         self._instance = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)

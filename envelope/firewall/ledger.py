@@ -11,7 +11,7 @@ from envelope.firewall.latest import Latest
 
 
 class Ledger:
-    """Counts the holders of each open network; times are seconds since the epoch."""
+    """Counts the holders of each open network; times are seconds of whatever clock is used."""
 
     def __init__(self) -> None:
         self._held: dict[Network, Latest[float]] = {}

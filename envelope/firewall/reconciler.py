@@ -25,7 +25,7 @@ from envelope.firewall.kernel import EVERYONE, KernelTable, Key, Rules, Seen, ke
 from envelope.firewall.latest import Latest
 from envelope.firewall.process import ToolFailed
 from envelope.firewall.restorer import ANSWER_WAIT
-from envelope.firewall.ruleset import end_of_grant
+from envelope.firewall.ruleset import LATEST_END, end_of_grant
 from envelope.firewall.snapshot import UnreadableRules
 from envelope.metrics import Metrics
 
@@ -126,6 +126,21 @@ class Reconciler:
         self._answers.refused(key, "the grant was revoked before it was in force")
         self._work()
         return answer
+
+    def clock_set(self, by: int) -> None:
+        """Move every grant's end along with the wall clock, which was set `by` so many seconds."""
+        if not self._running:
+            return
+
+        def moved(key: Key, rules: Rules) -> Rules:
+            end = self._table.end_of(rules)
+            return () if end is None else self._table.rules(key, min(end + by, LATEST_END))
+
+        for key, rules in list(self._wanted.items()):
+            if key not in EVERYONE.values():
+                self._want(key, moved(key, rules))
+        self._granted = {key: moved(key, rules) for key, rules in self._granted.items()}
+        self._work()
 
     def check(self) -> None:
         """Compare the kernel's rules with ours, at once or when the loop comes to it."""

@@ -54,10 +54,11 @@ class MortalReactor:
         self.dead = False
         self.children: set[_Child] = set()
         self._haste = haste
+        self._born = reactor.seconds()
         self._calls: list[IDelayedCall] = []
 
     def seconds(self) -> float:
-        return reactor.seconds() * self._haste
+        return self._born + (reactor.seconds() - self._born) * self._haste
 
     def callLater(self, delay: float, call: Callable[..., object], *args: Any, **kw: Any) -> Any:
         made = reactor.callLater(delay / self._haste, call, *args, **kw)

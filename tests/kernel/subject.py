@@ -77,8 +77,11 @@ class Subject:
         self.metrics = Metrics()
         self.before = self.kernel.saved()
         self.reactor = MortalReactor()
+        # Seconds that the service believes the wall clock was set forward by.
+        self.clock_set_by = 0.0
         self.firewall = IptablesFirewall(
-            self.reactor, self.config, self.metrics, check_every=check_every
+            self.reactor, self.config, self.metrics, check_every=check_every,
+            wall=lambda: time.time() + self.clock_set_by,
         )
 
     def drift(self, kind: str) -> float:

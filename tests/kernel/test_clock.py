@@ -1,0 +1,108 @@
+"""Time of day in the kernel: when a grant ends by itself, and what setting the clock does to it."""
+
+from __future__ import annotations
+
+import math
+import time
+from datetime import UTC, datetime
+from ipaddress import ip_network
+
+import pytest
+from pytest_twisted import ensureDeferred
+from twisted.internet import reactor
+from twisted.internet.defer import gatherResults
+from twisted.internet.task import deferLater
+
+from tests.kernel.model import BACKSTOP, grant
+from tests.kernel.subject import KINDS, SERVICE, Subject, later, settled
+from tests.kernel.udp import Listener, addresses
+
+pytestmark = pytest.mark.kernel
+
+CLIENT, OTHER = "203.0.113.2", "2001:db8::2"
+LATE = "203.0.113.3"
+
+
+@pytest.fixture(params=KINDS)
+def subject(request, tmp_path):
+    made = Subject(tmp_path, request.param)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def listener():
+    with Listener() as made, addresses(CLIENT, OTHER, LATE):
+        yield made
+
+
+def rules(subject: Subject) -> list[str]:
+    return sorted(
+        rule for family in (4, 6)
+        for rule in subject.kernel.snapshot(family).rules["ENVELOPE-GRANTS"]
+    )
+
+
+@ensureDeferred
+async def test_the_kernel_ends_a_grant_in_the_second_that_its_rule_names(
+    subject, listener
+) -> None:
+    """It passes packets to the end of that second: 5 to 6 s after its deadline."""
+    await subject.firewall.open(SERVICE)
+    deadline = time.time() - BACKSTOP + 0.5
+    networks = [ip_network(CLIENT), ip_network(OTHER)]
+    await gatherResults([subject.firewall.allow(n, deadline) for n in networks])
+    last_second = math.ceil(deadline) + BACKSTOP
+    for source in (CLIENT, OTHER):
+        passed, refused = 0.0, 0.0
+        while not refused:
+            asked = time.time()
+            if listener.hears(source):
+                passed = asked
+            else:
+                refused = time.time()
+            await deferLater(reactor, 0.01)
+        # The kernel's seconds change with its ticks, some milliseconds late.
+        assert passed < last_second + 1.1
+        assert refused >= last_second + 1
+    assert len(rules(subject)) == 2
+
+
+@pytest.mark.parametrize("by", [3600, -3600])
+@ensureDeferred
+async def test_a_clock_that_is_set_takes_the_ends_of_live_grants_along(subject, by) -> None:
+    """Those made after it was set, and not yet noticed, are not moved a second time."""
+    await subject.firewall.open(SERVICE)
+    deadline = later(9000)
+    networks = [ip_network(CLIENT), ip_network(OTHER)]
+    await gatherResults([subject.firewall.allow(n, deadline) for n in networks])
+    before = rules(subject)
+    assert before == sorted(grant(str(n), deadline) for n in networks)
+    subject.clock_set_by = by
+    late = later(9000) + by
+    await subject.firewall.allow(ip_network(LATE), late)
+    wanted = sorted([grant(str(n), deadline + by) for n in networks]
+                    + [grant(f"{LATE}/32", late)])
+    await settled(lambda: rules(subject) == wanted)
+    subject.clock_set_by = 0
+    await settled(lambda: before == [rule for rule in rules(subject) if LATE not in rule])
+    assert subject.drift("grant") == subject.drift("stray") == 0
+
+
+@ensureDeferred
+async def test_a_clock_set_past_a_grants_end_shuts_its_client_out_for_a_second(
+    subject, listener
+) -> None:
+    """The kernel's clock cannot be set here, so the rule's end is: it lies back, and is mended."""
+    await subject.firewall.open(SERVICE)
+    subject.clock_set_by = -3600
+    # As the kernel sees it, what the service believes to be ahead has passed an hour ago.
+    await subject.firewall.allow(ip_network(CLIENT), later(60) - 3600)
+    assert not listener.hears(CLIENT)
+    subject.clock_set_by = 0
+    set_at = time.monotonic()
+    await settled(lambda: listener.hears(CLIENT))
+    print(f"let in again after {time.monotonic() - set_at:.2f} s")
+    end = datetime.now(UTC).timestamp() + 60
+    (rule,) = rules(subject)
+    assert rule in {grant(f"{CLIENT}/32", end + slack) for slack in range(-30, 3)}

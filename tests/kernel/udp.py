@@ -1,0 +1,55 @@
+"""Packets on this network's loopback: does one of a source get through? Some 0.1 ms each."""
+
+from __future__ import annotations
+
+import select
+import socket
+import subprocess
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+PORT = 7777
+HOST = {4: "203.0.113.1", 6: "2001:db8::1"}
+_PATIENCE = 20.0
+
+
+@contextmanager
+def addresses(*sources: str) -> Iterator[None]:
+    """Let this network's loopback have `HOST`'s addresses and these."""
+    places = [f"{each}/{128 if ':' in each else 32} dev lo" for each in (*HOST.values(), *sources)]
+    _ip(f"address add {place}" + (" nodad" if ":" in place else "") for place in places)
+    try:
+        yield
+    finally:
+        _ip(f"address del {place}" for place in places)
+
+
+def _ip(lines: Iterable[str]) -> None:
+    subprocess.run(["ip", "-batch", "-"], input="\n".join(lines) + "\n", text=True, check=True,
+                   capture_output=True)
+
+
+class Listener:
+    """Hears the packets that come through; a context manager."""
+
+    def __enter__(self) -> Listener:
+        self._heard = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+        self._heard.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        self._heard.bind(("::", PORT))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._heard.close()
+
+    def hears(self, source: str) -> bool:
+        """Whether a packet of `source` comes through; the kernel has to tell when it does not."""
+        family, version = (socket.AF_INET6, 6) if ":" in source else (socket.AF_INET, 4)
+        with socket.socket(family, socket.SOCK_DGRAM) as sender:
+            sender.bind((source, 0))
+            sender.connect((HOST[version], PORT))
+            sender.send(b"x")
+            ready, _, _ = select.select([self._heard, sender], [], [], _PATIENCE)
+            assert ready, f"the packet of {source} was lost without a word"
+            if self._heard in ready:
+                self._heard.recv(1)
+            return self._heard in ready
