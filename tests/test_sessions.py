@@ -8,7 +8,7 @@ import pytest
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
-from envelope.admission import FULL, STOPPING, AccessRequest, Admission, Refusal
+from envelope.admission import FULL, NO_ADDRESS, STOPPING, AccessRequest, Admission, Refusal
 from envelope.config import Config
 from envelope.firewall import FirewallError
 from envelope.firewall.memory import MemoryFirewall
@@ -241,3 +241,11 @@ def test_a_clock_that_is_set_moves_no_deadline(by) -> None:
     assert carrier.closed == []
     world.clock.advance(0.2)
     assert carrier.closed == [(4000, "deadline")]
+
+
+def test_nobody_is_let_in_through_a_firewall_without_an_address() -> None:
+    """A proxy did not say whom to let in; where there is no firewall, nobody needs one."""
+    guarded, open_house = World(firewall="iptables"), World()
+    assert guarded.admit(None) == (NO_ADDRESS, None)
+    assert guarded.metric("envelope_requests_total", status="websocket-setup-failure") == 1
+    assert result(open_house.admit(None)[0]) is not None

@@ -57,6 +57,8 @@ def main():
         say(event="refused", error=str(error))
         return
     stream.settimeout(None)
+    secure, _, before = secure.partition("+")
+    stream.sendall(bytes.fromhex(before))
     if secure == "tls":
         context = ssl.create_default_context()
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE

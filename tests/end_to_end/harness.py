@@ -161,14 +161,18 @@ class Rig:
 
     def client(
         self, token: str | None = None, *, headers: tuple[str, ...] = (), path: str | None = None,
-        to: str | None = None, host: Any = None, secure: str = "tls",
+        to: str | None = None, host: Any = None, secure: str = "tls", port: int = 8880,
+        before: bytes = b"",
     ) -> Client:
-        """Connect from another host; the first event is the answer."""
+        """Connect from another host; the first event is the answer.
+
+        `before` goes out in front of everything, TLS included.
+        """
         if path is None:
             path = PATH if token is None else f"{PATH}?access_token={token}"
         process = (host or self.lab.client()).popen(
-            [sys.executable, HERE / "client.py", to or self.lab.host.address4, "8880", path,
-             secure, *headers],
+            [sys.executable, HERE / "client.py", to or self.lab.host.address4, str(port),
+             path, f"{secure}+{before.hex()}", *headers],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1,
         )
         return self._keep(Client(process))
