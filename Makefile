@@ -1,10 +1,10 @@
-.PHONY: help prepare demo test fuzz lint clean
+.PHONY: help prepare demo test fuzz lint bench bench-full clean
 
 # How long (seconds) each of the three targets of "make fuzz" runs.
 FUZZ_SECONDS ?= 30
 
 help:  ## say what there is
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/	/'
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/	/'
 
 prepare:  ## install what is missing: system packages, and .venv
 	@tools/prepare
@@ -31,6 +31,16 @@ fuzz: prepare  ## let a coverage-guided fuzzer loose on tokens, requests and fra
 lint: prepare  ## ruff and mypy
 	@.venv/bin/ruff check .
 	@.venv/bin/mypy
+
+bench: prepare  ## measure, in minutes, and write docs/performance.md (as root)
+	@.venv/bin/python -c 'import matplotlib' 2>/dev/null || \
+	.venv/bin/python -m pip install -q --disable-pip-version-check -e '.[bench]'
+	@.venv/bin/python -m benchmarks
+
+bench-full: prepare  ## the large measurements too, in half an hour
+	@.venv/bin/python -c 'import matplotlib' 2>/dev/null || \
+	.venv/bin/python -m pip install -q --disable-pip-version-check -e '.[bench]'
+	@.venv/bin/python -m benchmarks --full
 
 clean:  ## remove what the other targets made
 	@rm -rf .venv *.egg-info .coverage .coverage.* .mypy_cache .ruff_cache .hypothesis crash-*

@@ -1,0 +1,161 @@
+"""Many visitors at once, each from an address of its own."""
+
+from __future__ import annotations
+
+import select
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from itertools import cycle
+from typing import Any
+
+from benchmarks.client.visitor import Visitor, tls_context
+
+# Seconds without any event after which a run counts as stuck.
+PATIENCE = 30.0
+
+
+@dataclass
+class Tally:
+    """What a run came to; milliseconds. `connect`: to 101; `leave`: close frame to its answer."""
+
+    connect: list[float] = field(default_factory=list)
+    leave: list[float] = field(default_factory=list)
+    faults: Counter[str] = field(default_factory=Counter)
+    seconds: float = 0.0
+    cpu: float = 0.0
+
+    def as_json(self) -> dict[str, Any]:
+        """For the driver."""
+        return {
+            "connect": [round(value, 3) for value in self.connect],
+            "leave": [round(value, 3) for value in self.leave],
+            "faults": dict(self.faults), "seconds": self.seconds, "client_cpu": self.cpu,
+        }
+
+
+def addresses() -> Iterator[str]:
+    """The addresses of 10.9.0.0/16 but those that end in 0 or 255, over and over."""
+    return cycle(f"10.9.{high}.{low}" for high in range(256) for low in range(1, 255))
+
+
+class Crowd:
+    """The clients of one service."""
+
+    def __init__(self, target: tuple[str, int], tokens: list[str]) -> None:
+        self._target = target
+        self._tokens = cycle(tokens)
+        self._sources = addresses()
+        self._epoll = select.epoll()
+        self._context = tls_context()
+        self._visitors: dict[int, Visitor] = {}
+        self._tally = Tally()
+        self.held: set[Visitor] = set()
+
+    def visits(self, count: int, at_once: int) -> Tally:
+        """`count` visits, `at_once` of them under way: in, out, and the next one comes."""
+        left = count
+
+        def come() -> None:
+            nonlocal left
+            if left:
+                left -= 1
+                self._start(next_step)
+
+        def next_step(visitor: Visitor) -> None:
+            if visitor.is_open:
+                self._note_open(visitor)
+                visitor.leave()
+            else:
+                self._note_end(visitor)
+                come()
+
+        return self._run(lambda: [come() for _ in range(at_once)])
+
+    def hold(self, count: int, at_once: int) -> Tally:
+        """`count` clients come, `at_once` of them under way, and stay."""
+        left = count
+
+        def come() -> None:
+            nonlocal left
+            if left:
+                left -= 1
+                self._start(next_step)
+
+        def next_step(visitor: Visitor) -> None:
+            if visitor.is_open:
+                self._note_open(visitor)
+                self.held.add(visitor)
+                come()
+            elif visitor in self.held:
+                self.held.discard(visitor)
+                self._note_end(visitor)
+            else:
+                self._note_end(visitor)
+                come()
+
+        return self._run(lambda: [come() for _ in range(at_once)])
+
+    def leave(self) -> Tally:
+        """All who stayed leave at once."""
+
+        def leave_all() -> None:
+            going = list(self.held)
+            self.held.clear()
+            for visitor in going:
+                visitor.leave()
+
+        return self._run(leave_all)
+
+    def enter(self) -> Visitor:
+        """One client comes, and is returned once it is in."""
+        self._tally = Tally()
+        visitor = self._start(lambda _: None)
+        self._turn_until(lambda: visitor.is_open or bool(visitor.fault))
+        if visitor.fault:
+            raise RuntimeError(visitor.fault)
+        return visitor
+
+    def see_off(self, visitor: Visitor) -> None:
+        """Wait until a client that has left is answered."""
+        self._turn_until(lambda: not visitor.is_open)
+
+    def _start(self, on_step: Callable[[Visitor], None]) -> Visitor:
+        def and_forget(visitor: Visitor) -> None:
+            if not visitor.is_open:
+                del self._visitors[visitor.fd]
+            on_step(visitor)
+
+        visitor = Visitor(self._epoll, self._context, next(self._tokens), and_forget)
+        self._visitors[visitor.start(next(self._sources), self._target)] = visitor
+        return visitor
+
+    def _note_open(self, visitor: Visitor) -> None:
+        self._tally.connect.append((visitor.opened - visitor.began) * 1000)
+
+    def _note_end(self, visitor: Visitor) -> None:
+        if visitor.fault:
+            self._tally.faults[visitor.fault] += 1
+        elif visitor.left:
+            self._tally.leave.append((visitor.ended - visitor.left) * 1000)
+
+    def _run(self, begin: Callable[[], object]) -> Tally:
+        tally = self._tally = Tally()
+        cpu, began = time.process_time(), time.perf_counter()
+        begin()
+        self._turn_until(lambda: len(self._visitors) <= len(self.held))
+        tally.seconds = time.perf_counter() - began
+        tally.cpu = time.process_time() - cpu
+        return tally
+
+    def _turn_until(self, done: Callable[[], bool]) -> None:
+        while not done():
+            events = self._epoll.poll(PATIENCE, 256)
+            if not events:
+                self._tally.faults["stuck"] += len(self._visitors) - len(self.held)
+                return
+            for fd, _ in events:
+                visitor = self._visitors.get(fd)
+                if visitor is not None:
+                    visitor.ready()

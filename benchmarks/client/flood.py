@@ -1,0 +1,51 @@
+"""As many small UDP packets as one core can send, by sendmmsg(2); reached through ctypes.
+
+A virtual cable's packets are received by the core that sends them, so what the receiver's rules
+cost slows the sender, and the rate that arrives is the rate that the rules allow.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import socket
+import time
+
+_BATCH = 64
+_PAYLOAD = 32
+
+
+class _Iovec(ctypes.Structure):
+    _fields_ = (("base", ctypes.c_void_p), ("length", ctypes.c_size_t))
+
+
+class _Message(ctypes.Structure):
+    # struct mmsghdr: a msghdr, and how much of it was sent.
+    _fields_ = (
+        ("name", ctypes.c_void_p), ("name_length", ctypes.c_uint32),
+        ("vector", ctypes.POINTER(_Iovec)), ("vector_length", ctypes.c_size_t),
+        ("control", ctypes.c_void_p), ("control_length", ctypes.c_size_t),
+        ("flags", ctypes.c_int), ("sent", ctypes.c_uint),
+    )
+
+
+def flood(source: str, sink: tuple[str, int], seconds: float) -> tuple[int, float]:
+    """Send from `source` for so long; how many packets, and in how many seconds."""
+    send = ctypes.CDLL(None, use_errno=True).sendmmsg
+    payload = ctypes.create_string_buffer(_PAYLOAD)
+    vector = _Iovec(ctypes.addressof(payload), _PAYLOAD)
+    messages = (_Message * _BATCH)()
+    for message in messages:
+        message.vector, message.vector_length = ctypes.pointer(vector), 1
+    sent = 0
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as out:
+        out.bind((source, 0))
+        out.connect(sink)
+        began = time.perf_counter()
+        while (spent := time.perf_counter() - began) < seconds:
+            done = send(out.fileno(), messages, _BATCH, 0)
+            if done < 0:
+                error = ctypes.get_errno()
+                raise OSError(error, os.strerror(error))
+            sent += done
+    return sent, spent

@@ -1,0 +1,43 @@
+"""When a grant is gone, as its client's own packets tell: the first that is refused."""
+
+from __future__ import annotations
+
+import select
+import socket
+import time
+
+from benchmarks.client.crowd import Crowd
+
+# Seconds between two packets while a grant is still there.
+_PAUSE = 0.0002
+PATIENCE = 10.0
+
+
+def seconds_until_gone(crowd: Crowd, echo: tuple[str, int]) -> float:
+    """One visit; seconds from its close frame to the first packet that the rules refuse."""
+    visitor = crowd.enter()
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.bind((visitor.source, 0))
+        probe.connect(echo)
+        if not _passes(probe):
+            raise RuntimeError("a client that was let in is refused")
+        visitor.leave()
+        while _passes(probe):
+            if time.perf_counter() - visitor.left > PATIENCE:
+                raise RuntimeError(f"still let in after {PATIENCE:g} s")
+            time.sleep(_PAUSE)
+        gone = time.perf_counter() - visitor.left
+    crowd.see_off(visitor)
+    return gone
+
+
+def _passes(probe: socket.socket) -> bool:
+    """Whether a packet is answered; refused ones come back as an ICMP error."""
+    try:
+        probe.send(b"?")
+        if not select.select([probe], [], [], 1.0)[0]:
+            return False
+        probe.recv(16)
+    except ConnectionRefusedError:
+        return False
+    return True

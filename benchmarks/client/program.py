@@ -1,0 +1,68 @@
+"""The load as a program: a JSON object a line says what to do, one comes back when it is done.
+
+- `{"do": "visits", "count": 100, "at_once": 16}`: clients come and go;
+- `{"do": "hold", "count": 1000, "at_once": 16}`: clients come and stay;
+- `{"do": "leave"}`: all who stayed leave at once;
+- `{"do": "gone", "count": 20}`: milliseconds from close frame to refused packet;
+- `{"do": "flood", "seconds": 1}`: packets from the one who came last.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import resource
+import sys
+from pathlib import Path
+from typing import Any
+
+from benchmarks.client.crowd import Crowd
+from benchmarks.client.flood import flood
+from benchmarks.client.gone import seconds_until_gone
+
+
+class _Program:
+    def __init__(self, host: str, port: int, echo: int, sink: int, tokens: list[str]) -> None:
+        self.crowd = Crowd((host, port), tokens)
+        self.echo, self.sink = (host, echo), (host, sink)
+
+    def visits(self, count: int, at_once: int) -> dict[str, Any]:
+        return self.crowd.visits(count, at_once).as_json()
+
+    def hold(self, count: int, at_once: int) -> dict[str, Any]:
+        return {**self.crowd.hold(count, at_once).as_json(), "held": len(self.crowd.held)}
+
+    def leave(self) -> dict[str, Any]:
+        return self.crowd.leave().as_json()
+
+    def gone(self, count: int) -> dict[str, Any]:
+        return {"gone": [seconds_until_gone(self.crowd, self.echo) * 1000 for _ in range(count)]}
+
+    def flood(self, seconds: float) -> dict[str, Any]:
+        last = max(self.crowd.held, key=lambda visitor: visitor.opened, default=None)
+        sent, spent = flood(last.source if last else "10.9.0.1", self.sink, seconds)
+        return {"sent": sent, "seconds": spent}
+
+
+def main() -> None:
+    """Serve the driver on standard input and output, until the input ends."""
+    host, port, echo, sink, tokens = sys.argv[1:]
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    program = _Program(
+        host, int(port), int(echo), int(sink), Path(tokens).read_text().split()
+    )
+    # A pause of the client's would count as one of the service's.
+    gc.freeze()
+    gc.disable()
+    for line in sys.stdin:
+        order = json.loads(line)
+        try:
+            answer = getattr(program, order.pop("do"))(**order)
+        except (OSError, RuntimeError) as error:
+            answer = {"error": str(error)}
+        print(json.dumps(answer), flush=True)
+
+
+if __name__ == "__main__":
+    main()

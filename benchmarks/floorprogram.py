@@ -1,0 +1,20 @@
+"""The kernel's part of the floor, measured in a network namespace of its own."""
+
+from __future__ import annotations
+
+import sys
+
+from benchmarks.floor import transaction_ms
+from benchmarks.lab import REPOSITORY
+from envelope.netlab import NetLab
+
+
+def in_namespace() -> float:
+    """CPU of one transaction of the tool that stays open; milliseconds."""
+    with NetLab() as lab:
+        command = [sys.executable, "-m", "benchmarks.floorprogram"]
+        return float(lab.host.run(command, cwd=REPOSITORY, check=True).stdout)
+
+
+if __name__ == "__main__":
+    print(transaction_ms())

@@ -1,0 +1,10 @@
+"""For the benchmarks' own twistd: a reactor that times itself, and the reference's way."""
+
+from twisted.application.reactors import Reactor
+from twisted.application.service import ServiceMaker
+
+timed = Reactor("timed", "benchmarks.timedreactor", "epoll, with a clock on each event.")
+reference = ServiceMaker(
+    "envelope-reference", "benchmarks.reference",
+    "The service with three iptables processes in, three out.", "envelope-reference",
+)

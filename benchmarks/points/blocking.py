@@ -1,0 +1,60 @@
+"""Point 6: how long anything holds the reactor up, by its own account (`benchmarks.timedreactor`).
+
+A turn of the reactor handles whatever is ready; one that handles hundreds of clients lasts as long
+as they take together. What counts as held up is a single event: nothing else can be done before
+it is over. Times are CPU of the reactor's thread, so that a busy machine is not taken for a slow
+service.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from benchmarks.lab import BenchLab
+from benchmarks.plan import Plan, tell
+from benchmarks.variants import Variant
+
+_PATIENCE = 10.0
+
+
+def measure(_plan: Plan, variant: Variant, held: int) -> dict[str, Any]:
+    """What was longest in each phase of a service's life under load."""
+    found: dict[str, Any] = {}
+    times = Path(f"/tmp/envelope-benchmark-times.{os.getpid()}")
+    lab = BenchLab(variant, twistd=("--reactor=timed",), env={"BENCHMARK_TIMES": str(times)})
+    with lab:
+        def phase(name: str, act: Callable[[], object]) -> None:
+            _read(lab, times)
+            act()
+            found[name] = _read(lab, times)
+            worst = max((each["cpu"] for each in found[name]["longest"].values()), default=0.0)
+            tell(f"{variant.name}: {name}: longest event {worst * 1000:.1f} ms")
+
+        phase("coming and going", lambda: lab.do("visits", count=1000, at_once=16))
+        phase("a burst of 500", lambda: lab.do("hold", count=500, at_once=500))
+        phase("filling up", lambda: lab.do("hold", count=held - 500, at_once=16))
+        # Two of the periodic comparisons fall into it.
+        phase("quiet", lambda: time.sleep(21))
+        phase("coming and going, full", lambda: lab.do("visits", count=4000, at_once=16))
+        phase("metrics", lambda: [lab.metric("envelope_sessions") for _ in range(3)])
+        phase("all leave at once", lambda: lab.do("leave"))
+    return {"held": held, "phases": found}
+
+
+def _read(lab: BenchLab, times: Path) -> dict[str, Any]:
+    """What was seen since the last time."""
+    lab.service.send_signal(signal.SIGUSR2)
+    until = time.monotonic() + _PATIENCE
+    while not times.exists():
+        if time.monotonic() > until:
+            raise RuntimeError("the timed reactor does not answer")
+        time.sleep(0.01)
+    found: dict[str, Any] = json.loads(times.read_text())
+    times.unlink()
+    return found

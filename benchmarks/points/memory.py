@@ -1,0 +1,36 @@
+"""Point 6: resident memory of a held TLS session."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from benchmarks.lab import BenchLab
+from benchmarks.plan import Plan, tell
+from benchmarks.variants import Variant
+
+# Those that come first make room for all: arenas, caches, the interpreter's own.
+_WARM = 200
+
+
+def measure(_plan: Plan, variant: Variant, steps: tuple[int, ...]) -> dict[str, Any]:
+    """Resident memory of the service (bytes) at each number of sessions, its children apart."""
+    found = []
+    with BenchLab(variant) as lab:
+        lab.do("visits", count=_WARM, at_once=16)
+        first = lab.resident()
+        held = 0
+        for step in steps:
+            answer = lab.do("hold", count=step - held, at_once=16)
+            held = step
+            grown = (lab.resident() - first) * 1024
+            found.append({
+                "held": answer["held"], "faults": answer["faults"], "grown": grown,
+                "bytes_a_session": grown / step,
+            })
+            tell(f"{variant.name}: {step} held, {grown / step / 1000:.1f} kB each")
+        left = lab.do("leave")
+        after = (lab.resident() - first) * 1024
+    return {
+        "empty": first * 1024, "steps": found, "grown_after_all_left": after,
+        "leave_seconds": left["seconds"], "leave_faults": left["faults"],
+    }

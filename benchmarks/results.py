@@ -1,0 +1,63 @@
+"""What was measured, as JSON: one entry a measurement, each with when and on what."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import time
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+PACKAGES = ("twisted", "autobahn", "pyopenssl", "cryptography", "jwcrypto")
+
+
+class Results:
+    """The entries of one file, written anew after each measurement, so that a run can go on."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.entries: dict[str, dict[str, Any]] = (
+            json.loads(path.read_text()) if path.exists() else {}
+        )
+
+    def put(self, name: str, full: bool, data: dict[str, Any], seconds: float) -> None:
+        """Keep an entry under its name, in place of an older one."""
+        self.entries[name] = {"taken": {"full": full, **taken(seconds)}, **data}
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        self._path.write_text(json.dumps(self.entries, indent=1, sort_keys=True) + "\n")
+
+    def age(self, name: str, full: bool) -> float:
+        """Seconds since an entry of this commit was taken in a run as long; infinite without."""
+        entry = self.entries.get(name)
+        if entry is None or (entry["taken"]["commit"], entry["taken"]["full"]) != (commit(), full):
+            return float("inf")
+        return time.time() - float(entry["taken"]["at"])
+
+
+def commit() -> str:
+    """The commit that is checked out; with a plus when files differ from it."""
+    here = Path(__file__).parent
+    try:
+        text = subprocess.run(
+            ["git", "describe", "--always", "--dirty=+", "--exclude=*"], cwd=here, check=True,
+            capture_output=True, text=True,
+        ).stdout
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return text.strip()
+
+
+def taken(seconds: float) -> dict[str, Any]:
+    """When, how long, on what machine, and how busy that was with other things."""
+    cpu = [line.partition(":")[2].strip() for line in Path("/proc/cpuinfo").read_text().splitlines()
+           if line.startswith("model name")]
+    return {
+        "at": round(time.time()), "seconds": round(seconds, 1), "commit": commit(),
+        "load": [round(load, 2) for load in os.getloadavg()],
+        "cpu": f"{os.cpu_count()} x {cpu[0] if cpu else platform.machine()}",
+        "kernel": platform.release(), "python": platform.python_version(),
+        "packages": {name: version(name) for name in PACKAGES},
+    }

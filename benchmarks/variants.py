@@ -1,0 +1,41 @@
+"""What takes turns: the ways to keep the firewall."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """One way: a name for the tables, the twistd plugin that runs it, and its options."""
+
+    name: str
+    options: tuple[str, ...]
+    plugin: str = "envelope"
+    # Prints every grant there is as a line with the client's address in it; nothing without rules.
+    list_grants: tuple[str, ...] = ()
+
+
+def _iptables(name: str, tool: str) -> Variant:
+    return Variant(
+        name,
+        ("--firewall=iptables", f"--iptables=/usr/sbin/{tool}",
+         f"--ip6tables=/usr/sbin/ip6{tool[2:]}"),
+        list_grants=(f"/usr/sbin/{tool}-save", "-t", "filter"),
+    )
+
+
+NONE = Variant("none", ("--firewall=none",))
+IPTABLES = _iptables("iptables", "iptables-nft")
+LEGACY = _iptables("iptables-legacy", "iptables-legacy")
+NFTABLES = Variant(
+    "nftables", ("--firewall=nftables",),
+    list_grants=("/usr/sbin/nft", "list", "table", "inet", "envelope"),
+)
+# Three iptables processes to let a client in, three to shut it out (`benchmarks.reference`).
+REFERENCE = Variant(
+    "reference", ("--firewall=none",), "envelope-reference",
+    ("/usr/sbin/iptables-nft-save", "-t", "filter"),
+)
+
+BACKENDS = {variant.name: variant for variant in (IPTABLES, LEGACY, NFTABLES)}

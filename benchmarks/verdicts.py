@@ -1,0 +1,166 @@
+"""The goals, and whether they are met: one row each, computed from what was measured. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from benchmarks.plan import median
+
+Entries = Mapping[str, Mapping[str, Any]]
+BACKENDS = ("iptables", "nftables", "iptables-legacy")
+# A client on a phone gives up after this (seconds).
+_PATIENCE = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """`measured` and `beside` are texts with their units; `value` is compared with `bound`."""
+
+    point: int
+    what: str
+    goal: str
+    measured: str
+    beside: str
+    value: float
+    bound: float
+    at_most: bool = True
+
+    @property
+    def met(self) -> bool:
+        """Whether the goal is met; never by what is not a number."""
+        return self.value <= self.bound if self.at_most else self.value >= self.bound
+
+
+def rows(entries: Entries) -> list[Row]:
+    """A row for every goal that something was measured for."""
+    return [
+        *_unloaded(entries), *_coming(entries), *_burst(entries), *_held(entries),
+        *_memory(entries), *_blocking(entries), *_start(entries),
+    ]
+
+
+def _unloaded(entries: Entries) -> Iterator[Row]:
+    entry = entries.get("unloaded")
+    if entry is None:
+        return
+    none = entry["connect_ms"]["none"]
+    for name in BACKENDS:
+        if name not in entry["connect_ms"]:
+            continue
+        value = entry["connect_ms"][name]
+        ratio = median(
+            with_rules / without for with_rules, without in
+            zip(entry["connect_ms_rounds"][name], entry["connect_ms_rounds"]["none"], strict=True)
+        )
+        yield Row(1, f"{name}: connect to 101, unloaded", "≤ 1.3 x none",
+                  f"{value:.2f} ms", f"{none:.2f} ms", ratio, 1.3)
+        gone = entry["gone_ms"][name]
+        yield Row(1, f"{name}: close to rule gone", "≤ 10 ms", f"{gone:.2f} ms", "", gone, 10)
+
+
+def _coming(entries: Entries) -> Iterator[Row]:
+    entry = entries.get("coming")
+    if entry is None:
+        return
+    figures = entry["variants"]
+    none, reference = figures["none"], figures["reference"]
+    for name in BACKENDS:
+        if name not in figures:
+            continue
+        ours = figures[name]
+        rate = f"{ours['rate']:.0f} a second"
+        yield Row(2, f"{name}: 16 coming and going", "≥ 0.8 x none", rate,
+                  f"{none['rate']:.0f} a second", ours["rate"] / none["rate"], 0.8, False)
+        yield Row(2, f"{name}: the same", "≥ 20 x the reference's way", rate,
+                  f"{reference['rate']:.1f} a second", ours["rate"] / reference["rate"], 20, False)
+        yield Row(2, f"{name}: CPU a visit", "≤ 1.3 x none", f"{ours['cpu_ms']:.2f} ms",
+                  f"{none['cpu_ms']:.2f} ms", ours["cpu_ms"] / none["cpu_ms"], 1.3)
+        faults = sum(ours["faults"].values())
+        yield Row(2, f"{name}: refusals and errors", "0", str(faults), "", faults, 0)
+
+
+def _burst(entries: Entries) -> Iterator[Row]:
+    entry = entries.get("burst")
+    if entry is None:
+        return
+    figures = entry["variants"]
+    for name in BACKENDS:
+        if name not in figures:
+            continue
+        ours = figures[name]
+        yield Row(3, f"{name}: {entry['clients']} at once, let in", f"{entry['clients']}",
+                  f"{ours['admitted']}", "", ours["admitted"], entry["clients"], False)
+        yield Row(3, f"{name}: the same, 99th percentile", "≤ 2 s",
+                  f"{ours['p99_ms'] / 1000:.2f} s", f"{figures['none']['p99_ms'] / 1000:.2f} s",
+                  ours["p99_ms"] / 1000, _PATIENCE)
+
+
+def _held(entries: Entries) -> Iterator[Row]:
+    for name, point, goal, least in (("nftables", 4, 10000, 0.75), ("iptables", 5, 1000, 0.7)):
+        entry = entries.get(f"held {name}")
+        if entry is None:
+            continue
+        empty = entry["steps"][0]
+        full = max((step for step in entry["steps"] if step["held"] <= goal),
+                   key=lambda step: float(step["held"]))
+        short = "" if full["held"] == goal else " (short run)"
+        held = f"{name}, {full['held']:,} held{short}"
+        connect, before = full["connect_ms"]["rules"], empty["connect_ms"]["rules"]
+        yield Row(point, f"{held}: connect to 101", "≤ 2 x empty", f"{connect:.2f} ms",
+                  f"{before:.2f} ms", connect / before, 2)
+        if name == "iptables":
+            gone, was = full["gone_ms"], empty["gone_ms"]
+            yield Row(point, f"{held}: revoke", "≤ 3 x empty", f"{gone:.2f} ms", f"{was:.2f} ms",
+                      gone / was, 3)
+        packets = full["packets_per_second"]
+        yield Row(point, f"{held}: packets of the last client", f"≥ {least} x no rules",
+                  f"{packets['rules'] / 1000:.0f} k/s", f"{packets['none'] / 1000:.0f} k/s",
+                  packets["rules"] / packets["none"], least, False)
+        yield Row(point, f"{held}: all leave at once", "≤ 10 s", f"{entry['leave_seconds']:.1f} s",
+                  f"{entry['left_behind']} rules left",
+                  entry["leave_seconds"] if not entry["left_behind"] else float("nan"), 10)
+
+
+def _memory(entries: Entries) -> Iterator[Row]:
+    for name in ("none", *BACKENDS):
+        entry = entries.get(f"memory {name}")
+        if entry is None:
+            continue
+        for step in entry["steps"]:
+            if step["held"] >= 3000:
+                size = step["bytes_a_session"] / 1000
+                yield Row(6, f"{name}: memory a session, {step['held']:,} held", "≤ 29 kB",
+                          f"{size:.1f} kB", "", size, 29)
+
+
+def _blocking(entries: Entries) -> Iterator[Row]:
+    for name in BACKENDS:
+        entry = entries.get(f"blocking {name}")
+        if entry is None:
+            continue
+        longest = {
+            (phase, event): figures["cpu"] * 1000
+            for phase, found in entry["phases"].items()
+            for event, figures in found["longest"].items()
+        }
+        (phase, event), worst = max(longest.items(), key=lambda item: item[1],
+                                    default=(("any phase", "none over 5 ms"), 0.0))
+        yield Row(6, f"{name}, {entry['held']:,} held: reactor held up by one event", "≤ 20 ms",
+                  f"{worst:.1f} ms", f"{event}, {phase}", worst, 20)
+
+
+def _start(entries: Entries) -> Iterator[Row]:
+    entry = entries.get("start")
+    if entry is None:
+        return
+    seconds = entry["seconds"]
+    for name in BACKENDS:
+        if name in seconds:
+            yield Row(7, f"{name}: start to open doors", "≤ imports + 1 s",
+                      f"{seconds[name]:.2f} s", f"{seconds['imports']:.2f} s",
+                      seconds[name] - seconds["imports"], 1)
+    yield Row(7, "`twistd --help` with our plugin", "≤ 1.1 x without",
+              f"{seconds['help with']:.2f} s", f"{seconds['help without']:.2f} s",
+              seconds["help with"] / seconds["help without"], 1.1)
