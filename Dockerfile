@@ -1,5 +1,5 @@
 # The service in a container: needs NET_ADMIN and the network of the host or pod that it guards.
-#   docker run --network=host --cap-drop=ALL --cap-add=NET_ADMIN --cap-add=NET_RAW \
+#   docker run --network=host --cap-drop=ALL --cap-add=NET_ADMIN \
 #       -v /etc/envelope:/etc/envelope:ro IMAGE --device=eth0 --cert=… --key=… --verify-key=… …
 
 FROM python:3.11-slim-bookworm AS build

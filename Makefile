@@ -14,8 +14,7 @@ demo: prepare  ## see a client refused, let in, and refused again, on this machi
 
 test: prepare  ## run the whole test suite, with coverage
 	@rm -f .coverage .coverage.*
-	@dir=$$(mktemp -d) && trap 'rm -rf "$$dir"' EXIT INT TERM && \
-	PYTEST_DEBUG_TEMPROOT=$$dir tools/in-namespace .venv/bin/python -m coverage run -m pytest
+	@tools/test
 	@.venv/bin/python -m coverage combine -q
 	@.venv/bin/python -m coverage report
 

@@ -9,13 +9,16 @@ further views. The site never reads a body, and never says which software answer
 from __future__ import annotations
 
 import json
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from io import BytesIO
 from typing import Any, Final, TypeAlias
 
 from twisted.internet.interfaces import IAddress, IReactorTime
+from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel, HTTPFactory, Request, datetimeToString
 
 from envelope.metrics import Metrics
@@ -32,6 +35,8 @@ PROMETHEUS: Final = "text/plain; version=0.0.4; charset=utf-8"
 IDLE_TIMEOUT: Final = 75
 # Seconds that a closing connection has to go before it is aborted.
 ABORT_TIMEOUT: Final = 5
+# For each connection more than these, the oldest is dropped.
+MOST_CONNECTIONS: Final = 64
 # Bytes. No view wants a body; this much is swallowed so that the answer can be read.
 MOST_BODY: Final = 16_384
 # Bytes of request line and headers.
@@ -135,6 +140,14 @@ class _AdminChannel(HTTPChannel):
     totalHeadersSize = MOST_HEADERS
     abortTimeout = ABORT_TIMEOUT
 
+    def connectionMade(self) -> None:
+        self.factory.arrived(self)
+        super().connectionMade()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self.factory.left(self)
+        super().connectionLost(reason)
+
 
 class _AdminSite(HTTPFactory):
     """Serves views, without twisted.web's sessions, its Server header and its access log.
@@ -147,6 +160,17 @@ class _AdminSite(HTTPFactory):
     def __init__(self, views: Mapping[str, View], reactor: IReactorTime | None) -> None:
         super().__init__(timeout=IDLE_TIMEOUT, reactor=reactor)
         self.views = {path.encode("ascii"): view for path, view in views.items()}
+        self._channels: OrderedDict[_AdminChannel, None] = OrderedDict()
+
+    def arrived(self, channel: _AdminChannel) -> None:
+        self._channels[channel] = None
+        if len(self._channels) > MOST_CONNECTIONS:
+            oldest, _ = self._channels.popitem(last=False)
+            transport: Any = oldest.transport
+            transport.abortConnection()
+
+    def left(self, channel: _AdminChannel) -> None:
+        self._channels.pop(channel, None)
 
     def startFactory(self) -> None:
         pass

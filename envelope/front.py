@@ -87,12 +87,14 @@ class FrontFactory(Factory):
         known = {"handshake": waiting, "leaving": leaving}
         return known.get(state, len(self.connections) - waiting - leaving)
 
-    def make_room(self) -> None:
-        """Drop somebody without a session, because there is no descriptor left for who comes."""
-        self.dropped("descriptors")
+    def make_room(self) -> bool:
+        """Drop somebody without a session, if there is one: no descriptor is left for who comes."""
         connection = self._crowd.drop_one()
-        if connection is not None:
-            connection.abort()
+        if connection is None:
+            return False
+        self.dropped("descriptors")
+        connection.abort()
+        return True
 
     # -- what connections tell of themselves -----------------------------------------------
 

@@ -22,6 +22,7 @@ from twisted.internet.interfaces import (
 )
 from twisted.protocols.tls import TLSMemoryBIOFactory
 
+from envelope.capabilities import Capability, missing, of_this_process
 from envelope.config import PortRange
 from envelope.places import PROXIED, ListenSpec, client_address, parse_listen
 from envelope.proxied import ProxiedFactory
@@ -182,6 +183,11 @@ def _watch_peers(listening: socket.socket) -> None:
 
 def _refused(spec: ListenSpec, error: Exception) -> ListenError:
     reason = getattr(error, "strerror", None) or _one_line(error)
+    if isinstance(error, PermissionError):
+        # The usual reason: a port below 1024 (ip(7), "ip_unprivileged_port_start").
+        lacking = missing(of_this_process().effective, [Capability.NET_BIND_SERVICE])
+        reason = " is missing: ".join((*lacking, reason))
+        return ListenError(f"cannot listen on {spec.text}: {reason}")
     return ListenError(f"cannot listen on {spec.text}: {reason[:1].lower()}{reason[1:]}")
 
 

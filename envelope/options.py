@@ -18,6 +18,7 @@ from envelope import __version__
 from envelope.config import Config
 from envelope.optionchecks import THIS_MACHINE, Machine, checked
 from envelope.optiontable import TABLE, Option
+from envelope.output import settle_output
 
 PREFIX: Final = "ENVELOPE_"
 # Variables that the service's own tests may set for themselves.
@@ -99,6 +100,17 @@ class Options(ServiceOptions):
 
     Here it is one line on standard error and exit status 1.
     """
+
+    def opt_help(self) -> NoReturn:
+        """Display this help and exit."""
+        try:
+            print(self, flush=True)  # noqa: T201
+        except OSError as error:
+            settle_output()
+            if not isinstance(error, BrokenPipeError):
+                print("envelope:", error.strerror, file=sys.stderr)  # noqa: T201
+            raise SystemExit(1) from None
+        raise SystemExit(0)
 
     def parseOptions(self, options: Sequence[str] | None = None) -> None:
         """See `usage.Options`."""

@@ -17,7 +17,8 @@ from twisted.internet.interfaces import IListeningPort
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
-from envelope import __version__
+from envelope import __version__, descriptors
+from envelope.accepting import accept_carefully
 from envelope.admin import admin_site
 from envelope.config import Config
 from envelope.exitstatus import ExitStatus, stop_cleanly_on_signals
@@ -25,6 +26,7 @@ from envelope.firewall import FirewallError, IFirewall
 from envelope.firewall.iptables import IptablesFirewall
 from envelope.firewall.memory import MemoryFirewall
 from envelope.front import FrontFactory
+from envelope.hardening import keep_memory_private
 from envelope.keys import KeyFileError, KeyRing, load_key_ring
 from envelope.limits import Limits
 from envelope.listeners import ListenError, listen, parse_listen, service_ports
@@ -32,6 +34,7 @@ from envelope.login import check_login
 from envelope.metrics import Metrics
 from envelope.monotonic import count_monotonically
 from envelope.options import Options
+from envelope.privileges import explained, pass_on_needed
 from envelope.sessions import End, Sessions
 from envelope.tls import ServerTLS, TLSFileError
 from envelope.tokens import Claims, TokenExpectations, TokenRefusal, verify
@@ -61,7 +64,8 @@ class EnvelopeService(Service):
         self._keys = self._load_keys()
         self._tls = self._load_tls()
         self._expected = TokenExpectations(config.issuer, config.machine)
-        self.firewall = self._make_firewall(environ.get("PATH", ""))
+        self._search_path = environ.get("PATH", "")
+        self.firewall = self._make_firewall()
         self.sessions = Sessions(
             reactor, config, self.firewall, self._verify, self.metrics, time.time
         )
@@ -90,11 +94,14 @@ class EnvelopeService(Service):
         except TLSFileError as error:
             raise StartError(str(error)) from None
 
-    def _make_firewall(self, search_path: str) -> IFirewall:
+    def _make_firewall(self) -> IFirewall:
         if self._config.firewall == "none":
             return MemoryFirewall()
         try:
-            return IptablesFirewall(self._reactor, self._config, self.metrics, search_path)
+            pass_on_needed(self._config, self._search_path)
+            return IptablesFirewall(
+                self._reactor, self._config, self.metrics, self._search_path
+            )
         except FirewallError as error:
             raise StartError(str(error)) from None
 
@@ -116,8 +123,10 @@ class EnvelopeService(Service):
         try:
             await self._listen()
             await self.firewall.open(service_ports(self._doors))
-        except (ListenError, FirewallError) as error:
+        except ListenError as error:
             raise StartError(str(error)) from None
+        except FirewallError as error:
+            raise StartError(explained(error, self._config, self._search_path)) from None
         if self._state != "starting":
             return
         self._state = "running"
@@ -135,12 +144,14 @@ class EnvelopeService(Service):
             )
             self._doors += ports
             for port in ports:
+                accept_carefully(port, self._reactor, self._front.make_room)
                 _log.info("listening on {host}", host=port.getHost())
         site = admin_site(self.metrics, self.reasons_not_ready)
         for text in self._config.admin:
             ports = await listen(self._reactor, parse_listen(text), site, None)
             self._admin += ports
             for port in ports:
+                accept_carefully(port, self._reactor, self._front.make_room)
                 _start_reading(port)
                 _log.info("metrics and health on {host}", host=port.getHost())
 
@@ -225,13 +236,15 @@ def makeService(options: Options) -> EnvelopeService:
     from twisted.internet import reactor
 
     environ = dict(os.environ)
+    keep_memory_private()
     count_monotonically(reactor)
     message = check_login(options.config, environ)
     try:
         if message is not None:
             raise StartError(message)
+        descriptors.ensure(options.config)
         service = EnvelopeService(reactor, options.config, environ)
-    except StartError as error:
+    except (StartError, descriptors.TooFewDescriptors) as error:
         sys.stderr.write(f"envelope: {error}\n")
         raise SystemExit(1) from None
     _log.info("envelope {version}", version=__version__)

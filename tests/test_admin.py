@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 
 import pytest
+from twisted.internet.error import ConnectionDone
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
+from twisted.python.failure import Failure
 
-from envelope.admin import IDLE_TIMEOUT, Answer, admin_site
+from envelope.admin import IDLE_TIMEOUT, MOST_CONNECTIONS, Answer, admin_site
 from envelope.metrics import Metrics
 
 
@@ -161,3 +163,18 @@ def test_the_site_leaves_no_timer(operator: Operator) -> None:
     site.doStart()
     assert clock.getDelayedCalls() == []
     site.doStop()
+
+
+def test_too_many_connections_cost_the_oldest() -> None:
+    """So that who keeps connections open keeps no prober out."""
+    site = admin_site(Metrics(), list, reactor=Clock())
+    channels = []
+    for _ in range(MOST_CONNECTIONS + 2):
+        channel = site.buildProtocol(None)
+        channel.makeConnection(StringTransport())
+        channels.append(channel)
+        if len(channels) == 2:
+            channels[1].connectionLost(Failure(ConnectionDone()))
+    assert [channel.transport.disconnected for channel in channels[:3]] == [True, False, False]
+    for channel in channels:
+        channel.setTimeout(None)

@@ -110,6 +110,21 @@ REQUEST_LINE: dict[str, tuple[bytes, int]] = {
                                  404),
     "a fragment": (request(b"GET /v0/envelope/access#?access_token=good HTTP/1.1"), 404),
     "a backslash": (request(b"GET /v0\\envelope\\access?access_token=good HTTP/1.1"), 404),
+    "a dot": (request(b"GET /v0/./envelope/access?access_token=good HTTP/1.1"), 404),
+    "dots at the start": (request(b"GET /../v0/envelope/access?access_token=good HTTP/1.1"), 404),
+    "encoded dots": (request(b"GET /v0/%2e%2e/v0/envelope/access?access_token=good HTTP/1.1"), 404),
+    "an encoded NUL": (request(b"GET /v0/envelope/access%00?access_token=good HTTP/1.1"), 404),
+    "an encoded line end": (
+        request(b"GET /v0/envelope/access%0d%0a?access_token=good HTTP/1.1"), 404),
+    "an overlong slash": (request(b"GET /v0%c0%afenvelope/access?access_token=good HTTP/1.1"), 404),
+    "encoded twice": (request(b"GET /v0%252fenvelope%252faccess?access_token=good HTTP/1.1"), 404),
+    "an encoded first slash": (
+        request(b"GET %2fv0/envelope/access?access_token=good HTTP/1.1"), 404),
+    "two slashes inside": (request(b"GET /v0//envelope/access?access_token=good HTTP/1.1"), 404),
+    "half an escape": (request(b"GET /v0/envelope/access%?access_token=good HTTP/1.1"), 404),
+    "a path in quotes": (request(b"GET /v0/envelope/access'\"?access_token=good HTTP/1.1"), 404),
+    "a user before the path": (
+        request(b"GET /x@v0/envelope/access?access_token=good HTTP/1.1"), 404),
     "markup in the path": (request(b"GET /<script>" + CANARY + b"</script> HTTP/1.1"), 404),
 }
 
@@ -182,6 +197,14 @@ BODIES: dict[str, tuple[bytes, int]] = {
     "gzip": (_with(b"Transfer-Encoding: gzip"), 400),
     "chunked twice": (_with(b"Transfer-Encoding: chunked", b"Transfer-Encoding: chunked"), 400),
     "xchunked": (_with(b"Transfer-Encoding: xchunked"), 400),
+    "the same length twice": (_with(b"Content-Length: 5", b"Content-Length: 5") + b"abcde", 400),
+    "chunked and more": (_with(b"Transfer-Encoding: chunked, identity"), 400),
+    "chunked in capitals": (_with(b"TRANSFER-ENCODING: CHUNKED") + b"0\r\n\r\n", 400),
+    "VT before chunked": (_with(b"Transfer-Encoding: \x0bchunked"), 400),
+    "chunked behind a NUL": (_with(b"Transfer-Encoding: \0chunked"), 400),
+    "a length behind a bare CR": (_with(b"X: 1\rContent-Length: 5"), 400),
+    "a chunk of 2^64": (
+        _with(b"Transfer-Encoding: chunked") + b"10000000000000000\r\n" + HELLO, 400),
     "identity": (_with(b"Transfer-Encoding: identity"), 400),
     "a second request behind the first": (request(b"GET / HTTP/1.1") + HELLO, 404),
     "a good one behind a bad one": (b"GET /\r\n\r\n" + HELLO, 400),

@@ -16,18 +16,20 @@ from envelope.options import Options
 ROOT = Path(__file__).parent.parent
 
 
-def run(*argv: str) -> subprocess.CompletedProcess[str]:
+def run(*argv: str, stdout: int = subprocess.PIPE) -> subprocess.CompletedProcess[str]:
+    # Output is buffered, as it is for whoever asks for nothing else.
     environ = {
-        name: value for name, value in os.environ.items() if not name.startswith("ENVELOPE_")
+        name: value for name, value in os.environ.items()
+        if not name.startswith("ENVELOPE_") and name != "PYTHONUNBUFFERED"
     }
     return subprocess.run(
-        [sys.executable, *argv], cwd=ROOT, env=environ, capture_output=True, text=True,
-        timeout=60, check=False,
+        [sys.executable, *argv], cwd=ROOT, env=environ, stdout=stdout, stderr=subprocess.PIPE,
+        text=True, timeout=60, check=False,
     )
 
 
-def twistd(*argv: str) -> subprocess.CompletedProcess[str]:
-    return run("-c", "from twisted.scripts.twistd import run; run()", *argv)
+def twistd(*argv: str, stdout: int = subprocess.PIPE) -> subprocess.CompletedProcess[str]:
+    return run("-c", "from twisted.scripts.twistd import run; run()", *argv, stdout=stdout)
 
 
 def test_twistd_finds_one_service_maker() -> None:
@@ -65,3 +67,20 @@ def test_help_is_documentation() -> None:
     assert done.returncode == 0
     assert "--token-required=" in done.stdout
     assert done.stderr == ""
+
+
+def test_a_reader_of_the_help_who_has_had_enough_is_no_error() -> None:
+    """As in `twistd envelope --help | head`."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    try:
+        done = twistd("envelope", "--help", stdout=writing)
+    finally:
+        os.close(writing)
+    assert (done.returncode, done.stderr) == (1, "")
+
+
+def test_help_on_a_full_disk_is_one_line() -> None:
+    with open("/dev/full", "w") as full:
+        done = twistd("envelope", "--help", stdout=full.fileno())
+    assert (done.returncode, done.stderr) == (1, "envelope: No space left on device\n")

@@ -15,6 +15,7 @@ from typing import Any, Final, NoReturn
 from twisted.python.usage import UsageError
 
 from envelope import __version__
+from envelope.output import settle_output
 
 COMMANDS: Final = {
     "keygen": "make a key pair to sign access tokens with",
@@ -53,13 +54,13 @@ def main(argv: list[str] | None = None) -> int:
         return 130
     except BrokenPipeError:
         # Whoever read our output has had enough.
-        _settle_output()
+        settle_output()
         return 1
     except UsageError as error:
         _complain(name, str(error))
         return 2
     except OSError as error:
-        _settle_output()
+        settle_output()
         place = f"{error.filename}: " if error.filename else ""
         _complain(name, f"{place}{error.strerror or 'input or output failed'}")
         return 1
@@ -101,12 +102,3 @@ def _complain(name: str, reason: str) -> None:
     # File names may hold line ends, and escape sequences that a terminal would obey.
     line = "".join(c if c.isprintable() else "?" for c in f"{name}: {reason}")
     print(line, file=sys.stderr)
-
-
-def _settle_output() -> None:
-    # What cannot be written the interpreter would try once more at its end, and complain aloud.
-    try:
-        sys.stdout.flush()
-    except OSError:
-        with open(os.devnull, "w") as nothing:
-            os.dup2(nothing.fileno(), sys.stdout.fileno())

@@ -9,23 +9,17 @@ import signal
 import subprocess
 import sys
 import threading
-import time
-from datetime import UTC, datetime, timedelta
-from ipaddress import ip_address
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
-from jwcrypto import jwk, jws
+from jwcrypto import jwk
 
 from envelope.netlab import NetLab
+from tests.end_to_end.papers import MACHINE, SUBJECT, make_key, sign, write_certificate
 
 HERE = Path(__file__).parent
 PATH = "/v0/envelope/access"
-MACHINE, SUBJECT = "mlab1.example", "ndt"
 PATIENCE = 20.0
 UPGRADE = (
     "Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13",
@@ -96,32 +90,14 @@ class Rig:
 
     def __init__(self, lab: NetLab, folder: Path, kind: str = "nft") -> None:
         self.lab, self.folder, self.kind = lab, folder, kind
-        self.key = jwk.JWK.generate(kty="OKP", crv="Ed25519", kid="test", alg="EdDSA", use="sig")
-        (folder / "key.pub").write_text(self.key.export_public())
-        self._write_certificate()
+        self.key = make_key(folder)
+        write_certificate(folder)
         if kind == "legacy":
             # Once made, a legacy table stays until its namespace goes: nothing can take it back.
             for tool in ("iptables-legacy", "ip6tables-legacy"):
                 lab.host.run([tool, "-S"], check=True)
         self._children: list[subprocess.Popen[str]] = []
         self._readers: list[threading.Thread] = []
-
-    def _write_certificate(self) -> None:
-        private = ec.generate_private_key(ec.SECP256R1())
-        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "test")])
-        now = datetime.now(UTC)
-        certificate = (
-            x509.CertificateBuilder().subject_name(name).issuer_name(name)
-            .public_key(private.public_key()).serial_number(1)
-            .not_valid_before(now - timedelta(days=1)).not_valid_after(now + timedelta(days=60))
-            .add_extension(x509.SubjectAlternativeName(
-                [x509.IPAddress(ip_address("203.0.113.1"))]), False)
-            .sign(private, hashes.SHA256())
-        )
-        pem = serialization.Encoding.PEM
-        (self.folder / "cert.pem").write_bytes(certificate.public_bytes(pem))
-        (self.folder / "key.pem").write_bytes(private.private_bytes(
-            pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()))
 
     def options(self, *more: str) -> list[str]:
         """The options of a common start."""
@@ -135,27 +111,27 @@ class Rig:
 
     def token(self, lasts: float = 60, key: jwk.JWK | None = None, **claims: Any) -> str:
         """An access token."""
-        now = time.time()
-        payload = {"iss": "locate", "aud": [MACHINE], "sub": SUBJECT, "exp": now + lasts,
-                   "jti": "one", **claims}
-        payload = {name: value for name, value in payload.items() if value is not None}
-        signed = jws.JWS(json.dumps(payload).encode())
-        signed.add_signature(key or self.key, None, json.dumps({"alg": "EdDSA", "kid": "test"}))
-        return str(signed.serialize(compact=True))
+        return sign(key or self.key, lasts, **claims)
 
-    def twistd(self, *options: str, env: dict[str, str] | None = None) -> Service:
-        """Start twistd with exactly these options, and do not wait."""
+    def twistd(
+        self, *options: str, env: dict[str, str] | None = None, by: Sequence[str] = (),
+        python: str | Path = sys.executable, own: Sequence[str] = (),
+    ) -> Service:
+        """Start twistd with exactly these options, and do not wait.
+
+        `by` goes before the command, `own` are twistd's own options.
+        """
         twistd = Path(sys.executable).with_name("twistd")
         process = self.lab.host.popen(
-            [sys.executable, twistd, "-n", "--pidfile=", "envelope", *options],
+            [*by, python, twistd, "-n", "--pidfile=", *own, "envelope", *options],
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, bufsize=1,
             cwd=self.folder, **({} if env is None else {"env": env}),
         )
         return self._keep(Service(process))
 
-    def start(self, *more: str) -> Service:
-        """Start the service, and wait until it is ready."""
-        service = self.twistd(*self.options(*more))
+    def start(self, *more: str, **how: Any) -> Service:
+        """Start the service, and wait until it is ready; `how` as `twistd` takes it."""
+        service = self.twistd(*self.options(*more), **how)
         service.until(r"\bready$")
         return service
 

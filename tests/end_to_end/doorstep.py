@@ -1,0 +1,161 @@
+"""The real service on this machine's loopback, and raw sockets to throw bytes at it with.
+
+No rules are at stake here: `--firewall=none`, with access tokens required all the same.
+"""
+
+from __future__ import annotations
+
+import re
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+import time
+from contextlib import closing, suppress
+from pathlib import Path
+from typing import Any
+from urllib.request import urlopen
+
+from tests.end_to_end.harness import PATIENCE, Service
+from tests.end_to_end.papers import MACHINE, SUBJECT, make_key, sign, write_certificate
+
+_LISTENING = r"listening on .*port=(\d+)\)"
+_ADMIN = r"metrics and health on .*port=(\d+)\)"
+_GONE = (ConnectionResetError, BrokenPipeError, ssl.SSLEOFError, ssl.SSLZeroReturnError)
+
+
+class Doorstep:
+    """A running service, ended with its context at the latest.
+
+    `ports` are those of its `--listen` options, in their order.
+    """
+
+    def __init__(self, folder: Path, *options: str, listen: tuple[str, ...], tls: bool) -> None:
+        self.tls = tls
+        self.key = make_key(folder)
+        write_certificate(folder)
+        command = [
+            sys.executable, str(Path(sys.executable).with_name("twistd")), "-n", "--pidfile=",
+            "envelope", "--firewall=none", f"--verify-key={folder / 'key.pub'}",
+            f"--machine={MACHINE}", f"--subject={SUBJECT}", "--admin=tcp:0:interface=127.0.0.1",
+            *(f"--listen={place}" for place in listen), *options,
+        ]
+        if tls:
+            command += [f"--cert={folder / 'cert.pem'}", f"--key={folder / 'key.pem'}"]
+        self.service = Service(subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, bufsize=1,
+            cwd=folder,
+        ))
+        self.ports = [int(self.service.until(_LISTENING)[1]) for _ in listen]
+        self._admin = int(self.service.until(_ADMIN)[1])
+        self.service.until(r"\bready$")
+        self._idle = self.sockets()
+
+    @property
+    def pid(self) -> int:
+        """The process's id."""
+        return self.service.process.pid
+
+    def token(self, **claims: Any) -> bytes:
+        """An access token that is good for a minute."""
+        return sign(self.key, **claims).encode()
+
+    def metrics(self) -> dict[str, float]:
+        """Every sample, by its name with its labels."""
+        with urlopen(f"http://127.0.0.1:{self._admin}/metrics", timeout=PATIENCE) as page:
+            lines = page.read().decode().splitlines()
+        samples = (line.rpartition(" ") for line in lines if not line.startswith("#"))
+        return {name: float(value) for name, _, value in samples}
+
+    def connections(self) -> dict[str, int]:
+        """How many connections there are, by their state; none in a state is left out."""
+        found = {
+            match[1]: int(value) for name, value in self.metrics().items()
+            if (match := re.fullmatch(r'envelope_connections\{state="(\w+)"\}', name))
+        }
+        return {state: number for state, number in found.items() if number}
+
+    def dropped(self) -> dict[str, int]:
+        """How many connections had to go, by the reason."""
+        return {
+            match[1]: int(value) for name, value in self.metrics().items()
+            if (match := re.fullmatch(r'envelope_connections_dropped_total\{reason="(.+)"\}', name))
+        }
+
+    def sockets(self) -> int:
+        """How many sockets the process holds."""
+        links = list(Path(f"/proc/{self.pid}/fd").iterdir())
+        targets = []
+        for link in links:
+            with suppress(FileNotFoundError):
+                targets.append(str(link.readlink()))
+        return sum(target.startswith("socket:") for target in targets)
+
+    def settle(self) -> None:
+        """Wait until no connection is left, and no socket but those that listen."""
+        limit = time.monotonic() + PATIENCE
+        while (left := self.connections()) or self.sockets() > self._idle:
+            assert time.monotonic() < limit, f"left: {left}, and {self.sockets()} sockets"
+            time.sleep(0.01)
+
+    def connect(self, port: int = 0) -> socket.socket:
+        """A bare connection to the `port`-th place."""
+        return socket.create_connection(("127.0.0.1", self.ports[port]), PATIENCE)
+
+    def speak(self, port: int = 0, before: bytes = b"") -> socket.socket:
+        """A connection that TLS is up on, if it is served; `before` goes out in front of it."""
+        plain = self.connect(port)
+        plain.sendall(before)
+        if not self.tls:
+            return plain
+        context = ssl.create_default_context()
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        return context.wrap_socket(plain, suppress_ragged_eofs=False)
+
+    def throw(self, data: bytes, port: int = 0, before: bytes = b"") -> bytes:
+        """Send `data`, and return all that comes back until the service hangs up."""
+        with closing(self.speak(port, before)) as stream:
+            with suppress(*_GONE):
+                stream.sendall(data)
+            return until_end(stream)
+
+    def stop(self) -> list[str]:
+        """Let it end; the whole log."""
+        status = self.service.stop(signal.SIGTERM)
+        while self.service.next() is not None:
+            pass
+        assert status == 0, self.service.seen
+        return self.service.seen
+
+    def __enter__(self) -> Doorstep:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.service.process.kill()
+        self.service.process.wait()
+        self.service.reader.join(PATIENCE)
+        assert self.service.process.stdout is not None
+        self.service.process.stdout.close()
+
+
+def until_end(stream: socket.socket) -> bytes:
+    """All that comes until the other side hangs up; a timeout is an error."""
+    received = b""
+    with suppress(*_GONE):
+        while more := stream.recv(65536):
+            received += more
+    return received
+
+
+def describe(answer: bytes) -> dict[str, Any]:
+    """An answer's status and header names; none of an empty one."""
+    head, _, body = answer.partition(b"\r\n\r\n")
+    if not head:
+        return {"status": 0, "headers": [], "body": b""}
+    first, *rest = head.split(b"\r\n")
+    names = [line.partition(b":")[0].decode().lower() for line in rest]
+    return {"status": int(first[9:12]), "headers": names, "body": body}
+
+
+

@@ -1,0 +1,235 @@
+"""The tables of hostile bytes, thrown at the real service: real sockets, plain and TLS.
+
+Whatever comes: one orderly refusal or a close, nothing that was sent comes back, no connection and
+no socket is left, and the log has neither a traceback nor anything of a client's.
+"""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import struct
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, suppress
+from typing import Any
+
+import pytest
+
+from tests.end_to_end.doorstep import Doorstep, describe, until_end
+from tests.frontfakes import HELLO, UPGRADE, close_frame, frame, request
+from tests.test_front_attacks import ATTACKS, CANARY, WELCOME
+from tests.test_websocket import BROKEN
+
+# Bytes that the service reads at most before it answers; a close on top of unread bytes is a reset,
+# which may overtake the answer (RFC 9112 section 9.6).
+_ONE_READ = 65536
+PLAIN, PROXIED = 0, 1
+HEADER = b"PROXY TCP4 203.0.113.7 192.0.2.1 50000 8880\r\n"
+
+
+@pytest.fixture(scope="module", params=["plain", "tls"])
+def door(request: Any, tmp_path_factory: Any) -> Iterator[Doorstep]:
+    """The service, with a place of its own for what a proxy hands on."""
+    places = ("127.0.0.1:0", "haproxy:tcp:0:interface=127.0.0.1")
+    with Doorstep(
+        tmp_path_factory.mktemp(request.param), "--request-timeout=3s", "--max-clients=3",
+        listen=places, tls=request.param == "tls",
+    ) as door:
+        yield door
+        log = "\n".join(door.stop())
+    for word in ("Traceback", "Unhandled", CANARY.decode(), "eyJ", "access_token"):
+        assert word not in log, log
+
+
+@pytest.fixture(autouse=True)
+def nobody_stays(door: Doorstep) -> Iterator[None]:
+    """No connection and no socket outlives what a test did."""
+    yield
+    door.settle()
+
+
+def with_token(door: Doorstep, data: bytes) -> bytes:
+    """What the tables mean by a good token, as one that is good here."""
+    return data.replace(b"access_token=good", b"access_token=" + door.token())
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_hostile_requests_are_refused_in_order(door: Doorstep, name: str) -> None:
+    data, status = ATTACKS[name]
+    answer = door.throw(with_token(door, data))
+    if answer or len(data) < _ONE_READ:
+        assert describe(answer)["status"] == status
+        assert {"connection", "content-length"} <= set(describe(answer)["headers"])
+    assert answer.count(b"HTTP/1.1 ") <= 1
+    assert CANARY not in answer
+    assert b"Set-Cookie" not in answer
+    assert b"erver:" not in answer
+
+
+@pytest.mark.parametrize("name", WELCOME)
+def test_odd_requests_are_let_in(door: Doorstep, name: str) -> None:
+    answer = door.throw(with_token(door, WELCOME[name]) + close_frame(1000))
+    assert describe(answer)["status"] == 101
+
+
+def frames_after(door: Doorstep, data: bytes) -> bytes:
+    """What comes after the 101 when these frames are sent behind the request."""
+    answer = describe(door.throw(with_token(door, HELLO) + data))
+    assert answer["status"] == 101
+    return bytes(answer["body"])
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_broken_frames_end_the_session_with_their_code(door: Doorstep, name: str) -> None:
+    data, code = BROKEN[name]
+    assert frames_after(door, data) == b"\x88\x02" + struct.pack("!H", code)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        frame(1, b"x", fin=False), frame(2, b"x" * 3000)[:9],
+        struct.pack("!BBQ4s", 0x82, 0xFF, 2**63 - 1, b"mask") + b"x" * 1000,
+        frame(1, b"\xff\xfe") + b"\0" * 1000,
+    ],
+    ids=["fragment", "half a frame", "a claim of 8 EB", "bad UTF-8"],
+)
+def test_data_ends_the_session_before_it_is_whole(door: Doorstep, data: bytes) -> None:
+    assert frames_after(door, data) == b"\x88\x06\x03\xebdata"
+
+
+def test_a_flood_of_pings_is_bounded_and_ended(door: Doorstep) -> None:
+    received = frames_after(door, frame(9, b"p" * 10) * 300)
+    assert received.count(b"\x8a\x0a" + b"p" * 10) <= 100
+    assert received.endswith(b"\x88\x02" + struct.pack("!H", 1008))
+
+
+def test_pings_whose_pongs_are_not_read_do_not_pile_up(door: Doorstep) -> None:
+    """The service stops reading; the peer cannot send more than the kernel's buffers hold."""
+    with closing(door.speak()) as stream:
+        stream.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        stream.sendall(with_token(door, HELLO))
+        assert b" 101 " in stream.recv(20)
+        ping = frame(9, b"p" * 125)
+        with suppress(OSError, ssl.SSLError):
+            for _ in range(10_000):
+                stream.sendall(ping)
+    door.settle()
+
+
+RAW: dict[str, bytes] = {
+    "a plain request": request(b"GET / HTTP/1.1"),
+    "SSL 2": b"\x80\x2e\x01\x00\x02" + b"\0" * 41,
+    "an empty handshake record": b"\x16\x03\x01\x00\x00",
+    "a record beyond any size": b"\x16\x03\x01\xff\xff" + b"\0" * 70000,
+    "application data first": b"\x17\x03\x03\x00\x05hello",
+    "an alert first": b"\x15\x03\x03\x00\x02\x02\x28",
+    "a heartbeat first": b"\x18\x03\x03\x00\x03\x01\x40\x00",
+    "a hello of nonsense": b"\x16\x03\x01\x00\x08\x01\x00\x00\x04\xff\xff\xff\xff",
+    "TLS 1.0": (
+        b"\x16\x03\x01\x00\x2f\x01\x00\x00\x2b\x03\x01" + b"r" * 32 + b"\0\0\4\0\x2f\0\x35\1\0"
+    ),
+    "zeros": b"\0" * 5000,
+    "a PROXY line": HEADER + b"\r\n",
+    "a WebSocket frame": frame(1, b"x" * 100),
+}
+
+
+@pytest.mark.parametrize("name", RAW)
+def test_what_is_not_tls_is_hung_up_on(door: Doorstep, name: str) -> None:
+    """On the plain port the same bytes are no HTTP, and are told so."""
+    with closing(door.connect()) as stream:
+        with suppress(OSError):
+            stream.sendall(RAW[name])
+        received = until_end(stream)
+    if door.tls:
+        assert b"HTTP" not in received
+        assert len(received) < 64, "an alert at most"
+    elif received:
+        assert describe(received)["status"] in (400, 404)
+
+
+def test_the_silent_the_slow_and_the_half_are_cut_off(door: Doorstep) -> None:
+    """All at once, so that the timeout passes once."""
+    hello = ssl.MemoryBIO()
+    context = ssl.create_default_context()
+    with suppress(ssl.SSLWantReadError):
+        context.wrap_bio(ssl.MemoryBIO(), hello, server_hostname="x").do_handshake()
+    start = hello.read()
+    before = door.dropped()["timeout"]
+    with ExitStack() as stack:
+        streams = [stack.enter_context(closing(door.connect())) for _ in range(3)]
+        streams += [stack.enter_context(closing(door.speak())) for _ in range(2)]
+        if door.tls:
+            streams[1].sendall(start[:50])
+            streams[2].sendall(start)
+        else:
+            streams[1].sendall(b"GET")
+            streams[2].sendall(HELLO[:-2])
+        streams[4].sendall(HELLO[:-2])
+        received = [until_end(stream) for stream in streams]
+    assert not any(b"HTTP" in one for one in received)
+    assert door.dropped()["timeout"] == before + 5
+
+
+def test_peers_that_never_say_goodbye_are_cut_off(door: Doorstep) -> None:
+    """The answer is read, TLS's close_notify is not answered, and the socket stays open."""
+    before = door.dropped()["lingering"]
+    with closing(door.connect()) as stream:
+        if not door.tls:
+            stream.sendall(request(b"GET / HTTP/1.1"))
+            assert b" 404 " in until_end(stream)
+            return
+        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        context = ssl.create_default_context()
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        tls = context.wrap_bio(incoming, outgoing)
+        shaken = False
+        while not shaken:
+            try:
+                tls.do_handshake()
+                shaken = True
+            except ssl.SSLWantReadError:
+                stream.sendall(outgoing.read())
+                incoming.write(stream.recv(65536))
+        tls.write(request(b"GET / HTTP/1.1"))
+        stream.sendall(outgoing.read())
+        with suppress(ConnectionResetError):
+            while stream.recv(65536):
+                pass
+    assert door.dropped()["lingering"] == before + 1
+
+
+# -- behind a proxy ------------------------------------------------------------------------
+
+LOST = {
+    "no header": b"",
+    "HTTP before it": b"GET / HTTP/1.1\r\n",
+    "a port of words": b"PROXY TCP4 203.0.113.7 192.0.2.1 one 8880\r\n",
+    "a name for an address": b"PROXY TCP4 evil.example 192.0.2.1 1 8880\r\n",
+    "a line without end": b"PROXY TCP4 " + b"1" * 200,
+    "version 2, too short": b"\r\n\r\n\0\r\nQUIT\n\x21\x11\x00\x04abcd",
+    "version 2 of 64 kB": b"\r\n\r\n\0\r\nQUIT\n\x20\x00\xff\xff" + b"\0" * 5000,
+}
+
+
+@pytest.mark.parametrize("name", LOST)
+def test_without_a_proper_header_there_is_no_answer(door: Doorstep, name: str) -> None:
+    before = door.dropped()["proxy"]
+    with closing(door.connect(PROXIED)) as stream:
+        with suppress(OSError):
+            stream.sendall(LOST[name] + with_token(door, HELLO))
+        assert until_end(stream) == b""
+    assert door.dropped()["proxy"] == before + 1
+
+
+@pytest.mark.parametrize(
+    "header",
+    [HEADER, b"PROXY UNKNOWN\r\n", b"\r\n\r\n\0\r\nQUIT\n\x20\x00\x00\x00"],
+    ids=["TCP4", "UNKNOWN", "LOCAL"],
+)
+def test_with_a_header_the_same_is_answered_as_without(door: Doorstep, header: bytes) -> None:
+    """No rule is made here, so that nobody needs an address."""
+    assert describe(door.throw(UPGRADE, PROXIED, header))["status"] == 400
+    hello = with_token(door, HELLO) + close_frame(1000)
+    assert describe(door.throw(hello, PROXIED, header))["status"] == 101

@@ -1,0 +1,72 @@
+"""The real service when the kernel gives it no more descriptors."""
+
+from __future__ import annotations
+
+import resource
+import subprocess
+import sys
+from contextlib import ExitStack, closing
+from pathlib import Path
+
+from tests.end_to_end.doorstep import Doorstep, describe, until_end
+from tests.frontfakes import HELLO, close_frame
+
+_FEW = 12
+
+
+def allow(door: Doorstep, number: int) -> None:
+    """Let the running service have descriptors below `number` only."""
+    hard = resource.prlimit(door.pid, resource.RLIMIT_NOFILE)[1]
+    resource.prlimit(door.pid, resource.RLIMIT_NOFILE, (number, hard))
+
+
+def test_without_descriptors_it_neither_goes_deaf_nor_gives_up_a_session(tmp_path: Path) -> None:
+    """Those who only wait make room, for a good client and for the operator."""
+    with ExitStack() as stack:
+        door = stack.enter_context(
+            Doorstep(tmp_path, "--max-clients=2", listen=("127.0.0.1:0",), tls=False)
+        )
+        hello = HELLO.replace(b"access_token=good", b"access_token=" + door.token())
+        held = stack.enter_context(closing(door.speak()))
+        held.sendall(hello)
+        assert b" 101 " in held.recv(20)
+        used = max(int(link.name) for link in Path(f"/proc/{door.pid}/fd").iterdir())
+        before = resource.prlimit(door.pid, resource.RLIMIT_NOFILE)[0]
+        allow(door, used + _FEW)
+        idle = [stack.enter_context(closing(door.connect())) for _ in range(10 * _FEW)]
+        assert describe(door.throw(hello + close_frame(1000)))["status"] == 101
+        assert door.dropped()["descriptors"] > 0
+        assert door.connections()["session"] == 1
+        allow(door, 0)
+        idle += [stack.enter_context(closing(door.connect())) for _ in range(_FEW)]
+        allow(door, before)
+        assert describe(door.throw(hello + close_frame(1000)))["status"] == 101
+        held.sendall(close_frame(1000))
+        assert until_end(held).endswith(b"\x88\x02\x03\xe8")
+        for stream in idle:
+            stream.close()
+        door.settle()
+        log = door.stop()
+    lines = sum("nobody can be accepted now" in line for line in log)
+    assert 1 <= lines <= 2, "one a minute, and there are two ports"
+    assert not any("Traceback" in line for line in log)
+
+
+def test_a_start_that_asks_for_more_than_there_is_is_refused(tmp_path: Path) -> None:
+    """In one line, with what to do."""
+    program = (
+        "import ctypes, os, resource, sys\n"
+        "ctypes.CDLL(None).prctl(24, 24, 0, 0, 0)  # PR_CAPBSET_DROP, CAP_SYS_RESOURCE\n"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (1000, 1000))\n"
+        "os.execv(sys.argv[1], sys.argv[1:])\n"
+    )
+    twistd = Path(sys.executable).with_name("twistd")
+    done = subprocess.run(
+        [sys.executable, "-c", program, sys.executable, twistd, "-n", "--pidfile=", "envelope",
+         "--token-required=false", "--max-clients=400000", "--admin=none",
+         "--listen=127.0.0.1:0"],
+        capture_output=True, text=True, cwd=tmp_path, timeout=60,
+    )
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    assert "--max-clients" in done.stderr

@@ -1,0 +1,187 @@
+"""With how little the service does its work, and what it says when that is too little."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from envelope.capabilities import Capabilities
+from envelope.firewall.process import CLEAN_ENVIRONMENT
+from envelope.netlab import LabUnavailable, NetLab
+from tests.end_to_end.harness import Rig, Service
+from tests.environment import need
+from tests.nobody import as_bare_root, as_nobody, public_folder, python_with_a_capability
+
+pytestmark = pytest.mark.kernel
+
+NFT_SAYS = r"iptables-nft-save: .*Permission denied"
+LEGACY_SAYS = r"iptables-legacy-save: .*Permission denied"
+
+
+@pytest.fixture
+def open_rig(request) -> Iterator[Rig]:
+    """A rig of one kind of iptables, with files that everybody may read."""
+    with public_folder() as folder:
+        try:
+            lab = NetLab()
+            lab.__enter__()
+        except LabUnavailable as reason:
+            need(str(reason))
+        with lab:
+            rig = Rig(lab, folder, getattr(request, "param", "nft"))
+            (folder / "key.pem").chmod(0o644)
+            try:
+                yield rig
+            finally:
+                rig.close()
+
+
+def capabilities(service: Service) -> Capabilities:
+    return Capabilities.parse(Path(f"/proc/{service.process.pid}/status").read_text())
+
+
+def does_its_work(rig: Rig, **how) -> Capabilities:
+    """Let a client in and shut it out again, with real packets; all is as before in the end."""
+    rig.serve(9000)
+    before = rig.saved()
+    service = rig.start("--admin=none", **how)
+    held = capabilities(service)
+    assert not rig.reaches(9000)
+    client = rig.client(rig.token())
+    assert client.event()["status"] == 101
+    assert rig.reaches(9000)
+    client.tell("close")
+    assert client.event()["code"] == 1000
+    assert not rig.reaches(9000)
+    assert service.stop() == 0
+    assert rig.saved() == before
+    return held
+
+
+def test_an_ordinary_user_with_one_ambient_capability_will_do(open_rig) -> None:
+    held = does_its_work(open_rig, by=(*as_nobody("net_admin"), "--no-new-privs"))
+    assert held.uid == 65534
+    assert held.permitted == held.effective == held.ambient == 1 << 12
+
+
+def test_an_ordinary_user_and_an_interpreter_with_the_capability_will_do(open_rig) -> None:
+    """The file of a copy of Python carries it; the service hands it on to the tools."""
+    by = as_nobody()
+    copy = python_with_a_capability(open_rig.folder)
+    held = does_its_work(open_rig, by=by, python=copy)
+    assert held.uid == 65534
+    assert held.permitted == held.effective == held.ambient == 1 << 12
+
+
+def test_root_with_that_capability_alone_will_do(open_rig) -> None:
+    held = does_its_work(open_rig, by=as_bare_root("net_admin"))
+    assert held.permitted == held.bounding == 1 << 12
+
+
+@pytest.mark.parametrize("open_rig", ["legacy"], indirect=True)
+def test_root_with_two_will_do_for_iptables_legacy(open_rig) -> None:
+    held = does_its_work(open_rig, by=as_bare_root("net_admin", "net_raw"))
+    assert held.permitted == held.bounding == 1 << 12 | 1 << 13
+
+
+def test_what_the_systemd_unit_leaves_will_do(open_rig) -> None:
+    """Its user, its capabilities, nothing to be gained, and no file that can be written."""
+    text = (Path(__file__).parents[2] / "deploy" / "envelope.service").read_text()
+    unit = dict(line.split("=", 1) for line in text.splitlines() if line[:1].isalpha())
+    assert unit["CapabilityBoundingSet"] == unit["AmbientCapabilities"] == "CAP_NET_ADMIN"
+    assert (unit["User"], unit["NoNewPrivileges"]) == ("envelope", "yes")
+    assert unit["ProtectSystem"] == "strict"
+    assert "ReadWritePaths" not in unit
+    read_only = ("unshare", "-m", "sh", "-c", 'mount -o remount,bind,ro / && exec "$@"', "sh")
+    held = does_its_work(open_rig, by=(
+        *read_only, *as_nobody("net_admin"), "--bounding-set=-all,+net_admin", "--no-new-privs"))
+    assert held.bounding == held.permitted == held.ambient == 1 << 12
+
+
+MISSING = {
+    "nobody at all": ("nft", lambda: as_nobody(), f"CAP_NET_ADMIN is missing: ipv4: {NFT_SAYS}"),
+    "root with nothing": ("nft", lambda: as_bare_root(), "CAP_NET_ADMIN is missing: "),
+    "nobody, for legacy": (
+        "legacy", lambda: as_nobody(),
+        f"CAP_NET_ADMIN and CAP_NET_RAW and root are missing: ipv4: {LEGACY_SAYS}"),
+    "nobody with both, for legacy": (
+        "legacy", lambda: as_nobody("net_admin", "net_raw"), "root is missing: "),
+    "root with one, for legacy": (
+        "legacy", lambda: as_bare_root("net_admin"), "CAP_NET_RAW is missing: "),
+}
+
+
+@pytest.mark.parametrize(
+    ("open_rig", "how", "said"), MISSING.values(), ids=MISSING, indirect=["open_rig"])
+def test_what_is_missing_is_named_in_one_line(open_rig, how, said) -> None:
+    """Exit status 1, no traceback, and the rules as they were."""
+    before = open_rig.saved()
+    service = open_rig.twistd(*open_rig.options("--admin=none"), by=how())
+    service.until(f"^envelope: {said}")
+    assert service.process.wait(20) == 1
+    while service.next() is not None:
+        pass
+    assert not [line for line in service.seen if "Traceback" in line]
+    assert open_rig.saved() == before
+
+
+def test_a_port_below_1024_takes_a_capability_of_its_own(open_rig) -> None:
+    by = as_nobody("net_admin")
+    service = open_rig.twistd(*open_rig.options("--listen=:443", "--admin=none"), by=by)
+    service.until("^envelope: cannot listen on :443: CAP_NET_BIND_SERVICE is missing")
+    assert service.process.wait(20) == 1
+
+
+# -- the programs that it runs --------------------------------------------------------------
+
+def children(pid: int) -> Iterator[int]:
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        yield from map(int, (task / "children").read_text().split())
+
+
+def test_tools_run_by_their_absolute_path_in_a_clean_environment(open_rig) -> None:
+    """Whatever stands in the service's own; and no shell is in between."""
+    noise = {"PATH": os.environ["PATH"], "LD_LIBRARY_PATH": "/nowhere", "IFS": "x",
+             "XTABLES_LIBDIR": "", "ENVELOPE_TIMEOUT": "9s", "SECRET": "word"}
+    service = open_rig.start("--admin=none", env=noise)
+    client = open_rig.client(open_rig.token())
+    assert client.event()["status"] == 101
+    found = list(children(service.process.pid))
+    assert found, "the tools stay open between transactions"
+    for pid in found:
+        command = Path(f"/proc/{pid}/cmdline").read_text().split("\0")
+        assert command[0].startswith("/usr/sbin/ip")
+        program = os.readlink(f"/proc/{pid}/exe")
+        assert Path(command[0]).resolve() == Path(program)
+        assert "xtables" in program
+        environment = Path(f"/proc/{pid}/environ").read_text().strip("\0").split("\0")
+        assert dict(one.split("=", 1) for one in environment) == CLEAN_ENVIRONMENT
+    assert service.stop() == 0
+
+
+def test_every_program_that_is_run_from_start_to_stop_is_one_of_the_tools(open_rig) -> None:
+    """Seen by a wrapper in place of iptables, which writes down how it was called."""
+    folder = open_rig.folder
+    log = folder / "calls"
+    for name in ("iptables", "iptables-save", "iptables-restore"):
+        wrapper = folder / name
+        wrapper.write_text(
+            f"#!{sys.executable}\nimport os, sys\n"
+            f"with open({str(log)!r}, 'a') as log:\n"
+            "    print(sys.argv, sorted(os.environ), os.getppid(), file=log)\n"
+            f"os.execv('/usr/sbin/{name.replace('iptables', 'iptables-nft')}', sys.argv)\n")
+        wrapper.chmod(0o755)
+    service = open_rig.start("--admin=none", f"--iptables={folder / 'iptables'}")
+    pid = service.process.pid
+    assert service.stop() == 0
+    calls = log.read_text().splitlines()
+    assert len(calls) >= 3
+    for call in calls:
+        # Python adds LC_CTYPE to its own environment (PEP 538).
+        assert "['LC_ALL', 'PATH']" in call.replace("'LC_ALL', 'LC_CTYPE'", "'LC_ALL'")
+        assert call.endswith(f" {pid}"), "no shell is in between"
+        assert call.startswith(f"['{folder}/iptables-")
