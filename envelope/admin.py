@@ -64,26 +64,31 @@ def admin_site(
     reasons: Callable[[], list[str]],
     more: Mapping[str, View] | None = None,
     reactor: IReactorTime | None = None,
+    warnings: Callable[[], list[str]] = list,
 ) -> HTTPFactory:
     """The site that serves `/metrics`, `/livez`, `/readyz`, and whatever paths `more` adds.
 
     `reasons` says why clients should not be sent here now, a line each; none means ready.
+    `warnings` says what an operator should look after all the same.
     `reactor` counts the timeouts, the global one when None.
     """
     views: dict[str, View] = {
         "/metrics": lambda: Answer(metrics.text(), content_type=PROMETHEUS),
         "/livez": lambda: Answer(b"ok\n"),
-        "/readyz": lambda: readiness(reasons()),
+        "/readyz": lambda: readiness(reasons(), warnings()),
         **(more or {}),
     }
     return _AdminSite(views, reactor)
 
 
-def readiness(reasons: list[str]) -> Answer:
-    """200 without reasons, else 503 with them, as JSON."""
+def readiness(reasons: list[str], warnings: list[str]) -> Answer:
+    """200 without reasons, else 503 with them, as JSON; warnings are there when there are any."""
+    told: dict[str, object] = {"ready": not reasons}
     if reasons:
-        return json_answer({"ready": False, "reasons": reasons}, 503)
-    return json_answer({"ready": True})
+        told["reasons"] = reasons
+    if warnings:
+        told["warnings"] = warnings
+    return json_answer(told, 503 if reasons else 200)
 
 
 def json_answer(value: object, status: int = 200) -> Answer:

@@ -61,6 +61,7 @@ class Config:
     listen: tuple[str, ...] = (":8880",)
     cert: Path | None = None
     key: Path | None = None
+    tls: Literal["intermediate", "modern"] = "intermediate"
     verify_key: tuple[Path, ...] = ()
     verify_jwks_url: str | None = None
     issuer: str = "locate"

@@ -55,6 +55,8 @@ def checked(found: Mapping[str, Any], machine: Machine) -> Config:
             "leave out --token-required=false, or say --firewall=none"
         )
     config = Config(**values)
+    if "tls" in values and config.cert is None:
+        raise usage.UsageError("--tls needs --cert and --key")
     _check_keys(config)
     _check_machine(config, machine)
     return config

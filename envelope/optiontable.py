@@ -61,6 +61,11 @@ TABLE: Final = (
     ),
     Option("key", "", values.path, "File with the certificate's private key in PEM."),
     Option(
+        "tls", "intermediate", values.choice("intermediate", "modern"),
+        "Which of Mozilla's TLS configurations is spoken: intermediate (TLS 1.2 and 1.3) or modern "
+        "(TLS 1.3 alone).",
+    ),
+    Option(
         "verify-key", "", values.path,
         "File with a public JWK or JWK Set that access tokens are verified with.", many=True,
     ),

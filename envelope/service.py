@@ -21,13 +21,13 @@ from envelope import __version__, descriptors
 from envelope.accepting import accept_carefully
 from envelope.admin import admin_site
 from envelope.config import Config
+from envelope.credentials import CredentialError, Credentials
 from envelope.exitstatus import ExitStatus, stop_cleanly_on_signals
 from envelope.firewall import FirewallError, IFirewall
 from envelope.firewall.iptables import IptablesFirewall
 from envelope.firewall.memory import MemoryFirewall
 from envelope.front import FrontFactory
 from envelope.hardening import keep_memory_private
-from envelope.keys import KeyFileError, KeyRing, load_key_ring
 from envelope.limits import Limits
 from envelope.listeners import ListenError, listen, parse_listen, service_ports
 from envelope.login import check_login
@@ -36,8 +36,6 @@ from envelope.monotonic import count_monotonically
 from envelope.options import Options
 from envelope.privileges import explained, pass_on_needed
 from envelope.sessions import End, Sessions
-from envelope.tls import ServerTLS, TLSFileError
-from envelope.tokens import Claims, TokenExpectations, TokenRefusal, verify
 
 __all__ = ["EnvelopeService", "Options", "makeService"]
 
@@ -61,13 +59,14 @@ class EnvelopeService(Service):
         self._config = config
         self._exit = ExitStatus()
         self.metrics = Metrics()
-        self._keys = self._load_keys()
-        self._tls = self._load_tls()
-        self._expected = TokenExpectations(config.issuer, config.machine)
+        try:
+            self._credentials = Credentials(config, reactor, self.metrics.registry)
+        except CredentialError as error:
+            raise StartError(str(error)) from None
         self._search_path = environ.get("PATH", "")
         self.firewall = self._make_firewall()
         self.sessions = Sessions(
-            reactor, config, self.firewall, self._verify, self.metrics, time.time
+            reactor, config, self.firewall, self._credentials.verify, self.metrics, time.time
         )
         self._front = FrontFactory(
             self.sessions, reactor, Limits.of(config), dropped=self.metrics.connection_dropped
@@ -80,20 +79,6 @@ class EnvelopeService(Service):
 
     # -- parts -----------------------------------------------------------------------------
 
-    def _load_keys(self) -> KeyRing:
-        try:
-            return load_key_ring(self._config.verify_key)
-        except KeyFileError as error:
-            raise StartError(str(error)) from None
-
-    def _load_tls(self) -> ServerTLS | None:
-        if self._config.cert is None or self._config.key is None:
-            return None
-        try:
-            return ServerTLS.load(self._config.cert, self._config.key)
-        except TLSFileError as error:
-            raise StartError(str(error)) from None
-
     def _make_firewall(self) -> IFirewall:
         if self._config.firewall == "none":
             return MemoryFirewall()
@@ -104,9 +89,6 @@ class EnvelopeService(Service):
             )
         except FirewallError as error:
             raise StartError(str(error)) from None
-
-    def _verify(self, token: str, now: float) -> Claims | TokenRefusal:
-        return verify(token, self._keys, self._expected, now)
 
     # -- start -----------------------------------------------------------------------------
 
@@ -130,23 +112,26 @@ class EnvelopeService(Service):
         if self._state != "starting":
             return
         self._state = "running"
+        self._credentials.start()
         for port in self._doors:
             _start_reading(port)
-        if self._tls is None:
+        if self._credentials.tls is None:
             _log.warn("INSECURE: no certificate, so tokens travel in the clear")
         _log.info("ready")
 
     async def _listen(self) -> None:
         for text in self._config.listen:
             ports = await listen(
-                self._reactor, parse_listen(text), self._front, self._tls,
+                self._reactor, parse_listen(text), self._front, self._credentials.tls,
                 lambda: self.metrics.connection_dropped("proxy"),
             )
             self._doors += ports
             for port in ports:
                 accept_carefully(port, self._reactor, self._front.make_room)
                 _log.info("listening on {host}", host=port.getHost())
-        site = admin_site(self.metrics, self.reasons_not_ready)
+        site = admin_site(
+            self.metrics, self.reasons_not_ready, warnings=self._credentials.warnings
+        )
         for text in self._config.admin:
             ports = await listen(self._reactor, parse_listen(text), site, None)
             self._admin += ports
@@ -173,17 +158,7 @@ class EnvelopeService(Service):
 
     def reload(self) -> None:
         """SIGHUP: read keys and certificate again; what cannot be read changes nothing."""
-        try:
-            self._keys = load_key_ring(self._config.verify_key)
-            _log.info("read the keys again")
-        except KeyFileError as error:
-            _log.error("kept the old keys: {error}", error=str(error))
-        if self._tls is not None:
-            try:
-                self._tls.reload()
-                _log.info("read the certificate again")
-            except TLSFileError as error:
-                _log.error("kept the old certificate: {error}", error=str(error))
+        self._credentials.reload()
 
     # -- stop ------------------------------------------------------------------------------
 
@@ -211,6 +186,7 @@ class EnvelopeService(Service):
                 _log.error("{error}", error=str(error))
                 self._exit.fail(str(error))
         self._front.abort_all()
+        self._credentials.stop()
         await gatherResults([_stop_listening(port) for port in self._admin])
         _log.info("stopped")
 

@@ -1,17 +1,17 @@
 """TLS for the service's own socket: one current certificate, replaced while connections live on.
 
-The settings are Mozilla's "intermediate" (https://wiki.mozilla.org/Security/Server_Side_TLS)
-without its finite-field groups: TLS 1.2 and 1.3, forward secrecy and authenticated encryption
-only, no renegotiation, no compression, no session tickets. Key exchange groups are OpenSSL's own
-choice, X25519 first.
+The settings are Mozilla's (https://wiki.mozilla.org/Security/Server_Side_TLS): "intermediate"
+without its finite-field groups, TLS 1.2 and 1.3, or "modern", TLS 1.3 alone. Both have forward
+secrecy and authenticated encryption only, no renegotiation, no compression, and never resume a
+session. A client is served whatever server name (SNI) it asks for, and without one: there is one
+certificate, and the client judges it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -25,12 +25,17 @@ from OpenSSL import SSL
 from twisted.internet.interfaces import IOpenSSLServerConnectionCreator
 from zope.interface import implementer
 
+from envelope.validity import Validity
+
 if TYPE_CHECKING:
     from twisted.protocols.tls import TLSMemoryBIOProtocol
 
 HTTP: Final = b"http/1.1"
 LEAST_RSA_BITS: Final = 2048
 LEAST_CURVE_BITS: Final = 256
+
+Profile: TypeAlias = Literal["intermediate", "modern"]
+_LEAST_VERSION: Final = {"intermediate": SSL.TLS1_2_VERSION, "modern": SSL.TLS1_3_VERSION}
 
 _TLS12_CIPHERS = b":".join([
     b"ECDHE-ECDSA-AES128-GCM-SHA256",
@@ -40,6 +45,8 @@ _TLS12_CIPHERS = b":".join([
     b"ECDHE-ECDSA-CHACHA20-POLY1305",
     b"ECDHE-RSA-CHACHA20-POLY1305",
 ])
+# Mozilla's, best first. The first is safe from quantum computers too; OpenSSL has it since 3.5.
+_GROUPS = (b"X25519MLKEM768:X25519:prime256v1:secp384r1", b"X25519:prime256v1:secp384r1")
 
 
 class TLSFileError(Exception):
@@ -50,18 +57,19 @@ class TLSFileError(Exception):
 class ServerTLS:
     """Makes each connection from the certificate that is current at that moment.
 
-    `not_after` is when the certificate in use expires (UTC).
+    `validity` is from when until when that is valid.
     """
 
-    def __init__(self, cert: Path, key: Path) -> None:
+    def __init__(self, cert: Path, key: Path, profile: Profile) -> None:
         self._cert = cert
         self._key = key
+        self._profile = profile
         self.reload()
 
     @classmethod
-    def load(cls, cert: Path, key: Path) -> ServerTLS:
+    def load(cls, cert: Path, key: Path, profile: Profile = "intermediate") -> ServerTLS:
         """Read a PEM chain, leaf first, and its private key; raise `TLSFileError`."""
-        return cls(cert, key)
+        return cls(cert, key, profile)
 
     def reload(self) -> None:
         """Read both files again; raise `TLSFileError`, and then the old ones stay in use."""
@@ -72,11 +80,11 @@ class ServerTLS:
                 f"{self._key} is not the key of the first certificate in {self._cert}"
             )
         try:
-            context = _context(chain, key)
+            context = _context(chain, key, self._profile)
         except SSL.Error as error:
             raise TLSFileError(f"{self._cert} cannot be used: {_reason(error)}") from None
         self._context = context
-        self.not_after: datetime = chain[0].not_valid_after_utc
+        self.validity = Validity(chain[0].not_valid_before_utc, chain[0].not_valid_after_utc)
 
     def serverConnectionForTLS(
         self, tlsProtocol: TLSMemoryBIOProtocol  # noqa: ARG002
@@ -127,10 +135,11 @@ def _spki(public: Any) -> bytes:
     return encoded
 
 
-def _context(chain: Sequence[x509.Certificate], key: Any) -> SSL.Context:
+def _context(chain: Sequence[x509.Certificate], key: Any, profile: Profile) -> SSL.Context:
     context = SSL.Context(SSL.TLS_SERVER_METHOD)
-    context.set_min_proto_version(SSL.TLS1_2_VERSION)
+    context.set_min_proto_version(_LEAST_VERSION[profile])
     context.set_cipher_list(_TLS12_CIPHERS)
+    _choose_groups(context)
     # A client comes once and stays for minutes: there is nothing to resume, and a ticket key that
     # lives as long as the process would undo forward secrecy.
     context.set_options(SSL.OP_NO_RENEGOTIATION | SSL.OP_NO_COMPRESSION | SSL.OP_NO_TICKET)
@@ -143,6 +152,17 @@ def _context(chain: Sequence[x509.Certificate], key: Any) -> SSL.Context:
         context.add_extra_chain_cert(certificate)
     context.use_privatekey(key)
     return context
+
+
+def _choose_groups(context: Any) -> None:
+    # OpenSSL's own choice goes beyond Mozilla's, and pyOpenSSL 26 can name only one curve. What it
+    # is made of knows OpenSSL's call, by its older name (SSL_CTX_set1_curves(3)).
+    choose: Any = getattr(SSL._lib, "SSL_CTX_set1_curves_list", lambda _context, _groups: 0)
+    for groups in _GROUPS:
+        if choose(context._context, groups) == 1:
+            return
+        SSL._lib.ERR_clear_error()
+    context.set_tmp_ecdh(ec.SECP256R1())
 
 
 def _select_protocol(_connection: SSL.Connection, offered: list[bytes]) -> Any:

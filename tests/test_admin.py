@@ -10,7 +10,7 @@ from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 
-from envelope.admin import IDLE_TIMEOUT, MOST_CONNECTIONS, Answer, admin_site
+from envelope.admin import IDLE_TIMEOUT, MOST_CONNECTIONS, Answer, admin_site, readiness
 from envelope.metrics import Metrics
 
 
@@ -73,6 +73,17 @@ def test_ready_without_reasons(operator: Operator) -> None:
     status, headers, body = operator.ask("/readyz")
     assert (status, json.loads(body)) == (200, {"ready": True})
     assert headers["content-type"] == "application/json"
+
+
+def test_a_warning_does_not_make_it_unready() -> None:
+    answer = readiness([], ["the certificate expires in 3 days"])
+    assert answer.status == 200
+    assert json.loads(answer.body) == {
+        "ready": True, "warnings": ["the certificate expires in 3 days"],
+    }
+    assert json.loads(readiness(["stopping"], ["x"]).body) == {
+        "ready": False, "reasons": ["stopping"], "warnings": ["x"],
+    }
 
 
 def test_not_ready_says_why(operator: Operator) -> None:

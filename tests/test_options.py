@@ -177,6 +177,14 @@ def test_tokens_need_key_machine_and_subject() -> None:
 def test_certificate_and_key_come_together() -> None:
     assert refusal([*ENOUGH, "--cert=a"]) == "--cert needs --key as well"
     assert refusal([*ENOUGH, "--key=a"]) == "--key needs --cert as well"
+    assert refusal([*ENOUGH, "--tls=modern"]) == "--tls needs --cert and --key"
+
+
+def test_which_tls_is_spoken() -> None:
+    pair = ("--cert=/a", "--key=/b")
+    assert read(*pair).tls == "intermediate"
+    assert read(*pair, "--tls=modern").tls == "modern"
+    assert "none of intermediate, modern" in refusal([*ENOUGH, *pair, "--tls=old"])
 
 
 def test_a_managed_firewall_needs_tokens() -> None:

@@ -178,7 +178,8 @@ def test_the_whole_chain_is_sent(pair: Pair) -> None:
 
 def test_the_end_of_the_certificate_is_known(pair: Pair) -> None:
     tls = ServerTLS.load(pair.cert, pair.key)
-    assert tls.not_after == datetime(2026, 4, 1, tzinfo=UTC)
+    assert tls.validity.not_before == datetime(2026, 1, 1, tzinfo=UTC)
+    assert tls.validity.not_after == datetime(2026, 4, 1, tzinfo=UTC)
 
 
 def test_a_new_certificate_serves_the_next_connection(pair: Pair) -> None:
@@ -197,14 +198,14 @@ def test_a_new_certificate_serves_the_next_connection(pair: Pair) -> None:
 
 def test_a_bad_certificate_changes_nothing(pair: Pair) -> None:
     tls = ServerTLS.load(pair.cert, pair.key)
-    until = tls.not_after
+    before = tls.validity
     pair.cert.write_bytes(b"half a fi")
     with pytest.raises(TLSFileError):
         tls.reload()
     peer = client()
     shake_hands(tls, peer)
     assert name_of(peer) == "first.example"
-    assert tls.not_after == until
+    assert tls.validity == before
 
 
 @pytest.mark.parametrize(
