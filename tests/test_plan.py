@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from envelope.config import Config, PortRange
 from envelope.firewall.changes import change, change_all, end_of, grants_in
 from envelope.firewall.kernel import Key
-from envelope.firewall.plan import Structure, before, install, mend, remove
+from envelope.firewall.plan import Structure, before, install, is_all_ours, mend, remove
 from envelope.firewall.ruleset import GRANTS, IPV4, Layout, grant_rules
 from envelope.firewall.snapshot import Snapshot
 from tests.filtermodel import FilterModel
@@ -83,7 +83,36 @@ def test_an_absent_table_is_remembered_as_absent() -> None:
     kernel.apply(install(Snapshot.parse(""), structure, ()))
     assert before(kernel.snapshot()) == "ABSENT"
     kernel.apply(remove(kernel.snapshot()))
-    assert kernel.snapshot().is_bare
+    assert kernel.text() == FilterModel().text()
+
+
+@given(chosen=layouts, flows=st.sampled_from([(), ("-s 198.51.100.1/32 -j ACCEPT",)]))
+def test_a_table_with_nothing_but_ours_may_go_as_a_whole(chosen, flows) -> None:
+    """Grants and others' jumps to our chains included."""
+    kernel = FilterModel()
+    start(kernel, chosen, flows)
+    kernel.apply(change(GRANTS, (), grant_rules(chosen, B, 1000)))
+    kernel.apply([f"-A FORWARD -i eth1 -j {chosen.entry}"])
+    assert is_all_ours(kernel.snapshot())
+
+
+@given(chosen=layouts, line=st.sampled_from([
+    "-A INPUT -i lo -j ACCEPT", "-A FORWARD -i lo -j ACCEPT", "-P FORWARD DROP", "-P OUTPUT DROP",
+    ":DOCKER - [0:0]",
+]))
+def test_a_table_with_anything_of_others_stays(line, chosen) -> None:
+    """Be it an empty chain or a policy."""
+    kernel = FilterModel()
+    start(kernel, chosen)
+    kernel.apply([line])
+    assert not is_all_ours(kernel.snapshot())
+
+
+def test_an_operators_own_policy_is_not_ours() -> None:
+    """With `--baseline=operator` we set none."""
+    kernel = model("DROP", [])
+    start(kernel, layout(baseline="operator"))
+    assert not is_all_ours(kernel.snapshot())
 
 
 INTERFERENCE = {

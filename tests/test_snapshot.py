@@ -35,7 +35,6 @@ def test_only_the_filter_table_is_read() -> None:
     assert found.rules["INPUT"] == ("-j ENVELOPE", '-m comment --comment "a # b" -j DROP')
     assert found.own_chains == ["ENVELOPE"]
     assert found.references == [("INPUT", "-j ENVELOPE"), ("FORWARD", "-i eth1 -g ENVELOPE")]
-    assert not found.is_bare
     assert "PREROUTING" not in found.rules
 
 
@@ -44,7 +43,6 @@ def test_nothing_is_an_absent_table() -> None:
     found = Snapshot.parse("")
     assert not found.exists
     assert found.policy == "ACCEPT"
-    assert found.is_bare
 
 
 @pytest.mark.parametrize("text", [

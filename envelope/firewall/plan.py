@@ -106,6 +106,19 @@ def remove(snapshot: Snapshot) -> list[str]:
     return lines
 
 
+def is_all_ours(snapshot: Snapshot) -> bool:
+    """Whether nothing would be left of the table without us that an absent one would not mean."""
+    own, jumps = set(snapshot.own_chains), set(snapshot.references)
+    return all(
+        policy == "ACCEPT" or (chain == "INPUT" and CHAIN in own)
+        for chain, policy in snapshot.policies.items()
+    ) and all(
+        chain in own or (chain in snapshot.policies and jumps.issuperset(
+            (chain, rule) for rule in rules))
+        for chain, rules in snapshot.rules.items()
+    )
+
+
 def _policy_line(was: Before) -> str:
     return f"-P INPUT {'ACCEPT' if was == 'ABSENT' else was}"
 

@@ -96,10 +96,3 @@ class Snapshot:
             for rule in lines
             if rule.rpartition(" ")[2] in targets
         ]
-
-    @property
-    def is_bare(self) -> bool:
-        """Whether the table holds nothing at all that an absent one would not mean."""
-        return all(policy == "ACCEPT" for policy in self.policies.values()) and all(
-            not lines for lines in self.rules.values()
-        ) and set(self.rules) == set(self.policies)

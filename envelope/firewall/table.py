@@ -14,7 +14,7 @@ from twisted.logger import Logger
 from envelope.firewall import FirewallError
 from envelope.firewall.changes import change, change_all, end_of, grants_in, should_spread
 from envelope.firewall.kernel import EVERYONE, Key, Rules, Seen, key_of
-from envelope.firewall.plan import Structure, before, install, mend, remove
+from envelope.firewall.plan import Structure, before, install, is_all_ours, mend, remove
 from envelope.firewall.process import ToolFailed, ToolTimeout
 from envelope.firewall.restorer import ANSWER_WAIT
 from envelope.firewall.ruleset import (
@@ -93,13 +93,22 @@ class FilterTable:
         if found.own_chains:
             return
         try:
-            lines = remove(Snapshot.of(await self.tools.save()))
+            now = Snapshot.of(await self.tools.save())
+            if await self._table_goes(now, found.exists):
+                return
+            lines = remove(now)
             if lines:
                 await self._apply(lines)
-            await self.tools.remove_bare_table(self.family, found)
         except (ToolFailed, UnreadableRules) as error:
             _log.error("{family}: rules may be left over: {error}",
                        family=self.family.label, error=str(error))
+
+    async def _table_goes(self, now: Snapshot, stays: bool) -> bool:
+        """Remove the whole table that our first rule made, with our rules; whether it is done.
+
+        In one step, so that whoever is killed at it leaves either everything or nothing behind.
+        """
+        return not stays and is_all_ours(now) and await self.tools.remove_table(self.family)
 
     async def uninstall(self) -> None:
         """Take everything of ours away, or all but the default drop; raise `FirewallError`."""
@@ -111,11 +120,12 @@ class FilterTable:
         for _attempt in range(_UNINSTALL_ATTEMPTS):
             try:
                 snapshot = Snapshot.of(await self.tools.save())
+                stays = structure.before != "ABSENT" or structure.layout.on_stop == "keep"
+                if await self._table_goes(snapshot, stays):
+                    break
                 lines = _last_lines(snapshot, structure)
                 if lines:
                     await self._apply(lines)
-                if structure.layout.on_stop == "restore" and structure.before == "ABSENT":
-                    await self.tools.remove_bare_table(self.family, Snapshot())
                 break
             except (ToolFailed, UnreadableRules) as error:
                 problem = str(error)

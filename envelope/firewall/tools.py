@@ -94,21 +94,24 @@ class Tools:
         """Rules for the host's own connections of before the start."""
         return carried_flows(layout, family)
 
-    async def remove_bare_table(self, family: Family, found: Snapshot) -> None:
-        """Remove the table that our first rule made, when it holds nothing and was not there.
+    async def remove_table(self, family: Family) -> bool:
+        """Remove the whole filter table, rules and all, in one transaction; whether that worked.
 
         iptables-nft has no command for it, and iptables-save would go on showing its empty
-        chains. Without nft, or with iptables-legacy, which keeps a table for good, it stays.
+        chains. Without nft it stays. So it does with iptables-legacy, which keeps a table for
+        good: nft's table of that name is another one, and somebody else's.
         """
-        if found.exists or self._paths.nft is None:
-            return
-        now = await self.find()
-        if now.exists and now.is_bare:
+        if self._paths.nft is None:
+            return False
+        try:
+            version = await run(self._reactor, (str(self._paths.save), "-V"), SAVE_WAIT)
+            if b"nf_tables" not in version.output:
+                return False
             command = f"delete table {family.nft} filter"
-            try:
-                await run(self._reactor, (str(self._paths.nft), command), SAVE_WAIT)
-            except ToolFailed:
-                return
+            await run(self._reactor, (str(self._paths.nft), command), SAVE_WAIT)
+        except ToolFailed:
+            return False
+        return True
 
 
 def _filter_without_noise(finished: Finished) -> bytes:
