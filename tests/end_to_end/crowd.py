@@ -1,0 +1,130 @@
+"""Many clients at once, on one host: each comes, stays a while, leaves, and comes again.
+
+Arguments: JSON with `port`, `tls` (true or false), `clients` (how many), `stay` (seconds), `path`,
+`pairs` (the client's own address and the server's, dealt out to the clients in turn). Obeys lines:
+`go`; `pause`, everybody leaves; `end`, nobody comes again, and those who are in leave when they
+would have or when they are sent away. Says in JSON, once it is so, what it has obeyed, and how
+often what has happened; and `crowded` as soon as everybody has been in since `go`.
+
+Standard library only, so that it shares nothing with the service that it tests.
+"""
+
+import asyncio
+import base64
+import json
+import os
+import ssl
+import struct
+import sys
+from collections import Counter
+
+orders = json.loads(sys.argv[1])
+context = None
+if orders["tls"]:
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+happened = Counter()
+visiting = set()
+strangers = set()
+
+
+def say(word):
+    print(json.dumps({"said": word, "happened": happened}), flush=True)
+
+
+def frame(opcode, payload):
+    return bytes([0x80 | opcode, 0x80 | len(payload)]) + bytes(4) + payload
+
+
+async def close_code(reader):
+    first, length = await reader.readexactly(2)
+    payload = await reader.readexactly(length & 0x7F)
+    assert first == 0x88, "nothing but a close frame ever comes"
+    return struct.unpack("!H", payload[:2])[0]
+
+
+async def ask(reader, writer):
+    key = base64.b64encode(os.urandom(16)).decode()
+    writer.write(
+        f"GET {orders['path']} HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\n"
+        f"Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n\r\n"
+        .encode())
+    return int((await reader.readuntil(b"\r\n\r\n")).split()[1])
+
+
+async def visit(number, leave):
+    """One visit, from connecting to the end of the connection."""
+    source, server = orders["pairs"][number % len(orders["pairs"])]
+    try:
+        reader, writer = await asyncio.wait_for(asyncio.open_connection(
+            server, orders["port"], ssl=context, local_addr=(source, 0)), 5)
+    except (TimeoutError, OSError):
+        happened["not connected"] += 1
+        await asyncio.sleep(0.02)
+        return
+    came_to = "not answered"
+    try:
+        status = await ask(reader, writer)
+        happened[f"status {status}"] += 1
+        if status == 101:
+            came_to = "cut off"
+            await stay(number, reader, writer, leave)
+    except (OSError, asyncio.IncompleteReadError):
+        happened[came_to] += 1
+    finally:
+        writer.close()
+
+
+async def stay(number, reader, writer, leave):
+    strangers.discard(number)
+    if not strangers:
+        say("crowded")
+        strangers.add(None)
+    closing = asyncio.ensure_future(close_code(reader))
+    leaving = asyncio.ensure_future(leave.wait())
+    await asyncio.wait([closing, leaving], timeout=orders["stay"],
+                       return_when=asyncio.FIRST_COMPLETED)
+    leaving.cancel()
+    if not closing.done():
+        writer.write(frame(8, struct.pack("!H", 1000)))
+    code = await closing
+    happened[f"closed {code}"] += 1
+    if code != 1000:
+        writer.write(frame(8, struct.pack("!H", code)))
+
+
+async def client(number, come, leave):
+    while True:
+        await come.wait()
+        visiting.add(number)
+        await visit(number, leave)
+        visiting.remove(number)
+
+
+async def main():
+    come, leave = asyncio.Event(), asyncio.Event()
+    clients = [asyncio.ensure_future(client(number, come, leave))
+               for number in range(orders["clients"])]
+    lines = asyncio.StreamReader()
+    await asyncio.get_running_loop().connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(lines), sys.stdin)
+    word = ""
+    while word != "end":
+        word = (await lines.readline()).decode().strip()
+        if word == "go":
+            strangers.clear()
+            strangers.update(range(orders["clients"]))
+            leave.clear()
+            come.set()
+        else:
+            come.clear()
+            if word == "pause":
+                leave.set()
+            while visiting:
+                await asyncio.sleep(0.01)
+        say(word)
+    for each in clients:
+        each.cancel()
+
+
+asyncio.run(main())

@@ -1,0 +1,137 @@
+"""Services that start fast enough to be killed a hundred times: see `forkserver`."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from tests.end_to_end.harness import HERE, PATH, Lines, Rig
+
+
+class Fork(Lines):
+    """A running twistd, forked."""
+
+    def __init__(self, server: ForkServer, pid: int, output: Any) -> None:
+        super().__init__(SimpleNamespace(stdout=output))  # type: ignore[arg-type]
+        self.pid = pid
+        self._server = server
+        self._output = output
+
+    def children(self) -> list[int]:
+        """The tools that it runs now."""
+        found: list[int] = []
+        for task in Path(f"/proc/{self.pid}/task").iterdir():
+            found += map(int, (task / "children").read_text().split())
+        return found
+
+    def kill(self, children_too: bool) -> None:
+        """As `kill -9` does, to all of them at once as far as anybody can."""
+        victims = [self.pid, *(self.children() if children_too else ())]
+        for pid in victims:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+    def terminate(self) -> None:
+        """SIGTERM."""
+        os.kill(self.pid, signal.SIGTERM)
+
+    def wait(self) -> int:
+        """Its exit status, negative for a signal."""
+        status = self._server.ask({"wait": self.pid})
+        self.reader.join()
+        self._output.close()
+        self._server.running.remove(self)
+        return status
+
+
+class ForkServer:
+    """Starts services on the rig's host."""
+
+    def __init__(self, rig: Rig) -> None:
+        self._folder = rig.folder
+        self._program = rig.lab.host.popen(
+            [sys.executable, HERE / "forkserver.py"], stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE, text=True, bufsize=1, cwd=rig.folder,
+            env={**os.environ, "PYTHONPATH": str(HERE.parent.parent)},
+        )
+        self._lines = Lines(self._program)
+        assert self._lines.next() == "up"
+        self.running: list[Fork] = []
+
+    def ask(self, order: dict[str, Any]) -> int:
+        """Send one order; return its answer."""
+        assert self._program.stdin is not None
+        self._program.stdin.write(json.dumps(order) + "\n")
+        answer = self._lines.next()
+        assert answer is not None, "the fork server died"
+        return int(answer)
+
+    def start(self, *options: str) -> Fork:
+        """Start twistd with exactly these options, and do not wait."""
+        path = self._folder / "output"
+        os.mkfifo(path)
+        pid = self.ask({"start": ["-n", "--pidfile=", "envelope", *options], "to": str(path)})
+        output = path.open()
+        path.unlink()
+        fork = Fork(self, pid, output)
+        self.running.append(fork)
+        return fork
+
+    def close(self) -> None:
+        """Kill whatever runs."""
+        for fork in list(self.running):
+            fork.kill(children_too=True)
+            fork.wait()
+        self._program.kill()
+        self._program.wait()
+        self._lines.reader.join()
+        for pipe in (self._program.stdin, self._program.stdout):
+            pipe.close()
+
+
+class Crowd(Lines):
+    """Clients that come and go: see `crowd`."""
+
+    def __init__(self, rig: Rig, token: str, clients: int, stay: float, tls: bool,
+                 addresses: int = 1) -> None:
+        host, client = rig.lab.host, rig.lab.client()
+        pairs = []
+        for n in range(addresses):
+            for mine, theirs in ((f"203.0.113.{100 + n}", host.address4),
+                                 (f"2001:db8::{100 + n}", host.address6)):
+                client.add_address(mine)
+                pairs.append((mine, theirs))
+        orders = {"port": 8880, "tls": tls, "clients": clients, "stay": stay,
+                  "path": f"{PATH}?access_token={token}", "pairs": pairs}
+        self._program = client.popen(
+            [sys.executable, HERE / "crowd.py", json.dumps(orders)], stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE, text=True, bufsize=1)
+        super().__init__(self._program)
+
+    def tell(self, word: str) -> None:
+        """Give the word, and do not wait."""
+        assert self._program.stdin is not None
+        self._program.stdin.write(word + "\n")
+
+    def heard(self, word: str) -> dict[str, int]:
+        """Wait for what the crowd says; return how often what has happened."""
+        while (line := self.next()) is not None:
+            said = json.loads(line)
+            if said["said"] == word:
+                return dict(said["happened"])
+        raise AssertionError("the crowd is gone")
+
+    def close(self) -> None:
+        """Send everybody home."""
+        self._program.kill()
+        self._program.wait()
+        self.reader.join()
+        for pipe in (self._program.stdin, self._program.stdout):
+            pipe.close()
