@@ -24,6 +24,8 @@ from envelope import __version__
 from envelope.admission import ACCESS_PATH
 
 FAMILIES: Final = ("ipv4", "ipv6")
+# Tables of the kernel: iptables has one for each family, nftables one for both.
+TABLES: Final = (*FAMILIES, "inet")
 STATUSES: Final = (
     "success",
     "wrong-method",
@@ -159,8 +161,9 @@ class Metrics:
         for family in FAMILIES:
             self._sessions.labels(family)
             self._grants.labels(family)
+        for table in TABLES:
             for outcome in OUTCOMES:
-                self._transactions.labels(family, outcome)
+                self._transactions.labels(table, outcome)
         for end in ENDS:
             self._session_seconds.labels(end)
         for state in CONNECTION_STATES:
@@ -226,7 +229,7 @@ class Metrics:
 
     def transaction(self, family: str, outcome: str) -> None:
         """Count a transaction with the kernel's rules (`outcome` is one of `OUTCOMES`)."""
-        family, outcome = _one_of(FAMILIES, family), _one_of(OUTCOMES, outcome)
+        family, outcome = _one_of(TABLES, family), _one_of(OUTCOMES, outcome)
         self._transactions.labels(family, outcome).inc()
 
     def drift(self, kind: str) -> None:

@@ -68,7 +68,6 @@ def _refuse_not_yet(found: Mapping[str, Any]) -> None:
         "--tx-device": "tx_device" in found,
         "--tx-max-rate": "tx_max_rate" in found,
         "--log-format=json": found.get("log_format") == "json",
-        "--firewall=nftables": found.get("firewall") == "nftables",
     }
     for name, asked in missing.items():
         if asked:

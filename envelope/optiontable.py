@@ -124,7 +124,7 @@ TABLE: Final = (
     ),
     Option(
         "firewall", "iptables", values.choice("iptables", "nftables", "none"),
-        "iptables, nftables (not available yet), or none to let clients in without any rule.",
+        "iptables, nftables, or none to let clients in without any rule.",
     ),
     Option(
         "device", "eth0", values.device,

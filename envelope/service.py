@@ -26,6 +26,7 @@ from envelope.exitstatus import ExitStatus, stop_cleanly_on_signals
 from envelope.firewall import FirewallError, IFirewall
 from envelope.firewall.iptables import IptablesFirewall
 from envelope.firewall.memory import MemoryFirewall
+from envelope.firewall.nftables import NftablesFirewall
 from envelope.front import FrontFactory
 from envelope.hardening import keep_memory_private
 from envelope.limits import Limits
@@ -82,11 +83,10 @@ class EnvelopeService(Service):
     def _make_firewall(self) -> IFirewall:
         if self._config.firewall == "none":
             return MemoryFirewall()
+        kind = NftablesFirewall if self._config.firewall == "nftables" else IptablesFirewall
         try:
             pass_on_needed(self._config, self._search_path)
-            return IptablesFirewall(
-                self._reactor, self._config, self.metrics, self._search_path
-            )
+            return kind(self._reactor, self._config, self.metrics, self._search_path)
         except FirewallError as error:
             raise StartError(str(error)) from None
 

@@ -85,6 +85,12 @@ def test_rules_prints_what_a_start_would_install(capsys, tmp_path) -> None:
     assert "-A ENVELOPE -p ipv6-icmp -j ACCEPT" in printed
     assert "-P INPUT DROP" in printed
     assert "-s NETWORK -p tcp -m tcp --dport 5000 -m time --datestop END -j ACCEPT" in printed
+    options += ["--device=lo", "--firewall=nftables", "--grant-prefix4=24"]
+    assert main(["rules", *options]) == 0
+    printed = capsys.readouterr().out
+    assert "\t\tip saddr & 255.255.255.0 @grants4 accept\n" in printed
+    assert "policy drop;\n\t\tjump baseline\n" in printed
+    assert "add element inet envelope grants6 { ADDRESS timeout TIME }" in printed
     assert main(["rules", "--token-required=false"]) == 0
     assert "not managed" in capsys.readouterr().out
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import time
 from ipaddress import ip_network
@@ -17,6 +18,7 @@ from envelope.config import Config, PortRange
 from envelope.firewall import IFirewall
 from envelope.firewall.iptables import IptablesFirewall
 from envelope.firewall.memory import MemoryFirewall
+from envelope.firewall.nftables import NftablesFirewall
 from envelope.firewall.ruleset import GRANTS, read_grant
 from envelope.firewall.snapshot import Snapshot
 from envelope.metrics import Metrics
@@ -43,8 +45,37 @@ class Twin:
         blockon(self.firewall.close())
 
 
+class Nftables:
+    """The real firewall with nftables, and what nft shows of its table."""
+
+    table = "inet"
+
+    def __init__(self) -> None:
+        need_own_network()
+        self.metrics = Metrics()
+        self.firewall = NftablesFirewall(reactor, Config(device="lo"), self.metrics)
+
+    def ruleset(self) -> str:
+        return subprocess.run(
+            ["nft", "list", "ruleset"], check=True, capture_output=True, text=True
+        ).stdout
+
+    def open_networks(self) -> set[object]:
+        elements = ",".join(re.findall(r"elements = \{([^}]*)\}", self.ruleset()))
+        return {ip_network(each.split()[0]) for each in elements.split(",") if each.strip()}
+
+    def baseline_holds(self) -> bool:
+        return "policy drop;\n\t\tjump baseline\n" in self.ruleset()
+
+    def close(self) -> None:
+        blockon(self.firewall.close())
+        assert "envelope" not in self.ruleset()
+
+
 class Kernel:
     """The real firewall and what iptables-save shows of it."""
+
+    table = "ipv4"
 
     def __init__(self, kind: str) -> None:
         need_own_network()
@@ -84,9 +115,15 @@ class Kernel:
         assert all(not s.own_chains and s.policy == "ACCEPT" for s in self.snapshots())
 
 
-@pytest.fixture(params=["memory", "nft", "legacy"])
+SUBJECTS = {
+    "memory": Twin, "nft": lambda: Kernel("nft"), "legacy": lambda: Kernel("legacy"),
+    "nftables": Nftables,
+}
+
+
+@pytest.fixture(params=SUBJECTS)
 def subject(request):
-    made = Twin() if request.param == "memory" else Kernel(request.param)
+    made = SUBJECTS[request.param]()
     yield made
     made.close()
 
@@ -166,10 +203,10 @@ async def test_many_at_once_share_transactions(subject) -> None:
     networks = [ip_network(f"198.51.100.{i}/32") for i in range(100)]
     await gatherResults([subject.firewall.allow(n, time.time() + 60) for n in networks])
     assert subject.open_networks() == set(networks)
-    if isinstance(subject, Kernel):
+    if not isinstance(subject, Twin):
         text = subject.metrics.text().decode()
         (line,) = [x for x in text.splitlines() if x.startswith(
-            "envelope_firewall_transactions_total") and "ipv4" in x and '"ok"' in x]
+            "envelope_firewall_transactions_total") and subject.table in x and '"ok"' in x]
         assert float(line.split()[-1]) <= 4
     await gatherResults([subject.firewall.revoke(n) for n in networks])
     assert subject.open_networks() == set()

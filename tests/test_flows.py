@@ -4,7 +4,7 @@ from pathlib import Path
 
 from envelope.config import Config
 from envelope.firewall.flows import Flow, carried_flows, own_flows
-from envelope.firewall.ruleset import IPV4, IPV6, Layout
+from envelope.firewall.ruleset import Layout
 
 HEADER = "  sl  local_address rem_address   st\n"
 
@@ -42,19 +42,24 @@ def test_only_what_the_host_opened_is_carried() -> None:
 
 
 def test_each_family_gets_its_own_rules(tmp_path: Path) -> None:
-    """In the words that iptables-save prints."""
+    """In the words that iptables-save and nft print."""
     for name, text in (("tcp", TCP), ("tcp6", TCP6)):
         (tmp_path / name).write_text(text)
-    assert carried_flows(LAYOUT, IPV4, tmp_path) == (
-        "-s 198.51.100.5/32 -d 203.0.113.1/32 -p tcp -m tcp --sport 443 --dport 40000 -j ACCEPT",)
-    assert carried_flows(LAYOUT, IPV6, tmp_path) == (
-        "-s 2001:db8::5/128 -d 2001:db8::1/128 -p tcp -m tcp --sport 443 --dport 40002 -j ACCEPT",)
+    (four,), (six,) = (carried_flows(LAYOUT, version, tmp_path) for version in (4, 6))
+    assert four.as_iptables == (
+        "-s 198.51.100.5/32 -d 203.0.113.1/32 -p tcp -m tcp --sport 443 --dport 40000 -j ACCEPT")
+    assert six.as_iptables == (
+        "-s 2001:db8::5/128 -d 2001:db8::1/128 -p tcp -m tcp --sport 443 --dport 40002 -j ACCEPT")
+    assert four.as_nft == (
+        "ip saddr 198.51.100.5 ip daddr 203.0.113.1 tcp sport 443 tcp dport 40000 accept")
+    assert six.as_nft == (
+        "ip6 saddr 2001:db8::5 ip6 daddr 2001:db8::1 tcp sport 443 tcp dport 40002 accept")
 
 
 def test_an_operators_baseline_is_none_of_ours(tmp_path: Path) -> None:
     """There the operator has thought of it."""
     layout = Layout.of(Config(baseline="operator"), ())
-    assert carried_flows(layout, IPV4, tmp_path) == ()
+    assert carried_flows(layout, 4, tmp_path) == ()
 
 
 def test_mapped_addresses_are_ipv4() -> None:

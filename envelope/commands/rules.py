@@ -10,6 +10,7 @@ from typing import Final
 from twisted.python.usage import UsageError
 
 from envelope.config import Config, PortRange
+from envelope.firewall import nftplan, nftruleset
 from envelope.firewall.kernel import key_of
 from envelope.firewall.plan import Structure, install
 from envelope.firewall.ruleset import IPV4, IPV6, Family, Layout, grant_rules
@@ -21,11 +22,7 @@ _PLACEHOLDER_END: Final = 0
 
 def rules_text(config: Config, family: Family) -> str:
     """One family's start as iptables-restore takes it, with a grant shown as a comment; pure."""
-    ports = tuple(
-        PortRange("tcp", port, port)
-        for port in (_port_of(text) for text in config.listen) if port
-    )
-    layout = Layout.of(config, ports)
+    layout = _layout(config)
     # An empty table: what is there already stays, and is none of this command's business.
     structure = Structure(layout, family, "ACCEPT")
     lines = install(Snapshot(exists=True), structure, ())
@@ -35,6 +32,22 @@ def rules_text(config: Config, family: Family) -> str:
         rule = rule.replace(str(family.example), "NETWORK").replace("1970-01-01T00:00:04", "END")
         shown.append(f"# a grant: -A ENVELOPE-GRANTS {rule.replace('1970-01-01T00:00:00', 'END')}")
     return "\n".join(shown)
+
+
+def nft_text(config: Config) -> str:
+    """The start as nft takes it, with a grant shown as a comment; pure."""
+    structure = nftruleset.Structure(_layout(config))
+    shown = ["# nft -f", *nftplan.commands(structure)]
+    shown += [
+        f"# a grant: add element {nftruleset.TABLE} {name} {{ ADDRESS timeout TIME }}"
+        for name in nftruleset.ADDRESSES.values()
+    ]
+    return "\n".join(shown)
+
+
+def _layout(config: Config) -> Layout:
+    ports = (_port_of(text) for text in config.listen)
+    return Layout.of(config, tuple(PortRange("tcp", port, port) for port in ports if port))
 
 
 def _port_of(text: str) -> int:
@@ -59,6 +72,9 @@ def main(argv: list[str]) -> int:
         return 2
     if config.firewall == "none":
         print("# the firewall is not managed: no rules")
+        return 0
+    if config.firewall == "nftables":
+        print(nft_text(config))
         return 0
     for family in (IPV4, IPV6):
         print(rules_text(config, family))

@@ -3,7 +3,7 @@
 A kernel that has not been tracking connections takes the first packet it sees of one for its
 beginning. If that packet comes from outside, the host's own connection looks like a stranger's,
 and would be refused from the first packet on. So those connections get a rule each, by address
-and port, for as long as the service runs (`ENVELOPE-FLOWS`); clients cannot use them, since the
+and port, for as long as the service runs (in a chain of flows); clients cannot use them, since the
 kernel has a socket at that exact place already.
 
 The sockets are read from /proc/net/tcp, tcp6, udp and udp6 (proc(5)).
@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Final
 
 from envelope.config import Address
-from envelope.firewall.ruleset import Family, Layout
+from envelope.firewall.ruleset import Layout
 
 _LISTENING: Final = "0A"
 # A machine with more connections than this has long been tracking them.
@@ -37,12 +37,22 @@ class Flow:
     remote: Address
     remote_port: int
 
-    def rule(self) -> str:
-        """The rule, in iptables-save's form, that lets this flow's packets in."""
+    @property
+    def as_iptables(self) -> str:
+        """The rule that lets this flow's packets in, in iptables-save's form."""
         bits = self.local.max_prefixlen
         return (
             f"-s {self.remote}/{bits} -d {self.local}/{bits} -p {self.protocol} "
             f"-m {self.protocol} --sport {self.remote_port} --dport {self.local_port} -j ACCEPT"
+        )
+
+    @property
+    def as_nft(self) -> str:
+        """The same for a table of family inet, in nft's form."""
+        ip = "ip" if self.local.version == 4 else "ip6"
+        return (
+            f"{ip} saddr {self.remote} {ip} daddr {self.local} {self.protocol} "
+            f"sport {self.remote_port} {self.protocol} dport {self.local_port} accept"
         )
 
 
@@ -82,14 +92,14 @@ def own_flows(tables: dict[str, str]) -> list[Flow]:
 
 
 def carried_flows(
-    layout: Layout, family: Family, proc: Path = Path("/proc/net")
-) -> tuple[str, ...]:
-    """The rules for the flows of `family` that the host has open now, at most `MOST_FLOWS`."""
+    layout: Layout, version: int, proc: Path = Path("/proc/net")
+) -> tuple[Flow, ...]:
+    """The flows of an address family that the host has open now, at most `MOST_FLOWS`."""
     if layout.baseline != "service" or sys.platform != "linux":
         return ()
     tables = {
         name: (proc / name).read_text()
         for name in ("tcp", "tcp6", "udp", "udp6") if (proc / name).exists()
     }
-    rules = (flow.rule() for flow in own_flows(tables) if flow.local.version == family.version)
-    return tuple(sorted(set(rules)))[:MOST_FLOWS]
+    flows = {flow for flow in own_flows(tables) if flow.local.version == version}
+    return tuple(sorted(flows, key=lambda flow: flow.as_iptables))[:MOST_FLOWS]

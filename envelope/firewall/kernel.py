@@ -71,6 +71,10 @@ class KernelTable(Protocol):
     def versions(self) -> tuple[int, ...]:
         """The address families that it filters."""
 
+    @property
+    def by_time_of_day(self) -> bool:
+        """Whether the kernel ends grants at a time of day, which moves when the clock is set."""
+
     def rules(self, key: Key, end: int) -> Rules:
         """What lets a network in until `end` (seconds since the epoch)."""
 

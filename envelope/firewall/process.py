@@ -34,11 +34,19 @@ class IProcessReactor(IReactorProcess, IReactorTime):
 
 
 def one_line(text: bytes) -> str:
-    """The last thing that a tool said, fit for a log line."""
+    """What a tool said was wrong, or the last thing it said, fit for a log line."""
     lines = [line.strip() for line in text.decode("utf-8", "replace").splitlines()]
     said = [line for line in lines if line and not line.startswith(("Try `", "Error occurred"))]
+    # nft says first what is wrong, and then shows where.
+    first = next((line for line in said if "Error: " in line), None)
+    if first is not None:
+        return _printable(first.partition("Error: ")[2])
     last = said[-1].partition("-restore: ") if said else ("", "", "")
-    return "".join(c if c.isprintable() else "?" for c in last[2] or last[0])[:200]
+    return _printable(last[2] or last[0])
+
+
+def _printable(text: str) -> str:
+    return "".join(c if c.isprintable() else "?" for c in text)[:200]
 
 
 def require_executable(path: Path) -> None:

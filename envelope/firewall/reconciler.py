@@ -23,8 +23,8 @@ from envelope.firewall.answers import Answers
 from envelope.firewall.grants import Grants
 from envelope.firewall.kernel import EVERYONE, KernelTable, Key, Rules, Seen, key_of, version_of
 from envelope.firewall.latest import Latest
+from envelope.firewall.opentool import ANSWER_WAIT
 from envelope.firewall.process import ToolFailed
-from envelope.firewall.restorer import ANSWER_WAIT
 from envelope.firewall.ruleset import LATEST_END, end_of_grant
 from envelope.firewall.snapshot import UnreadableRules
 from envelope.metrics import Metrics
@@ -131,7 +131,8 @@ class Reconciler:
         """Move every grant's end along with the wall clock, which was set `by` so many seconds."""
         if not self._running:
             return
-
+        if not self._table.by_time_of_day:
+            by = 0
         def moved(key: Key, rules: Rules) -> Rules:
             end = self._table.end_of(rules)
             return () if end is None else self._table.rules(key, min(end + by, LATEST_END))

@@ -14,9 +14,9 @@ from twisted.logger import Logger
 from envelope.firewall import FirewallError
 from envelope.firewall.changes import change, change_all, end_of, grants_in, should_spread
 from envelope.firewall.kernel import EVERYONE, Key, Rules, Seen, key_of
+from envelope.firewall.opentool import ANSWER_WAIT
 from envelope.firewall.plan import Structure, before, install, is_all_ours, mend, remove
 from envelope.firewall.process import ToolFailed, ToolTimeout
-from envelope.firewall.restorer import ANSWER_WAIT
 from envelope.firewall.ruleset import (
     GRANTS,
     Family,
@@ -140,6 +140,11 @@ class FilterTable:
     def _standing(self) -> Structure:
         assert self._structure is not None, "the table is installed"
         return self._structure
+
+    @property
+    def by_time_of_day(self) -> bool:
+        """See `KernelTable`."""
+        return True
 
     def rules(self, key: Key, end: int) -> Rules:
         """See `KernelTable`."""

@@ -15,7 +15,7 @@ from envelope.config import Config
 from envelope.firewall import FirewallError
 from envelope.firewall.flows import carried_flows
 from envelope.firewall.process import Finished, IProcessReactor, ToolFailed, ToolTimeout, run
-from envelope.firewall.restorer import Restorer
+from envelope.firewall.restorer import restorer
 from envelope.firewall.ruleset import IPV4, IPV6, Family, Layout
 from envelope.firewall.snapshot import Snapshot
 
@@ -66,7 +66,7 @@ class Tools:
     def __init__(self, reactor: IProcessReactor, paths: Paths) -> None:
         self._reactor = reactor
         self._paths = paths
-        self.restorer = Restorer(reactor, paths.restore)
+        self.restorer = restorer(reactor, paths.restore)
 
     def save(self) -> Deferred[bytes]:
         """The filter table's rules, without what changes by itself; fails with `ToolFailed`."""
@@ -92,7 +92,7 @@ class Tools:
 
     def carried_flows(self, layout: Layout, family: Family) -> tuple[str, ...]:
         """Rules for the host's own connections of before the start."""
-        return carried_flows(layout, family)
+        return tuple(flow.as_iptables for flow in carried_flows(layout, family.version))
 
     async def remove_table(self, family: Family) -> bool:
         """Remove the whole filter table, rules and all, in one transaction; whether that worked.

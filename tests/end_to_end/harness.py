@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import pytest
 from jwcrypto import jwk
 
 from envelope.netlab import NetLab
@@ -25,6 +26,11 @@ UPGRADE = (
     "Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13",
     "Sec-WebSocket-Key: aGVsbG8K",
 )
+
+
+# Every kind of tool that the service drives the kernel with; what a test does over its two kinds
+# of iptables alone does not depend on the backend.
+every_kind = pytest.mark.parametrize("rig", ["nft", "legacy", "nftables"], indirect=True)
 
 
 class Lines:
@@ -105,9 +111,14 @@ class Rig:
         return [
             f"--cert={folder / 'cert.pem'}", f"--key={folder / 'key.pem'}",
             f"--verify-key={folder / 'key.pub'}", f"--machine={MACHINE}", f"--subject={SUBJECT}",
-            f"--iptables=/usr/sbin/iptables-{self.kind}",
-            f"--ip6tables=/usr/sbin/ip6tables-{self.kind}", *more,
+            *self._backend(), *more,
         ]
+
+    def _backend(self) -> list[str]:
+        if self.kind == "nftables":
+            return ["--firewall=nftables"]
+        return [f"--iptables=/usr/sbin/iptables-{self.kind}",
+                f"--ip6tables=/usr/sbin/ip6tables-{self.kind}"]
 
     def token(self, lasts: float = 60, key: jwk.JWK | None = None, **claims: Any) -> str:
         """An access token."""
@@ -156,10 +167,23 @@ class Rig:
     def saved(self) -> str:
         """Both families' rules, without what changes by itself."""
         text = ""
+        if self.kind == "nftables":
+            return self.lab.host.run(["nft", "-s", "list", "ruleset"], check=True).stdout
         for tool in (f"iptables-{self.kind}-save", f"ip6tables-{self.kind}-save"):
             text += self.lab.host.run([tool], check=True).stdout
         lines = [line for line in text.splitlines() if not line.startswith("#")]
         return "\n".join(re.sub(r" \[\d+:\d+\]$", "", line) for line in lines)
+
+    def grants(self) -> str:
+        """The lines that let networks in, among the rules."""
+        sign = "timeout " if self.kind == "nftables" else "datestop"
+        return "\n".join(line for line in self.saved().splitlines() if sign in line)
+
+    def drops(self) -> bool:
+        """Whether what no rule lets in is dropped."""
+        if self.kind == "nftables":
+            return "hook input priority filter; policy drop;" in self.saved()
+        return ":INPUT DROP" in self.saved()
 
     def serve(self, port: int) -> None:
         """Something worth measuring, on the host's `port` of both families."""

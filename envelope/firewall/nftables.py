@@ -1,0 +1,33 @@
+"""The real firewall with nftables: one table for both address families, driven through nft.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from envelope.config import Config
+from envelope.firewall.backend import CHECK_EVERY, KernelFirewall
+from envelope.firewall.nfttable import NftTable
+from envelope.firewall.nfttool import Nft
+from envelope.firewall.process import IProcessReactor
+from envelope.firewall.tools import find_tool
+from envelope.metrics import Metrics
+
+
+class NftablesFirewall(KernelFirewall):
+    """The table `inet envelope`; raises `FirewallError` when nft is missing."""
+
+    def __init__(
+        self,
+        reactor: IProcessReactor,
+        config: Config,
+        metrics: Metrics,
+        search_path: str = "",
+        wall: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
+        check_every: float = CHECK_EVERY,
+    ) -> None:
+        nft = Nft(reactor, find_tool("nft", config.nft, search_path))
+        table = NftTable(reactor, nft, metrics, wall, monotonic)
+        super().__init__(reactor, config, metrics, [table], wall, check_every)

@@ -1,0 +1,143 @@
+"""The rules of `--firewall=nftables` as text in nft's own form. Pure.
+
+One table of family inet filters both address families. Grants are elements of its sets, each with
+a timeout of its own, so that a packet is looked up and not compared; the rules never change. The
+sets hold addresses with the bits beyond the prefix masked away: sets of intervals would make
+every change cost as much as there are elements (10,000: 28 ms).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from ipaddress import IPv4Network, IPv6Network
+from typing import Final
+
+from envelope.config import PortRange
+from envelope.firewall.kernel import EVERYONE, Key, version_of
+from envelope.firewall.ruleset import Layout
+
+TABLE: Final = "inet envelope"
+INPUT: Final = "input"
+BASELINE: Final = "baseline"
+FLOWS: Final = "flows"
+GRANTS: Final = "grants"
+HOOK: Final = "type filter hook input priority filter; policy drop;"
+
+ADDRESSES: Final = {4: "grants4", 6: "grants6"}
+PROXIES: Final = "proxies"
+# How nft calls the address families among the elements of `PROXIES`.
+_NAMES: Final = {4: "ipv4", 6: "ipv6"}
+
+
+@dataclass(frozen=True, slots=True)
+class Structure:
+    """Everything but the grants: the operator's choices, and the host's flows of before."""
+
+    layout: Layout
+    flows: tuple[str, ...] = ()
+
+    @property
+    def sets(self) -> dict[str, str]:
+        """Our sets with what they hold."""
+        sets = {ADDRESSES[4]: "ipv4_addr", ADDRESSES[6]: "ipv6_addr"}
+        if self.layout.proxy_port:
+            sets[PROXIES] = "nf_proto"
+        return {name: f"type {kind}; flags timeout;" for name, kind in sets.items()}
+
+    @property
+    def chains(self) -> dict[str, tuple[str, ...]]:
+        """Our chains with their rules, each after those that it leads to; INPUT is apart."""
+        chains = {GRANTS: tuple(_grant_rules(self.layout))}
+        if self.layout.baseline == "operator":
+            return chains
+        if self.flows:
+            chains[FLOWS] = self.flows
+        return {**chains, BASELINE: tuple(_baseline_rules(self.layout, bool(self.flows)))}
+
+    @property
+    def jump(self) -> str:
+        """The rule that belongs at the head of INPUT."""
+        return f"jump {GRANTS if self.layout.baseline == 'operator' else BASELINE}"
+
+
+def _ports(ports: PortRange) -> str:
+    last = "" if ports.first == ports.last else f"-{ports.last}"
+    return f"{ports.protocol} dport {ports.first}{last}"
+
+
+def _baseline_rules(layout: Layout, with_flows: bool) -> list[str]:
+    direction = " ct direction reply" if layout.established == "cut" else ""
+    return [
+        f'iifname != "{layout.device}" accept',
+        "ip protocol icmp accept",
+        "meta nfproto ipv6 meta l4proto ipv6-icmp accept",
+        *(f"{_ports(ports)} accept" for ports in
+          dict.fromkeys((*layout.service_ports, *layout.allow))),
+        f"ct state established,related{direction} accept",
+        *([f"jump {FLOWS}"] if with_flows else []),
+        f"jump {GRANTS}",
+        "reject with icmpx type port-unreachable",
+    ]
+
+
+def _grant_rules(layout: Layout) -> list[str]:
+    ports = [f"{_ports(ports)} " for ports in dict.fromkeys(layout.grant_port)] or [""]
+    rules = [
+        f"{_source(version, layout.prefix(version))} @{name} {port}accept"
+        for version, name in ADDRESSES.items() for port in ports
+    ]
+    if layout.proxy_port:
+        open_ports = ", ".join(map(str, sorted(set(layout.proxy_port))))
+        rules.append(f"meta nfproto @{PROXIES} tcp dport {{ {open_ports} }} accept")
+    return rules
+
+
+def _source(version: int, prefix: int) -> str:
+    network = IPv4Network(f"0.0.0.0/{prefix}") if version == 4 else IPv6Network(f"::/{prefix}")
+    masked = "" if prefix == network.max_prefixlen else f" & {network.netmask}"
+    return f"{'ip' if version == 4 else 'ip6'} saddr{masked}"
+
+
+def ruleset(structure: Structure) -> str:
+    """The whole table, as `nft -f` takes it."""
+    blocks = [(f"set {name}", [declaration]) for name, declaration in structure.sets.items()]
+    blocks += [(f"chain {name}", [*rules]) for name, rules in structure.chains.items()]
+    blocks.append((f"chain {INPUT}", [HOOK, structure.jump]))
+    lines = [f"table {TABLE} {{"]
+    for name, content in blocks:
+        lines += [f"\t{name} {{", *(f"\t\t{line}" for line in content), "\t}"]
+    return "\n".join((*lines, "}"))
+
+
+def element_of(key: Key) -> tuple[str, str]:
+    """The set that a network's grant belongs to, and its name there."""
+    version = version_of(key)
+    if key == EVERYONE[version]:
+        return PROXIES, _NAMES[version]
+    return ADDRESSES[version], key.partition("/")[0]
+
+
+def change_elements(ends: Iterable[tuple[Key, int | None]]) -> list[str]:
+    """The commands that let networks in for so many milliseconds, or, with None, no longer.
+
+    Adding what is there keeps its old timeout on some kernels, and deleting what is not there (or
+    has just run out) fails the whole transaction. So each element is added, which at worst changes
+    nothing, then deleted, and then added as it shall be.
+    """
+    touched: dict[str, list[str]] = {}
+    open_for: dict[str, list[str]] = {}
+    for key, milliseconds in ends:
+        name, element = element_of(key)
+        touched.setdefault(name, []).append(element)
+        if milliseconds is not None:
+            open_for.setdefault(name, []).append(f"{element} timeout {milliseconds}ms")
+    lines: list[str] = []
+    for name, elements in touched.items():
+        listed = ", ".join(elements)
+        lines += [
+            f"{verb} element {TABLE} {name} {{ {listed} }}" for verb in ("add", "delete")
+        ]
+        if name in open_for:
+            lines.append(f"add element {TABLE} {name} {{ {', '.join(open_for[name])} }}")
+    return lines

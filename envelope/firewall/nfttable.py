@@ -1,0 +1,219 @@
+"""The table of `--firewall=nftables`, written and read with nft.
+
+It knows how the structure comes and goes and what grants look like in it; when to change what is
+the reconciler's business.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final
+
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
+from twisted.logger import Logger
+
+from envelope.firewall import FirewallError
+from envelope.firewall.clockwatch import LEAST_STEP
+from envelope.firewall.flows import Flow, carried_flows
+from envelope.firewall.kernel import Key, Rules, Seen, key_of
+from envelope.firewall.nftelements import Reading, end_of, ending, grants_in
+from envelope.firewall.nftplan import Printed, flush_grants, install, mend, remove
+from envelope.firewall.nftruleset import Structure, change_elements
+from envelope.firewall.nftsnapshot import NftSnapshot, without_clocks
+from envelope.firewall.nfttool import Nft
+from envelope.firewall.opentool import ANSWER_WAIT
+from envelope.firewall.process import ToolFailed, ToolTimeout
+from envelope.firewall.ruleset import IPV4, IPV6, Layout
+from envelope.firewall.snapshot import UnreadableRules
+from envelope.metrics import Metrics
+
+LABEL: Final = "inet"
+_UNINSTALL_ATTEMPTS: Final = 3
+
+_log = Logger(namespace="envelope.firewall")
+
+
+class NftTable:
+    """See `envelope.firewall.backend.InstalledTable`.
+
+    The kernel counts timeouts with its monotonic clock, so ends are kept in seconds of it
+    (`monotonic`); the rest of the service names them in seconds since the epoch (`wall`).
+    """
+
+    def __init__(
+        self,
+        reactor: IReactorTime,
+        nft: Nft,
+        metrics: Metrics,
+        wall: Callable[[], float],
+        monotonic: Callable[[], float],
+    ) -> None:
+        self._reactor = reactor
+        self._nft = nft
+        self._metrics = metrics
+        self._wall = wall
+        self._monotonic = monotonic
+        self._epoch = wall() - monotonic()
+        self._standing: tuple[Structure, Printed] | None = None
+        self._found = NftSnapshot()
+
+    @property
+    def label(self) -> str:
+        """See `KernelTable`."""
+        return LABEL
+
+    @property
+    def versions(self) -> tuple[int, ...]:
+        """See `KernelTable`."""
+        return (4, 6)
+
+    # -- the life of the structure ---------------------------------------------------------
+
+    async def install(self, layout: Layout) -> None:
+        """Put the baseline in force; raise `FirewallError`, and then nothing is changed."""
+        try:
+            await self._nft.writer.probe()
+            snapshot = NftSnapshot.of(await self._nft.show())
+            structure = Structure(layout, _flow_rules(layout))
+            lines = install(snapshot, structure, _probe())
+            try:
+                await self._apply(lines)
+                printed = Printed.learn(NftSnapshot.of(await self._nft.show()), structure)
+            except (ToolFailed, UnreadableRules):
+                await self._take_back(snapshot)
+                raise
+        except (ToolFailed, UnreadableRules, FirewallError) as error:
+            await self._nft.writer.stop()
+            raise FirewallError(f"nftables: {error}") from None
+        self._standing, self._found = (structure, printed), snapshot
+
+    async def abandon(self) -> None:
+        """Take a start back because another table's failed."""
+        self._standing = None
+        await self._take_back(self._found)
+        await self._nft.writer.stop()
+
+    async def _take_back(self, found: NftSnapshot) -> None:
+        """Undo a start that failed halfway; what a predecessor left is left to the next start."""
+        if remove(found):
+            return
+        try:
+            lines = remove(NftSnapshot.of(await self._nft.show()))
+            if lines:
+                await self._apply(lines)
+        except (ToolFailed, UnreadableRules) as error:
+            _log.error("nftables: rules may be left over: {error}", error=str(error))
+
+    async def uninstall(self) -> None:
+        """Take everything of ours away, or all but the default drop; raise `FirewallError`."""
+        standing, self._standing = self._standing, None
+        problem = ""
+        for _attempt in range(_UNINSTALL_ATTEMPTS if standing is not None else 0):
+            try:
+                assert standing is not None, "there is something to take away"
+                snapshot = NftSnapshot.of(await self._nft.show())
+                lines = _last_lines(snapshot, *standing)
+                if lines:
+                    await self._apply(lines)
+                problem = ""
+                break
+            except (ToolFailed, UnreadableRules) as error:
+                problem = str(error)
+        await self._nft.writer.stop()
+        if problem:
+            raise FirewallError(f"nftables: the rules are still in force: {problem}")
+
+    # -- what the reconciler asks ----------------------------------------------------------
+
+    @property
+    def by_time_of_day(self) -> bool:
+        """See `KernelTable`."""
+        return False
+
+    def rules(self, key: Key, end: int) -> Rules:  # noqa: ARG002
+        """See `KernelTable`."""
+        return ending(round(end - self._epoch_now()))
+
+    def end_of(self, rules: Rules) -> int | None:
+        """See `KernelTable`."""
+        end = end_of(rules)
+        return None if end is None else round(end + self._epoch_now())
+
+    def _epoch_now(self) -> float:
+        """The wall clock's time when the monotonic one was 0; moves when the wall clock steps."""
+        epoch = self._wall() - self._monotonic()
+        if abs(epoch - self._epoch) >= LEAST_STEP:
+            self._epoch = epoch
+        return self._epoch
+
+    async def look(self, in_force: Mapping[Key, Rules], vouched: bytes | None) -> Seen | None:
+        """See `KernelTable`."""
+        assert self._standing is not None, "the table is installed"
+        begun = self._monotonic()
+        output = await self._nft.show()
+        text = without_clocks(output)
+        if text == vouched:
+            return None
+        structure, printed = self._standing
+        reading = Reading(structure.layout, begun, self._monotonic(), in_force)
+        await deferLater(self._reactor, 0)
+        snapshot = NftSnapshot.of(output)
+        lines, kinds = mend(snapshot, structure, printed)
+        grants: dict[Key, Rules] = {}
+        for _ in grants_in(snapshot, reading, grants):
+            # Clients are served between the pieces.
+            await deferLater(self._reactor, 0)
+        return Seen(text, lines, kinds, grants)
+
+    async def write(
+        self,
+        mending: Sequence[str],
+        in_force: Mapping[Key, Rules],  # noqa: ARG002
+        wants: Mapping[Key, Rules],
+        patience: float,
+    ) -> None:
+        """See `KernelTable`."""
+        now = self._monotonic()
+        ends = ((key, _milliseconds(rules, now)) for key, rules in wants.items())
+        lines = [*mending, *change_elements(ends)]
+        if lines:
+            await self._apply(lines, patience)
+
+    async def _apply(self, lines: Sequence[str], patience: float = ANSWER_WAIT) -> None:
+        outcome = "ok"
+        try:
+            await self._nft.writer.apply(lines, patience)
+        except ToolTimeout:
+            outcome = "timeout"
+            raise
+        except ToolFailed:
+            outcome = "failed"
+            raise
+        finally:
+            self._metrics.transaction(LABEL, outcome)
+
+
+def _milliseconds(rules: Rules, now: float) -> int | None:
+    end = end_of(rules)
+    # Without a timeout, or with one of 0, an element would never end.
+    return None if end is None else max(1, round((end - now) * 1000))
+
+
+def _flow_rules(layout: Layout) -> tuple[str, ...]:
+    flows: tuple[Flow, ...] = (*carried_flows(layout, 4), *carried_flows(layout, 6))
+    return tuple(flow.as_nft for flow in flows)
+
+
+def _probe() -> list[str]:
+    keys = [key_of(family.example) for family in (IPV4, IPV6)]
+    return [*change_elements((key, 1000) for key in keys),
+            *change_elements((key, None) for key in keys)]
+
+
+def _last_lines(snapshot: NftSnapshot, structure: Structure, printed: Printed) -> list[str]:
+    if structure.layout.on_stop == "restore":
+        return remove(snapshot)
+    # The default drop stays in force, without grants.
+    lines, _ = mend(snapshot, structure, printed)
+    return [*lines, *flush_grants(structure)]

@@ -1,0 +1,252 @@
+"""One long-lived tool, fed whole transactions, each acknowledged.
+
+A process for each change costs more than the change; a tool that stays open between transactions
+is asked for an acknowledgement after each. How that is done is a `Dialect`: one for
+iptables-restore, one for nft. A tool that does not acknowledge in time is run once for each
+transaction instead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import count
+from pathlib import Path
+from typing import Final
+
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.protocol import ProcessProtocol
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from envelope.firewall.process import (
+    CLEAN_ENVIRONMENT,
+    IProcessReactor,
+    ToolFailed,
+    ToolTimeout,
+    one_line,
+    require_executable,
+    run,
+)
+
+# A grant must be answered within 10 s, so the tool gives up first, then we do, then the caller.
+ANSWER_WAIT: Final = 7.0
+PROBE_WAIT: Final = 2.0
+BURIAL_WAIT: Final = 1.0
+_TAIL: Final = 4096
+_COMPLAINTS: Final = 16
+
+_log = Logger(namespace="envelope.firewall")
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """How one tool is spoken to, and how it answers.
+
+    `open` and `once` are its arguments when it stays open and when it reads one transaction to
+    its end. `header` and `footer` stand around a transaction's lines, `joint` between them.
+    `asks` begins the line that asks for an acknowledgement, which comes back on descriptor
+    `answers_on`. `complaint` is in each line there that says what went wrong; asking makes
+    `expected` such lines of its own. Where `longest` is not None, transactions of more bytes than
+    that, or with a line of several lines, get a process of their own. After `lifetime` transactions
+    the open one is replaced.
+    """
+
+    open: tuple[str, ...]
+    once: tuple[str, ...]
+    header: str
+    joint: str
+    footer: str
+    asks: str
+    answers_on: int
+    complaint: bytes = b""
+    expected: int = 0
+    longest: int | None = None
+    lifetime: int | None = None
+    environment: Mapping[str, str] = field(default_factory=lambda: CLEAN_ENVIRONMENT)
+
+    def text(self, lines: Sequence[str], joint: str) -> bytes:
+        """One transaction, as the tool reads it."""
+        return (self.header + joint.join(lines) + self.footer).encode("ascii")
+
+    def needs_its_own(self, lines: Sequence[str], text: bytes) -> bool:
+        """Whether a transaction is too much for the tool that stays open."""
+        return self.longest is not None and (
+            len(text) > self.longest or any("\n" in line for line in lines)
+        )
+
+
+class _Child(ProcessProtocol):
+    """One running tool; forgets nothing that it was asked until it answers or ends."""
+
+    def __init__(self, name: str, dialect: Dialect) -> None:
+        self.name = name
+        self.dialect = dialect
+        self.asked = 0
+        self.tail = b""
+        self.errors = b""
+        self.complaints: list[bytes] = []
+        self.ended = False
+        # Whether it waits for a transaction, all of what came before being answered.
+        self.in_step = True
+        self.token = b""
+        self.answer: Deferred[None] | None = None
+        self.gone: Deferred[None] = Deferred()
+
+    def ask(self, text: bytes, token: bytes) -> Deferred[None]:
+        assert self.transport is not None
+        self.asked += 1
+        self.in_step = False
+        self.answer, self.token, self.tail = Deferred(), token, b""
+        self.complaints, self.errors = [], b""
+        self.transport.write(text + token + b"\n")
+        return self.answer
+
+    def childDataReceived(self, childFD: int, data: bytes) -> None:
+        if childFD == 2:
+            self.errors = (self.errors + data)[-_TAIL:]
+        if childFD == self.dialect.answers_on:
+            self.listen(data)
+
+    def listen(self, data: bytes) -> None:
+        *lines, tail = (self.tail + data).split(b"\n")
+        self.tail = tail[-_TAIL:]
+        for line in lines:
+            if line == self.token:
+                self.acknowledge()
+            elif self.dialect.complaint and self.dialect.complaint in line:
+                self.complaints = [*self.complaints, line[:_TAIL]][:_COMPLAINTS]
+
+    def acknowledge(self) -> None:
+        self.errors = b""
+        if self.answer is None:
+            return
+        self.in_step = True
+        if len(self.complaints) > self.dialect.expected:
+            self.fail(ToolFailed(f"{self.name}: {one_line(self.complaints[0])}"))
+        else:
+            answer, self.answer = self.answer, None
+            answer.callback(None)
+
+    def fail(self, why: ToolFailed) -> None:
+        if self.answer is not None:
+            answer, self.answer = self.answer, None
+            answer.errback(why)
+
+    def processEnded(self, reason: Failure) -> None:
+        self.ended = True
+        said = one_line(self.errors) or reason.getErrorMessage()
+        self.fail(ToolFailed(f"{self.name}: {said}"))
+        self.gone.callback(None)
+
+    def kill(self) -> None:
+        if not self.ended and self.transport is not None:
+            self.transport.signalProcess("KILL")
+            # The pipes may be held open by a grandchild, which would keep us waiting for it.
+            self.transport.loseConnection()
+
+
+class OpenTool:
+    """Applies transactions, one at a time.
+
+    `keep_open` turns False for good when the tool turns out not to acknowledge.
+    """
+
+    def __init__(self, reactor: IProcessReactor, tool: Path, dialect: Dialect) -> None:
+        self._reactor = reactor
+        self._tool = tool
+        self._dialect = dialect
+        self._child: _Child | None = None
+        self._tokens = count(1)
+        self.keep_open = True
+        self.started = 0
+
+    def probe(self) -> Deferred[None]:
+        """Find out whether it acknowledges; fails with `ToolFailed` when it does not even run."""
+
+        def silent(failure: Failure) -> None:
+            failure.trap(ToolTimeout)
+            self.keep_open = False
+            _log.info("{tool} does not echo: one process per transaction", tool=self._tool.name)
+
+        return self._ask(b"", PROBE_WAIT).addErrback(silent)
+
+    def apply(self, lines: Sequence[str], patience: float = ANSWER_WAIT) -> Deferred[None]:
+        """Apply `lines` as one transaction, all or none, in `patience` seconds.
+
+        Fails with `ToolFailed`, after which only the kernel knows whether it was applied.
+        """
+        dialect = self._dialect
+        text = dialect.text(lines, dialect.joint)
+        if self.keep_open and not dialect.needs_its_own(lines, text):
+            return self._ask(text, patience)
+        self.started += 1
+        argv = (str(self._tool), *dialect.once)
+        once = run(self._reactor, argv, patience, dialect.text(lines, "\n"))
+        return once.addCallback(lambda _: None)
+
+    def stop(self) -> Deferred[None]:
+        """End the child; fires when it is gone, at the latest after `BURIAL_WAIT`."""
+        child, self._child = self._child, None
+        if child is None:
+            return succeed(None)
+        if not child.ended and child.transport is not None:
+            child.transport.closeStdin()
+        return self._buried(child)
+
+    def _ask(self, text: bytes, timeout: float) -> Deferred[None]:
+        lifetime = self._dialect.lifetime
+        if lifetime and self._child is not None and self._child.asked >= lifetime:
+            return self.stop().addCallback(lambda _: self._ask(text, timeout))
+        try:
+            child = self._running()
+        except (ToolFailed, OSError) as error:
+            return fail(ToolFailed(str(error)))
+        answer = child.ask(text, f"{self._dialect.asks}{next(self._tokens)}".encode("ascii"))
+        timer = self._reactor.callLater(timeout, self._too_late, child, timeout)
+
+        def in_time(_: None) -> None:
+            timer.cancel()
+
+        def failed(failure: Failure) -> Deferred[None]:
+            if timer.active():
+                timer.cancel()
+            if child.in_step and not child.ended:
+                return fail(failure)
+            return self._discard(child).addCallback(lambda _: fail(failure))
+
+        return answer.addCallbacks(in_time, failed)
+
+    def _running(self) -> _Child:
+        if self._child is None or self._child.ended:
+            require_executable(self._tool)
+            self._child = child = _Child(self._tool.name, self._dialect)
+            self.started += 1
+            argv = (str(self._tool), *self._dialect.open)
+            self._reactor.spawnProcess(child, argv[0], argv, env=self._dialect.environment)
+        return self._child
+
+    def _too_late(self, child: _Child, timeout: float) -> None:
+        child.fail(ToolTimeout(f"{child.name} did not answer within {timeout:g} s"))
+
+    def _discard(self, child: _Child) -> Deferred[None]:
+        # A child that failed may be halfway through anything: the next transaction gets a new
+        # one, and nobody reads the kernel's rules while the old one might still change them.
+        if self._child is child:
+            self._child = None
+        child.kill()
+        return self._buried(child)
+
+    def _buried(self, child: _Child) -> Deferred[None]:
+        done: Deferred[None] = Deferred()
+
+        def bury(_: object = None) -> None:
+            if timer.active():
+                timer.cancel()
+            if not done.called:
+                child.kill()
+                done.callback(None)
+
+        timer = self._reactor.callLater(BURIAL_WAIT, bury)
+        child.gone.addCallback(bury)
+        return done
