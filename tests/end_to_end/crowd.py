@@ -1,7 +1,8 @@
 """Many clients at once, on one host: each comes, stays a while, leaves, and comes again.
 
-Arguments: JSON with `port`, `tls` (true or false), `clients` (how many), `stay` (seconds), `path`,
-`pairs` (the client's own address and the server's, dealt out to the clients in turn). Obeys lines:
+Arguments: JSON with `port`, `tls` (true or false), `clients` (how many), `stay` (seconds, at least
+and at most), `path`, `pairs` (the client's own address and the server's, dealt out to the clients
+in turn). Obeys lines:
 `go`; `pause`, everybody leaves; `end`, nobody comes again, and those who are in leave when they
 would have or when they are sent away. Says in JSON, once it is so, what it has obeyed, and how
 often what has happened; and `crowded` as soon as everybody has been in since `go`.
@@ -13,6 +14,7 @@ import asyncio
 import base64
 import json
 import os
+import random
 import ssl
 import struct
 import sys
@@ -82,7 +84,7 @@ async def stay(number, reader, writer, leave):
         strangers.add(None)
     closing = asyncio.ensure_future(close_code(reader))
     leaving = asyncio.ensure_future(leave.wait())
-    await asyncio.wait([closing, leaving], timeout=orders["stay"],
+    await asyncio.wait([closing, leaving], timeout=random.uniform(*orders["stay"]),
                        return_when=asyncio.FIRST_COMPLETED)
     leaving.cancel()
     if not closing.done():

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from tests.end_to_end.harness import HERE, PATH, Lines, Rig
+from tests.end_to_end.harness import HERE, Lines, Rig
 
 
 class Fork(Lines):
@@ -92,46 +92,5 @@ class ForkServer:
         self._program.kill()
         self._program.wait()
         self._lines.reader.join()
-        for pipe in (self._program.stdin, self._program.stdout):
-            pipe.close()
-
-
-class Crowd(Lines):
-    """Clients that come and go: see `crowd`."""
-
-    def __init__(self, rig: Rig, token: str, clients: int, stay: float, tls: bool,
-                 addresses: int = 1) -> None:
-        host, client = rig.lab.host, rig.lab.client()
-        pairs = []
-        for n in range(addresses):
-            for mine, theirs in ((f"203.0.113.{100 + n}", host.address4),
-                                 (f"2001:db8::{100 + n}", host.address6)):
-                client.add_address(mine)
-                pairs.append((mine, theirs))
-        orders = {"port": 8880, "tls": tls, "clients": clients, "stay": stay,
-                  "path": f"{PATH}?access_token={token}", "pairs": pairs}
-        self._program = client.popen(
-            [sys.executable, HERE / "crowd.py", json.dumps(orders)], stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE, text=True, bufsize=1)
-        super().__init__(self._program)
-
-    def tell(self, word: str) -> None:
-        """Give the word, and do not wait."""
-        assert self._program.stdin is not None
-        self._program.stdin.write(word + "\n")
-
-    def heard(self, word: str) -> dict[str, int]:
-        """Wait for what the crowd says; return how often what has happened."""
-        while (line := self.next()) is not None:
-            said = json.loads(line)
-            if said["said"] == word:
-                return dict(said["happened"])
-        raise AssertionError("the crowd is gone")
-
-    def close(self) -> None:
-        """Send everybody home."""
-        self._program.kill()
-        self._program.wait()
-        self.reader.join()
         for pipe in (self._program.stdin, self._program.stdout):
             pipe.close()

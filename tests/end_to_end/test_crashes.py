@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 import pytest
 
-from tests.end_to_end.forks import Crowd, Fork, ForkServer
+from tests.end_to_end.clients import Crowd
+from tests.end_to_end.forks import Fork, ForkServer
 from tests.end_to_end.harness import Rig
 
 pytestmark = pytest.mark.kernel
@@ -98,7 +99,8 @@ def crashes(rig):
     seed = SEED if not SOAK else random.randrange(1 << 32)
     print(f"ENVELOPE_SOAK_SEED={seed}")
     forks = ForkServer(rig)
-    crowd = Crowd(rig, rig.token(100_000), clients=6, stay=0.05, tls=False, addresses=3)
+    crowd = Crowd(rig, rig.token(100_000), clients=6, stay=(0.02, 0.08), tls=False,
+                  addresses=3)
     try:
         yield Crashes(rig, forks, crowd, random.Random(seed))
     finally:

@@ -1,0 +1,50 @@
+"""Many clients as one program on the lab's client host."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+from tests.end_to_end.harness import HERE, PATH, Lines, Rig
+
+
+class Crowd(Lines):
+    """Clients that come and go: see `crowd`."""
+
+    def __init__(self, rig: Rig, token: str, clients: int, stay: tuple[float, float],
+                 tls: bool, addresses: int) -> None:
+        host, client = rig.lab.host, rig.lab.client()
+        pairs = []
+        for n in range(addresses):
+            for mine, theirs in ((f"203.0.113.{100 + n}", host.address4),
+                                 (f"2001:db8::{100 + n}", host.address6)):
+                client.add_address(mine)
+                pairs.append((mine, theirs))
+        orders = {"port": 8880, "tls": tls, "clients": clients, "stay": stay,
+                  "path": f"{PATH}?access_token={token}", "pairs": pairs}
+        self._program = client.popen(
+            [sys.executable, HERE / "crowd.py", json.dumps(orders)], stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE, text=True, bufsize=1)
+        super().__init__(self._program)
+
+    def tell(self, word: str) -> None:
+        """Give the word, and do not wait."""
+        assert self._program.stdin is not None
+        self._program.stdin.write(word + "\n")
+
+    def heard(self, word: str) -> dict[str, int]:
+        """Wait for what the crowd says; return how often what has happened."""
+        while (line := self.next()) is not None:
+            said = json.loads(line)
+            if said["said"] == word:
+                return dict(said["happened"])
+        raise AssertionError("the crowd is gone")
+
+    def close(self) -> None:
+        """Send everybody home."""
+        self._program.kill()
+        self._program.wait()
+        self.reader.join()
+        for pipe in (self._program.stdin, self._program.stdout):
+            pipe.close()

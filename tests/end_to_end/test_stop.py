@@ -1,0 +1,49 @@
+"""SIGTERM while two hundred clients come and go."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from tests.end_to_end.clients import Crowd
+
+pytestmark = pytest.mark.kernel
+
+CLIENTS = 200
+DRAIN = 3.0
+
+
+@pytest.fixture
+def crowd(rig):
+    made = Crowd(rig, rig.token(1000), CLIENTS, stay=(0.5, 8.0), tls=True, addresses=20)
+    yield made
+    made.close()
+
+
+def test_every_session_ends_with_a_close_frame(rig, crowd) -> None:
+    """Those who leave while it drains, and those who stay to the end; newcomers are refused."""
+    before = rig.saved()
+    service = rig.start(f"--max-clients={CLIENTS}", f"--drain={DRAIN:g}s")
+    for _ in range(2):
+        crowd.tell("go")
+        crowd.heard("crowded")
+    asked = time.monotonic()
+    service.process.terminate()
+    service.until("draining")
+    # By now it admits nobody. Those who leave come back and hear so, until it listens no more.
+    service.until("stopped")
+    assert time.monotonic() - asked >= DRAIN
+    assert service.process.wait(20) == 0
+    crowd.tell("end")
+    happened = crowd.heard("end")
+    print(happened, f"{time.monotonic() - asked:.1f} s")
+    assert happened["status 101"] > CLIENTS
+    assert happened["status 101"] == happened["closed 1000"] + happened["closed 1001"]
+    assert happened["closed 1000"] > 0
+    assert happened["closed 1001"] > 0
+    assert happened["status 503"] > 0
+    assert "cut off" not in happened
+    assert happened.keys() <= {
+        "status 101", "status 503", "closed 1000", "closed 1001", "not connected", "not answered"}
+    assert rig.saved() == before
