@@ -23,7 +23,7 @@ from envelope.admission import FIREWALL_FAILED, Refusal
 from envelope.config import Address
 from envelope.firewall import FirewallError
 from envelope.gate import ICarrier, ISession, Refused
-from envelope.handshake import HeadReader, Malformed, answer, understand
+from envelope.handshake import HeadReader, Malformed, answer, switched, understand
 from envelope.websocket import Channel, IListener
 
 if TYPE_CHECKING:
@@ -44,7 +44,9 @@ class Connection(Protocol):
     _early: bytes = b""
     _asked: Deferred[ISession] | None = None
     _session: ISession | None = None
+    _switched: bool = False
     _channel: Channel | None = None
+    _paced: bool = False
     _ending: bool = False
     _timer: IDelayedCall | None = None
 
@@ -77,8 +79,8 @@ class Connection(Protocol):
 
     def dataReceived(self, data: bytes) -> None:
         """Pass the bytes to whoever reads now; behind a refusal nobody does."""
-        if self._channel is not None:
-            self._channel.dataReceived(data)
+        if self._switched:
+            self._frames().dataReceived(data)
         elif self._head is not None:
             self._read_head(self._head, data)
         elif self._asked is not None:
@@ -93,13 +95,14 @@ class Connection(Protocol):
         self._head = None
         asked, self._asked = self._asked, None
         session, self._session = self._session, None
-        channel, self._channel = self._channel, None
+        channel, self._channel, self._switched = self._channel, None, False
         if asked is not None:
             self.factory.gate.count("websocket-setup-failure")
             asked.cancel()
         if session is not None:
             session.client_left()
         if channel is not None:
+            self._stop_pacing()
             channel.connectionLost()
         self.factory.forget(self)
 
@@ -142,12 +145,26 @@ class Connection(Protocol):
         self._asked = None
         self._session = session
         self._disarm()
-        self._channel = channel = self.factory.channels.make(self)
-        # Reading stops while the peer does not read its pongs.
-        self.transport.registerProducer(self.transport, True)
-        channel.open(key, subprotocol)
+        self._switched = True
+        self.transport.write(switched(key, subprotocol))
         early, self._early = self._early, b""
-        channel.dataReceived(early)
+        if early:
+            self._frames().dataReceived(early)
+
+    def _frames(self) -> Channel:
+        """Who reads frames; made for the first one, since most sessions are silent to the end."""
+        if self._channel is None:
+            self._channel = self.factory.channels.make(self)
+            # Reading stops while the peer does not read its pongs.
+            self._paced = True
+            self.transport.registerProducer(self.transport, True)
+        return self._channel
+
+    def _stop_pacing(self) -> None:
+        """TLS hangs up only once no producer is left, and would keep it beyond its own end."""
+        if self._paced:
+            self._paced = False
+            self.transport.unregisterProducer()
 
     def _not_admitted(self, failure: Failure) -> None:
         if self._asked is None:
@@ -209,11 +226,11 @@ class Connection(Protocol):
 
     def close(self, code: int, reason: str) -> None:
         """See `ICarrier`."""
-        if self._channel is None or not self._channel.finish(code, reason):
+        if not self._switched or not self._frames().finish(code, reason):
             return
         self._ending = True
         self.factory.depart(self, self._address)
-        if self._channel.deaf:
+        if self._frames().deaf:
             self._hang_up()
         else:
             self._arm(self.factory.limits.close_seconds, self._hang_up)
@@ -231,9 +248,7 @@ class Connection(Protocol):
         # A peer that never sends its TLS close_notify, or never reads, would stay for ever.
         self._arm(self.factory.limits.hang_up_seconds, self._give_up, "lingering")
         self.factory.depart(self, self._address)
-        if self._channel is not None:
-            # TLS hangs up only once no producer is left.
-            self.transport.unregisterProducer()
+        self._stop_pacing()
         self.transport.loseConnection()
 
     def _give_up(self, reason: str) -> None:

@@ -7,6 +7,8 @@ ways is refused, and the verdict never depends on how the bytes were cut into se
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -35,6 +37,8 @@ _TOKEN: Final = frozenset(
 )
 _REQUEST_LINE: Final = re.compile(rb"[-!#$%&'*+.^_`|~0-9A-Za-z]+ [\x21-\x7e]+ HTTP/1\.[01]")
 _HOST: Final = re.compile(rb"[-\w.~!$&'()*+;=:%\[\]]*", re.ASCII)
+# RFC 6455 section 1.3.
+_WEBSOCKET: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _KEY: Final = re.compile(rb"[\x21-\x7e]{1,64}")
 
 
@@ -102,19 +106,28 @@ def _parse(head: bytes) -> h11.Request:
     except h11.RemoteProtocolError:
         raise Malformed(BAD_REQUEST) from None
     assert isinstance(request, h11.Request), "a whole head is a request"
-    if not all(_HOST.fullmatch(host) for host in _values(request, b"host")):
+    hosts = [value for name, value in request.headers if name == b"host"]
+    if not all(map(_HOST.fullmatch, hosts)):
         raise Malformed(BAD_REQUEST)
     return request
 
 
-def _values(request: h11.Request, name: bytes) -> list[bytes]:
-    return [value for found, value in request.headers if found == name]
+class _Fields:
+    """The header fields of a request by name; h11's own sequence is slow to look through."""
 
+    def __init__(self, request: h11.Request) -> None:
+        self._values: dict[bytes, list[bytes]] = {}
+        for name, value in request.headers:
+            self._values.setdefault(name, []).append(value)
 
-def _elements(request: h11.Request, name: bytes) -> Iterator[bytes]:
-    """Yield a comma separated list's elements (RFC 9110 section 5.6.1) but the empty ones."""
-    for value in _values(request, name):
-        yield from filter(None, (element.strip(b" \t") for element in value.split(b",")))
+    def values(self, name: bytes) -> list[bytes]:
+        """Each field's value."""
+        return self._values.get(name, [])
+
+    def elements(self, name: bytes) -> Iterator[bytes]:
+        """Yield a comma separated list's elements (RFC 9110 section 5.6.1) but the empty ones."""
+        for value in self.values(name):
+            yield from filter(None, (element.strip(b" \t") for element in value.split(b",")))
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,15 +141,16 @@ class Handshake:
 def understand(request: h11.Request) -> Handshake:
     """Read what `request` asks for; never fails, faults are values."""
     path, _, query = request.target.decode("ascii").partition("?")
-    offered = [name.decode("latin-1") for name in _elements(request, b"sec-websocket-protocol")]
+    fields = _Fields(request)
+    offered = [name.decode("latin-1") for name in fields.elements(b"sec-websocket-protocol")]
     access = AccessRequest(
         method=request.method.decode("ascii"),
         path=path,
         token=access_token(query),
-        upgrade_fault=_upgrade_fault(request, offered),
+        upgrade_fault=_upgrade_fault(request, fields, offered),
         subprotocol=SUBPROTOCOL if SUBPROTOCOL in offered else None,
     )
-    return Handshake(access, b"".join(_values(request, b"sec-websocket-key")).decode("latin-1"))
+    return Handshake(access, b"".join(fields.values(b"sec-websocket-key")).decode("latin-1"))
 
 
 def access_token(query: str) -> str | None:
@@ -148,17 +162,19 @@ def access_token(query: str) -> str | None:
     return None
 
 
-def _upgrade_fault(request: h11.Request, offered: list[str]) -> Refusal | None:
+def _upgrade_fault(
+    request: h11.Request, fields: _Fields, offered: list[str]
+) -> Refusal | None:
     """Name what keeps this from being an opening handshake (RFC 6455 section 4.2.1)."""
-    upgrades = {element.lower() for element in _elements(request, b"upgrade")}
-    connection = {element.lower() for element in _elements(request, b"connection")}
-    keys = _values(request, b"sec-websocket-key")
-    versions = _values(request, b"sec-websocket-version")
+    upgrades = {element.lower() for element in fields.elements(b"upgrade")}
+    connection = {element.lower() for element in fields.elements(b"connection")}
+    keys = fields.values(b"sec-websocket-key")
+    versions = fields.values(b"sec-websocket-version")
     if request.http_version != b"1.1":
         return BAD_UPGRADE
     if b"websocket" not in upgrades:
         return NOT_AN_UPGRADE
-    if b"upgrade" not in connection or _has_body(request) or len(versions) > 1:
+    if b"upgrade" not in connection or _has_body(fields) or len(versions) > 1:
         return BAD_UPGRADE
     if versions != [b"13"]:
         return WRONG_VERSION
@@ -170,10 +186,24 @@ def _upgrade_fault(request: h11.Request, offered: list[str]) -> Refusal | None:
     return None
 
 
-def _has_body(request: h11.Request) -> bool:
+def _has_body(fields: _Fields) -> bool:
     """Tell whether the bytes behind the head would belong to the request, not to WebSocket."""
-    length = _values(request, b"content-length")
-    return bool(_values(request, b"transfer-encoding")) or any(int(text) for text in length)
+    length = fields.values(b"content-length")
+    return bool(fields.values(b"transfer-encoding")) or any(int(text) for text in length)
+
+
+def switched(key: str, subprotocol: str | None) -> bytes:
+    """Write the 101 that answers a `Sec-WebSocket-Key` (RFC 6455 section 4.2.2)."""
+    digest = hashlib.sha1(key.encode("latin-1") + _WEBSOCKET).digest()  # noqa: S324 (as the RFC says)
+    lines = (
+        b"HTTP/1.1 101 Switching Protocols",
+        b"Upgrade: WebSocket",
+        b"Connection: Upgrade",
+        *((b"Sec-WebSocket-Protocol: " + subprotocol.encode("ascii"),) if subprotocol else ()),
+        b"Sec-WebSocket-Accept: " + base64.b64encode(digest),
+        b"\r\n",
+    )
+    return b"\r\n".join(lines)
 
 
 def answer(refusal: Refusal, method: str = "GET") -> bytes:

@@ -120,8 +120,10 @@ def _leave_early(life: Life, stay: Stay, why: End) -> None:
 @_open.upon(Life.end).to(_revoking)
 def _leave(life: Life, stay: Stay, why: End) -> None:
     stay.why = why
-    if stay.timer is not None and stay.timer.active():
-        stay.timer.cancel()
+    # Even one that has fired holds on to the session, which holds on to it.
+    timer, stay.timer = stay.timer, None
+    if timer is not None and timer.active():
+        timer.cancel()
     stay.owner.revoke(stay).addCallback(lambda _: life.gone())
 
 

@@ -77,8 +77,6 @@ class Channel(WebSocketServerProtocol):
     closeHandshakeTimeout = 0
     autoPingInterval = 0
 
-    # Frames are written at once, never queued.
-    send_queue = ()
     log = _Silence()
     transport: Any
     factory: ChannelFactory
@@ -87,13 +85,13 @@ class Channel(WebSocketServerProtocol):
     _second: float = 0.0
     _frames: int = 0
 
-    def open(self, key: str, subprotocol: str | None) -> None:
-        """Send the 101 that answers `key` (RFC 6455 section 4.2.2), and begin to read frames."""
+    def open(self) -> None:
+        """Begin to read frames; the 101 has been sent already, by whoever has sent it."""
         self.websocket_version = 13
-        self.websocket_protocols = [subprotocol]
+        self.websocket_protocols: list[str] = []
         self.websocket_extensions: list[Any] = []
-        self._wskey = key
-        self.succeedHandshake(subprotocol)
+        self._wskey = ""
+        self.succeedHandshake(None)
         for name in _SPENT:
             delattr(self, name)
 
@@ -109,10 +107,23 @@ class Channel(WebSocketServerProtocol):
         """Whether the close frame is sent."""
         return bool(self.state != self.STATE_OPEN)
 
+    def sendData(self, data: bytes, *_: Any, **__: Any) -> None:
+        """Send a frame; drop Autobahn's own 101."""
+        if self.state != self.STATE_CONNECTING:
+            self.transport.write(data)
+
+    def connectionLost(self, *_: Any) -> None:
+        """Be of no more use; Autobahn would keep the channel in a Deferred of the channel's."""
+        self.state = self.STATE_CLOSED
+        self._go_deaf()
+        self.is_closed = None
+
     def dataReceived(self, data: bytes) -> None:
         """Read frames, until there is nothing left to hear."""
         if not self.deaf:
-            super().dataReceived(data)
+            # Autobahn's own would describe the bytes to a log that is not kept.
+            self.data += data
+            self.consumeData()
 
     def _go_deaf(self) -> None:
         self.deaf = True
@@ -186,7 +197,8 @@ class ChannelFactory(WebSocketServerFactory):
         self.frames_per_second = frames_per_second
 
     def make(self, listener: Any) -> Channel:
-        """Return a channel that `listener` hears; it is silent until `Channel.open`."""
+        """Return an open channel that `listener` hears."""
         channel: Channel = self.buildProtocol(None)
         channel.makeConnection(listener)
+        channel.open()
         return channel

@@ -247,7 +247,7 @@ def test_a_hand_over_that_breaks_is_logged_and_cut_off(logged: list[Any]) -> Non
         raise ZeroDivisionError
 
     client.factory.channels.make = broken  # type: ignore[assignment,method-assign]
-    client.send(HELLO)
+    client.send(HELLO + frame(9))
     assert client.transport.aborted
     client.leave()
     assert client.gate.sessions[0].heard == ["left"]
@@ -534,6 +534,8 @@ def test_a_carrier_can_be_cut_off() -> None:
 
 def test_reading_stops_while_pongs_are_not_read() -> None:
     client = held()
+    assert client.transport.producer is None, "nothing is written to a silent client"
+    client.send(frame(9))
     assert client.transport.streaming
     producer = client.transport.producer
     producer.pauseProducing()

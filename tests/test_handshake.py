@@ -26,6 +26,7 @@ from envelope.handshake import (
     Malformed,
     access_token,
     answer,
+    switched,
     understand,
 )
 from envelope.tokens import TokenRefusal
@@ -50,6 +51,18 @@ def ask(version: str = "1.1", target: str = "/x", **changes: list[str] | None) -
         for name, values in headers.items() for value in values
     ]
     return h11.Request(method="GET", target=target, headers=flat, http_version=version)
+
+
+def test_the_101_is_these_bytes_and_no_others() -> None:
+    """The key and its answer are the example of RFC 6455 section 1.3; no server is named."""
+    assert switched("dGhlIHNhbXBsZSBub25jZQ==", None) == (
+        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: WebSocket\r\nConnection: Upgrade\r\n"
+        b"Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n"
+    )
+
+
+def test_the_101_names_the_sub_protocol_that_was_chosen() -> None:
+    assert f"\r\nSec-WebSocket-Protocol: {OURS}\r\n".encode() in switched("aGVsbG8K", OURS)
 
 
 def fault(**changes: list[str] | None) -> Refusal | None:

@@ -16,8 +16,6 @@ from zope.interface.verify import verifyObject
 from envelope.websocket import Channel, ChannelFactory, IListener
 from tests.frontfakes import close_frame, frame
 
-RFC_KEY = "dGhlIHNhbXBsZSBub25jZQ=="
-
 
 @implementer(IListener)
 class Listener:
@@ -44,18 +42,15 @@ class Listener:
 
 
 def channel(
-    clock: Clock | None = None, frames_per_second: int = 10, subprotocol: str | None = None
+    clock: Clock | None = None, frames_per_second: int = 10
 ) -> tuple[Channel, Listener]:
     clock = clock or Clock()
     listener = Listener()
-    made = ChannelFactory(clock.seconds, frames_per_second, clock).make(listener)
-    made.open(RFC_KEY, subprotocol)
-    return made, listener
+    return ChannelFactory(clock.seconds, frames_per_second, clock).make(listener), listener
 
 
 def after_101(*pieces: bytes) -> tuple[Channel, Listener]:
     made, listener = channel()
-    listener.written = b""
     for piece in pieces:
         made.dataReceived(piece)
     return made, listener
@@ -65,24 +60,9 @@ def test_the_listener_of_these_tests_is_one() -> None:
     assert verifyObject(IListener, Listener())
 
 
-def test_the_101_is_these_bytes_and_no_others() -> None:
-    """The key and its answer are the example of RFC 6455 section 1.3; no server is named."""
-    _, listener = channel()
-    assert listener.written == (
-        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: WebSocket\r\nConnection: Upgrade\r\n"
-        b"Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n"
-    )
-
-
-def test_the_101_names_the_sub_protocol_that_was_chosen() -> None:
-    _, listener = channel(subprotocol="net.measurementlab.envelope")
-    assert b"\r\nSec-WebSocket-Protocol: net.measurementlab.envelope\r\n" in listener.written
-
-
 def test_it_is_silent_and_sets_no_timer() -> None:
     clock = Clock()
     made, listener = channel(clock)
-    listener.written = b""
     clock.advance(3600)
     assert not clock.getDelayedCalls()
     made.connectionLost()
