@@ -188,7 +188,7 @@ class BenchLab:
             f"--listen=:{PORT}", f"--device={self.net.device}",
             f"--cert={self.folder / 'cert.pem'}", f"--key={self.folder / 'key.pem'}",
             f"--verify-key={self.folder / 'token.pub'}", f"--machine={MACHINE}",
-            f"--subject={SUBJECT}", "--max-clients=60000", "--timeout=1h",
+            f"--subject={SUBJECT}", "--max-clients=12000", "--timeout=1h",
             *self.variant.options, *self._more,
         ]
 

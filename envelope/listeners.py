@@ -20,12 +20,12 @@ from twisted.internet.interfaces import (
     IOpenSSLServerConnectionCreator,
     IProtocolFactory,
 )
-from twisted.protocols.tls import TLSMemoryBIOFactory
 
 from envelope.capabilities import Capability, missing, of_this_process
 from envelope.config import PortRange
 from envelope.places import PROXIED, ListenSpec, client_address, parse_listen
 from envelope.proxied import ProxiedFactory
+from envelope.tls import TLSFactory
 
 __all__ = [
     "ListenError", "ListenSpec", "client_address", "listen", "parse_listen", "service_ports",
@@ -54,7 +54,7 @@ async def _listen(
     tls: IOpenSSLServerConnectionCreator | None, no_proxy: Callable[[], None],
 ) -> list[IListeningPort]:
     if tls is not None:
-        factory = TLSMemoryBIOFactory(tls, False, factory, reactor)
+        factory = TLSFactory(tls, False, factory, reactor)
     if spec.proxied:
         factory = ProxiedFactory(factory, no_proxy)
     if spec.host is None:

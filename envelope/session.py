@@ -7,13 +7,12 @@ its connection only once its grant is gone. What the transitions do is the owner
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
 
 from automat import TypeMachineBuilder
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IDelayedCall
 from zope.interface import implementer
 
@@ -57,7 +56,7 @@ class Life(Protocol):
 class Owner(Protocol):
     """Does what a session's transitions ask for."""
 
-    def opened(self, stay: Stay, at_deadline: Callable[[], None]) -> None:
+    def opened(self, stay: Stay, life: Life) -> None:
         """The session is open: start its clock."""
 
     def revoke(self, stay: Stay) -> Deferred[None]:
@@ -70,7 +69,7 @@ class Owner(Protocol):
         """The grant was never made: free the slot."""
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class Stay:
     """One session's particulars; `owner` does what its transitions ask for."""
 
@@ -82,8 +81,10 @@ class Stay:
     carrier: gate.ICarrier
     asked_at: float
     since: float
-    admitted: Deferred[gate.ISession] = field(default_factory=Deferred)
-    left: Deferred[None] = field(default_factory=Deferred)
+    # Answers that somebody waits for: whether the client is let in, and that it is shut out again.
+    admitted: Deferred[gate.ISession] | None = None
+    left: Deferred[None] | None = None
+    over: bool = False
     why: End | None = None
     opened_at: float | None = None
     timer: IDelayedCall | None = None
@@ -103,7 +104,7 @@ _over = _builder.state("over")
 
 @_granting.upon(Life.granted).to(_open)
 def _admit(life: Life, stay: Stay) -> None:
-    stay.owner.opened(stay, lambda: life.end(End.DEADLINE))
+    stay.owner.opened(stay, life)
 
 
 @_granting.upon(Life.refused).to(_over)
@@ -145,7 +146,9 @@ make_life = _builder.build()
 
 @implementer(gate.ISession)
 class Session:
-    """The connection's view of a session."""
+    """The connection's view of a session; it says once that the client has closed."""
+
+    __slots__ = ("_life", "_stay")
 
     def __init__(self, stay: Stay, life: Life) -> None:
         self._stay = stay
@@ -157,8 +160,10 @@ class Session:
 
     def client_closed(self) -> Deferred[None]:
         """See `gate.ISession`."""
+        if self._stay.over:
+            return succeed(None)
         answer: Deferred[None] = Deferred()
-        self._stay.left.addCallback(lambda _: answer.callback(None))
+        self._stay.left = answer
         self._life.end(End.CLIENT)
         return answer
 

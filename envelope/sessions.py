@@ -113,13 +113,14 @@ class Sessions:
         )
         life = make_life(stay)
         self._lives[stay.session_id] = (stay, life)
-        stay.admitted = Deferred(lambda _: life.end(End.LOST))
+        admitted: Deferred[gate.ISession] = Deferred(lambda _: life.end(End.LOST))
+        stay.admitted = admitted
         session = Session(stay, life)
         self._grant(stay).addCallbacks(
             lambda _: self._granted(session, stay, life),
             lambda failure: self._refused(failure, stay, life),
         )
-        return stay.admitted
+        return admitted
 
     def _grant(self, stay: Stay) -> Deferred[None]:
         if stay.network is None:
@@ -135,14 +136,14 @@ class Sessions:
     def _granted(self, session: Session, stay: Stay, life: Life) -> None:
         life.granted()
         if stay.opened_at is not None and stay.why is None:
-            stay.admitted.callback(session)
+            _answer(stay).callback(session)
 
     def _refused(self, failure: Failure, stay: Stay, life: Life) -> None:
         failure.trap(FirewallError)
         if stay.why is None:
             _log.error("a grant failed: {error}", error=failure.getErrorMessage())
             life.refused()
-            stay.admitted.errback(failure)
+            _answer(stay).errback(failure)
 
     def revoke(self, stay: Stay) -> Deferred[None]:
         """Take the session out of its network's grant, and the grant away with its last."""
@@ -160,12 +161,12 @@ class Sessions:
             lambda _: self._metrics.revoked(self._reactor.seconds() - asked_at)
         )
 
-    def opened(self, stay: Stay, at_deadline: Callable[[], None]) -> None:
+    def opened(self, stay: Stay, life: Life) -> None:
         """The session is open: start its clock."""
         now = self._reactor.seconds()
         stay.opened_at = now
         remaining = max(0.0, stay.admission.duration - (now - stay.asked_at))
-        stay.timer = self._reactor.callLater(remaining, at_deadline)
+        stay.timer = self._reactor.callLater(remaining, life.end, End.DEADLINE)
         self._metrics.granted(stay.family, now - stay.asked_at)
         self._metrics.session_opened(stay.family)
         _log.info(
@@ -179,7 +180,7 @@ class Sessions:
         self._drop(stay)
         if stay.opened_at is None:
             if why is not End.LOST:
-                stay.admitted.errback(gate.Refused(STOPPING))
+                _answer(stay).errback(gate.Refused(STOPPING))
                 self.count(STOPPING.reason)
             return
         seconds = self._reactor.seconds() - stay.opened_at
@@ -189,7 +190,9 @@ class Sessions:
             "session {id} from {address} ended after {seconds:.1f} s: {end}",
             id=stay.session_id, address=stay.address, seconds=seconds, end=why.label,
         )
-        stay.left.callback(None)
+        stay.over = True
+        if stay.left is not None:
+            stay.left.callback(None)
         if why.code is not None and why is not End.CLIENT:
             stay.carrier.close(why.code, why.reason)
 
@@ -230,3 +233,9 @@ class Sessions:
         self._empty.append(done)
         return done
 
+
+def _answer(stay: Stay) -> Deferred[gate.ISession]:
+    """Who waits to be let in, for the one answer that there is; not kept beyond it."""
+    answer, stay.admitted = stay.admitted, None
+    assert answer is not None, "nobody is answered twice"
+    return answer

@@ -7,7 +7,8 @@ from envelope.firewall.grants import Grants
 from envelope.firewall.kernel import EVERYONE, Key
 from envelope.firewall.latest import Latest
 
-NAMES = st.sampled_from("abcd")
+# Few names, which are gone through, and many, which are kept in order.
+NAMES = st.one_of(st.sampled_from("abcd"), st.sampled_from("abcdefghijklmnopqrstuvwxyz"))
 KEYS = st.sampled_from([
     Key("203.0.113.7/32"), Key("203.0.113.8/32"), Key("2001:db8::/64"), *EVERYONE.values()
 ])
@@ -31,11 +32,17 @@ def test_it_always_knows_the_latest_end(steps) -> None:
 
 
 def test_it_does_not_grow_with_what_is_over() -> None:
-    """An end that moves a thousand times under a later one is one end."""
+    """An end that moves a thousand times under a later one is one end, among few and many."""
     latest: Latest[int] = Latest()
     latest.put("last", 10_000)
     for end in range(5_000):
         latest.put("busy", end)
+    assert latest._heap is None
+    for number in range(20):
+        latest.put(f"other {number}", number)
+    for end in range(5_000):
+        latest.put("busy", end)
+    assert latest._heap is not None
     assert len(latest._heap) < 200
     assert latest.end == 10_000
 
