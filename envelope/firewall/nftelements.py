@@ -52,10 +52,10 @@ def end_of(rules: Rules) -> int | None:
 
 
 def seconds(text: str) -> float:
-    """A time as nft prints it, `1d2h3m4s5ms`; raise `ValueError`."""
+    """A time as nft prints it, `1d2h3m4s5ms`; raise `UnreadableRules`."""
     match = _TIME.fullmatch(text)
     if match is None or not text:
-        raise ValueError(text)
+        raise UnreadableRules(f"{text!r} is no time")
     days, hours, minutes, full, thousandths = (int(part or 0) for part in match.groups())
     return ((days * 24 + hours) * 60 + minutes) * 60 + full + thousandths / 1000
 

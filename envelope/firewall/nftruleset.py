@@ -8,7 +8,7 @@ every change cost as much as there are elements (10,000: 28 ms).
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network
 from typing import Final
@@ -123,21 +123,26 @@ def change_elements(ends: Iterable[tuple[Key, int | None]]) -> list[str]:
 
     Adding what is there keeps its old timeout on some kernels, and deleting what is not there (or
     has just run out) fails the whole transaction. So each element is added, which at worst changes
-    nothing, then deleted, and then added as it shall be.
+    nothing, then deleted, and then added as it shall be. Should nft see only the beginning of a
+    long transaction because its writer was killed, each element has a timeout even so.
     """
-    touched: dict[str, list[str]] = {}
-    open_for: dict[str, list[str]] = {}
+    touched: dict[str, list[tuple[str, int | None]]] = {}
     for key, milliseconds in ends:
         name, element = element_of(key)
-        touched.setdefault(name, []).append(element)
-        if milliseconds is not None:
-            open_for.setdefault(name, []).append(f"{element} timeout {milliseconds}ms")
+        touched.setdefault(name, []).append((element, milliseconds))
     lines: list[str] = []
-    for name, elements in touched.items():
-        listed = ", ".join(elements)
+    for name, changes in touched.items():
+        staying = [(element, lasts) for element, lasts in changes if lasts is not None]
         lines += [
-            f"{verb} element {TABLE} {name} {{ {listed} }}" for verb in ("add", "delete")
+            _elements("add", name, [(element, lasts or 1) for element, lasts in changes]),
+            _elements("delete", name, [(element, None) for element, _ in changes]),
+            *([_elements("add", name, staying)] if staying else []),
         ]
-        if name in open_for:
-            lines.append(f"add element {TABLE} {name} {{ {', '.join(open_for[name])} }}")
     return lines
+
+
+def _elements(verb: str, name: str, changes: Sequence[tuple[str, int | None]]) -> str:
+    listed = ", ".join(
+        element if lasts is None else f"{element} timeout {lasts}ms" for element, lasts in changes
+    )
+    return f"{verb} element {TABLE} {name} {{ {listed} }}"

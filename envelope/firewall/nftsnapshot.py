@@ -17,6 +17,7 @@ from envelope.firewall.snapshot import UnreadableRules
 _OPENING: Final = re.compile(r"\t(?P<kind>[a-z]+) (?P<name>\S+) \{(?: # handle \d+)?")
 _RULE: Final = re.compile(r"(?P<text>.*) # handle (?P<handle>\d+)", re.DOTALL)
 _HOOK: Final = re.compile(r"type .*;")
+_COMMENT: Final = re.compile(r'comment "[^"]*"')
 _ELEMENTS: Final = "elements = { "
 _EXPIRES: Final = re.compile(rb" expires [0-9a-z]+")
 
@@ -111,6 +112,8 @@ def _chain(content: list[str]) -> Chain:
     for line in content:
         if not pending and not rules and _HOOK.fullmatch(line):
             hook = line
+            continue
+        if not pending and not rules and _COMMENT.fullmatch(line):
             continue
         # A long rule may be printed in several lines; its handle is at the end of the last.
         pending.append(line)

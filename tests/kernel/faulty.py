@@ -117,21 +117,11 @@ exec {real} "$@"
 """
 
 
-class FaultyTools:
-    """iptables and ip6tables of one kind (`nft` or `legacy`) in `folder`, obedient until told."""
+class Orders:
+    """What the tools in `folder` are told to do."""
 
-    def __init__(self, folder: Path, kind: str) -> None:
+    def __init__(self, folder: Path) -> None:
         self.folder = folder
-        for name in ("iptables", "ip6tables"):
-            restore = _RESTORE.format(
-                python=sys.executable, real=f"/usr/sbin/{name}-{kind}-restore",
-                poison4=POISON4, poison6=POISON6,
-            )
-            save = _SAVE.format(real=f"/usr/sbin/{name}-{kind}-save")
-            for part, text in (("", save), ("-save", save), ("-restore", restore)):
-                path = folder / f"{name}{part}"
-                path.write_text(text)
-                path.chmod(0o755)
 
     def order(self, *words: str) -> None:
         """From now on do this; nothing, to work as the real ones do."""
@@ -143,3 +133,20 @@ class FaultyTools:
         fresh = self.folder / "orders.new"
         fresh.write_text(" ".join(words) + "\n")
         fresh.replace(self.folder / "orders")
+
+
+class FaultyTools(Orders):
+    """iptables and ip6tables of one kind (`nft` or `legacy`) in `folder`, obedient until told."""
+
+    def __init__(self, folder: Path, kind: str) -> None:
+        super().__init__(folder)
+        for name in ("iptables", "ip6tables"):
+            restore = _RESTORE.format(
+                python=sys.executable, real=f"/usr/sbin/{name}-{kind}-restore",
+                poison4=POISON4, poison6=POISON6,
+            )
+            save = _SAVE.format(real=f"/usr/sbin/{name}-{kind}-save")
+            for part, text in (("", save), ("-save", save), ("-restore", restore)):
+                path = folder / f"{name}{part}"
+                path.write_text(text)
+                path.chmod(0o755)

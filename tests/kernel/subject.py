@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import time
 from collections.abc import Callable, Iterable
 from ipaddress import ip_network
 from pathlib import Path
+from typing import Any
 
 from pytest_twisted import blockon
 from twisted.internet import reactor
@@ -16,16 +18,19 @@ from twisted.internet.task import deferLater
 from envelope.config import Config, PortRange
 from envelope.firewall import FirewallError
 from envelope.firewall.iptables import IptablesFirewall
+from envelope.firewall.nftables import NftablesFirewall
 from envelope.firewall.ruleset import read_grant
 from envelope.firewall.snapshot import Snapshot
 from envelope.metrics import OUTCOMES, Metrics
 from tests.environment import need_own_network
-from tests.kernel.faulty import FaultyTools
+from tests.kernel.faulty import FaultyTools, Orders
+from tests.kernel.faultynft import NFT, FaultyNft
 from tests.kernel.mortal import MortalReactor
 
 SERVICE = (PortRange("tcp", 8880, 8880),)
-# The kinds of iptables that every test here runs over.
+# The kinds of iptables, and with them every kind of tool.
 KINDS = ("nft", "legacy")
+ALL_KINDS = (*KINDS, "nftables")
 FAMILY_TOOLS = {4: "iptables", 6: "ip6tables"}
 
 
@@ -65,21 +70,57 @@ class Kernel:
         return {ip_network(grant[0]) for grant in grants if grant}
 
 
+class NftKernel:
+    """This network's tables of nftables, seen and changed with the real nft."""
+
+    def __init__(self) -> None:
+        need_own_network()
+
+    def run(self, *commands: str) -> str:
+        """Do it all in one transaction; what nft prints, rules with their handles."""
+        done = subprocess.run([NFT, "-a", "; ".join(commands)], check=True, capture_output=True,
+                              text=True)
+        return done.stdout
+
+    def saved(self) -> str:
+        """All rules, without the time that runs down."""
+        return re.sub(r" expires \w+| # handle \d+", "", self.run("list ruleset"))
+
+    def elements(self) -> dict[str, str]:
+        """What is in our sets, each with what nft says of it."""
+        listed = ",".join(re.findall(r"elements = \{([^}]*)\}", self.run("list ruleset")))
+        found = (each.strip().partition(" ") for each in listed.split(",") if each.strip())
+        return {name: more for name, _, more in found}
+
+    def open_networks(self, families: Iterable[int] = (4,)) -> set[object]:
+        """The networks whose grants are in our sets."""
+        names = (name for name in self.elements() if not name.startswith("ipv"))
+        return {network for network in map(ip_network, names) if network.version in families}
+
+
 class Subject:
     """A real firewall over a tool that does as it is told."""
 
-    def __init__(self, folder: Path, kind: str, check_every: float = 0.2) -> None:
-        self.kernel = Kernel(kind)
-        self.tools = FaultyTools(folder, kind)
-        self.config = Config(
-            device="lo", iptables=folder / "iptables", ip6tables=folder / "ip6tables"
-        )
+    def __init__(
+        self, folder: Path, kind: str, check_every: float = 0.2, **options: Any
+    ) -> None:
+        self.kernel: Any
+        self.tools: Orders
+        if kind == "nftables":
+            self.kernel, self.tools = NftKernel(), FaultyNft(folder)
+            made, self.label, self.writers = NftablesFirewall, "inet", 1
+            tools = {"nft": folder / "nft"}
+        else:
+            self.kernel, self.tools = Kernel(kind), FaultyTools(folder, kind)
+            made, self.label, self.writers = IptablesFirewall, "ipv4", len(FAMILY_TOOLS)
+            tools = {name: folder / name for name in FAMILY_TOOLS.values()}
+        self.config = Config(device="lo", **tools, **options)
         self.metrics = Metrics()
         self.before = self.kernel.saved()
         self.reactor = MortalReactor()
         # Seconds that the service believes the wall clock was set forward by.
         self.clock_set_by = 0.0
-        self.firewall = IptablesFirewall(
+        self.firewall = made(
             self.reactor, self.config, self.metrics, check_every=check_every,
             wall=lambda: time.time() + self.clock_set_by,
         )
@@ -89,8 +130,9 @@ class Subject:
         return self.metrics.registry.get_sample_value(
             "envelope_firewall_drift_total", {"kind": kind}) or 0.0
 
-    def transactions(self, family: str = "ipv4", outcomes: Iterable[str] = OUTCOMES) -> float:
+    def transactions(self, family: str = "", outcomes: Iterable[str] = OUTCOMES) -> float:
         """How many transactions there were."""
+        family = family or self.label
         return sum(
             self.metrics.registry.get_sample_value(
                 "envelope_firewall_transactions_total", {"family": family, "outcome": outcome}
@@ -98,8 +140,8 @@ class Subject:
         )
 
     async def at_rest(self) -> None:
-        """Wait until nothing runs but the one writer of each family, and it has nothing to do."""
-        await settled(lambda: len(self.reactor.children) <= len(FAMILY_TOOLS))
+        """Wait until nothing runs but the one writer of each table, and it has nothing to do."""
+        await settled(lambda: len(self.reactor.children) <= self.writers)
 
     def close(self) -> None:
         self.tools.order()

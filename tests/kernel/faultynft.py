@@ -1,0 +1,134 @@
+"""A real executable in place of nft, which fails, hangs, garbles or dies on demand.
+
+It takes the orders that `faulty` has for iptables' tools, and means the same by them.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from tests.kernel.faulty import POISON4, POISON6, Orders
+
+NFT = "/usr/sbin/nft"
+
+_NFT = r"""#!{python} -IS
+import os, sys, time
+from subprocess import DEVNULL, PIPE, Popen, run
+here = os.path.dirname(os.path.abspath(sys.argv[0]))
+real = [{real!r}, *sys.argv[1:]]
+transaction = 0
+say = sys.stderr.buffer.raw.write
+
+def count():
+    with open(here + "/count-nft", "a+") as file:
+        file.write("x")
+        file.flush()
+        return os.fstat(file.fileno()).st_size
+
+def told(word):
+    try:
+        with open(here + "/orders") as file:
+            orders = file.read().split()
+    except FileNotFoundError:
+        return False
+    return word in orders or word + "@%d" % transaction in orders
+
+def die():
+    os.kill(os.getpid(), 9)
+
+def refuses(text):
+    return told("fail") or (
+        told("poison") and (b"{poison4} " in text or b"{poison6} " in text))
+
+def show():
+    if told("save-fails"):
+        sys.exit("Error: told to fail")
+    if told("save-garbles"):
+        sys.exit(print("table inet envelope {{\n\tchain input {{ # ha") and 0)
+    if told("save-truncates"):
+        shown = run(real, stdout=PIPE).stdout
+        sys.exit(sys.stdout.buffer.write(b"".join(shown.splitlines(True)[:3])) and 0)
+    if told("save-hangs"):
+        time.sleep(60)
+    os.execv(real[0], real)
+
+def once():
+    global transaction
+    text = sys.stdin.buffer.read()
+    transaction = count()
+    if told("hang"):
+        time.sleep(60)
+    if told("die-when-asked") or told("die-midway") or told("die-before-commit"):
+        die()
+    if refuses(text):
+        sys.exit("Error: told to fail")
+    if told("truncate"):
+        lines = text.splitlines(True)
+        text = b"".join(lines[:(len(lines) + 1) // 2])
+    status = run(real, input=text).returncode
+    if told("die-before-echo"):
+        die()
+    sys.exit(status)
+
+def stay():
+    global transaction
+    if told("silent"):
+        sys.exit(run(real, input=sys.stdin.buffer.read(), stderr=DEVNULL).returncode)
+    child = Popen(real, stdin=PIPE, stderr=PIPE)
+    for line in sys.stdin.buffer:
+        asked = line.startswith(b"envelope-done-")
+        if not asked and line.strip():
+            transaction = count()
+            if told("die-when-asked"):
+                child.kill()
+                die()
+            if told("hang"):
+                time.sleep(60)
+            if told("die-midway") or told("die-before-commit"):
+                child.stdin.write(line[:len(line) // 2])
+                child.stdin.flush()
+                child.kill()
+                die()
+            if refuses(line):
+                say(b"Error: told to fail\n" + line)
+                continue
+            if told("truncate"):
+                commands = line.strip().split(b"; ")
+                line = b"; ".join(commands[:(len(commands) + 1) // 2]) + b"\n"
+        try:
+            child.stdin.write(line)
+            child.stdin.flush()
+        except BrokenPipeError:
+            sys.exit(child.wait())
+        if asked:
+            said = b""
+            for answer in child.stderr:
+                said += answer
+                if answer == line:
+                    break
+            if told("die-before-echo"):
+                child.kill()
+                die()
+            say(b"\x00\xffnonsense\n" * 100 if told("garble") else said)
+    child.stdin.close()
+    sys.exit(child.wait())
+
+if "list" in sys.argv:
+    show()
+elif "-f" in sys.argv:
+    once()
+else:
+    stay()
+"""
+
+
+class FaultyNft(Orders):
+    """nft in `folder`, obedient until told."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.path = folder / "nft"
+        text = _NFT.format(python=sys.executable, real=NFT, poison4=POISON4, poison6=POISON6)
+        self.path.write_text(text)
+        self.path.chmod(0o755)

@@ -1,0 +1,207 @@
+"""What is nftables' own: elements with timeouts, the tool that stays open, whose table it is."""
+
+from __future__ import annotations
+
+import re
+import time
+from ipaddress import ip_network
+from pathlib import Path
+
+import pytest
+from pytest_twisted import ensureDeferred
+from twisted.internet import reactor
+from twisted.internet.defer import gatherResults
+from twisted.internet.task import deferLater
+
+from envelope.firewall.nftables import NftablesFirewall
+from envelope.firewall.nfttool import DIALECT
+from envelope.metrics import Metrics
+from tests.kernel.subject import SERVICE, Subject, later, refused, settled
+from tests.kernel.udp import PORT, Listener, addresses
+
+pytestmark = pytest.mark.kernel
+
+CLIENT, OTHER = "203.0.113.2", "2001:db8::2"
+NETWORKS = [ip_network(CLIENT), ip_network(OTHER)]
+OPERATORS = (
+    "add table inet envelope",
+    "add chain inet envelope input { type filter hook input priority filter; policy drop; }",
+    "add rule inet envelope input meta l4proto { icmp, ipv6-icmp } accept",
+    f"add rule inet envelope input udp dport {PORT} reject",
+)
+
+
+@pytest.fixture
+def subject(tmp_path):
+    made = Subject(tmp_path, "nftables")
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def listener():
+    with Listener() as made, addresses(CLIENT, OTHER):
+        yield made
+
+
+def lasts(subject: Subject, name: str = CLIENT) -> float:
+    """Seconds that an element was given."""
+    said = subject.kernel.elements()[name]
+    match = re.match(r"timeout (?:(\d+)h)?(?:(\d+)m(?!s))?(?:(\d+)s)?", said)
+    hours, minutes, seconds = (int(part or 0) for part in match.groups())
+    return hours * 3600 + minutes * 60 + seconds
+
+
+@ensureDeferred
+async def test_the_kernel_ends_a_grant_a_few_seconds_after_its_deadline(subject, listener) -> None:
+    """By itself, and that is no difference that has to be mended."""
+    await subject.firewall.open(SERVICE)
+    deadline = later(-2)
+    await gatherResults([subject.firewall.allow(n, deadline) for n in NETWORKS])
+    await subject.at_rest()
+    before = subject.transactions()
+    for source in (CLIENT, OTHER):
+        heard = time.time()
+        while listener.hears(source):
+            heard = time.time()
+            await deferLater(reactor, 0.01)
+        assert heard - deadline < 6
+        assert time.time() - deadline > 3
+    assert subject.kernel.elements() == {}
+    for _ in range(2):
+        await subject.at_rest()
+        await settled(lambda: len(subject.reactor.children) > 1)
+    assert subject.transactions() == before
+    assert subject.drift("grant") == 0
+    await gatherResults([subject.firewall.revoke(n) for n in NETWORKS])
+
+
+@ensureDeferred
+async def test_an_end_is_replaced_whatever_has_become_of_the_element(subject) -> None:
+    """Live, run out a moment ago, deleted by somebody: it lasts as long as it was last asked to."""
+    firewall = subject.firewall
+    await firewall.open(SERVICE)
+    network = NETWORKS[0]
+    for before in (600.0, 30.0, -4.0, -3.9):
+        await firewall.allow(network, later(before))
+        if before == -3.9:
+            await deferLater(reactor, 0.3)
+        await firewall.allow(network, later(300))
+        assert 300 < lasts(subject) <= 306
+        await firewall.revoke(network)
+        assert subject.kernel.elements() == {}
+    assert firewall.problems() == []
+
+
+@pytest.mark.parametrize("by", [3600, -3600])
+@ensureDeferred
+async def test_setting_the_clock_moves_nothing(subject, by) -> None:
+    """Grants go on for as long as they would have, and new ones are told in the new time."""
+    firewall = subject.firewall
+    await firewall.open(SERVICE)
+    await gatherResults([firewall.allow(n, later(9000)) for n in NETWORKS])
+    subject.clock_set_by = by
+    await firewall.allow(ip_network("203.0.113.3"), later(9000) + by)
+    for _ in range(2):
+        await subject.at_rest()
+        await settled(lambda: len(subject.reactor.children) > 1)
+    for name in (CLIENT, OTHER, "203.0.113.3"):
+        assert 8990 < lasts(subject, name) <= 9007
+    assert subject.drift("grant") == subject.drift("stray") == 0
+
+
+@ensureDeferred
+async def test_the_open_tool_is_replaced_now_and_then(subject) -> None:
+    """It remembers what it was told, and gets slower; nothing is lost, and one runs at a time."""
+    firewall = subject.firewall
+    await firewall.open(SERVICE)
+    for n in range(DIALECT.lifetime + 10):
+        await firewall.allow(NETWORKS[0], later(60 + n % 2))
+    await firewall.revoke(NETWORKS[0])
+    await subject.at_rest()
+    assert subject.kernel.elements() == {}
+    assert subject.transactions(outcomes=("failed", "timeout", "died")) == 0
+    assert not Path("/.nft.history").exists()
+
+
+@ensureDeferred
+async def test_a_crowd_shares_transactions_and_is_gone_in_few(subject) -> None:
+    """However long the transactions get: a thousand come and go in a handful of them."""
+    firewall = subject.firewall
+    await firewall.open(SERVICE)
+    crowd = [ip_network(f"10.0.{n >> 8}.{n & 255}") for n in range(1000)]
+    before = subject.transactions()
+    await gatherResults([firewall.allow(n, later(60)) for n in crowd])
+    assert len(subject.kernel.elements()) == 1000
+    await gatherResults([firewall.revoke(n) for n in crowd])
+    assert subject.kernel.elements() == {}
+    assert subject.transactions() <= before + 6
+
+
+@ensureDeferred
+async def test_a_table_of_somebody_elses_is_not_touched(subject) -> None:
+    """The start says how to go on."""
+    subject.kernel.run("add table inet envelope", "add chain inet envelope theirs")
+    before = subject.kernel.saved()
+    assert "nft delete table inet envelope" in await refused(subject.firewall.open(SERVICE))
+    assert subject.kernel.saved() == before
+    subject.kernel.run("delete table inet envelope")
+
+
+@ensureDeferred
+async def test_an_operators_table_gets_only_what_grants_need(tmp_path, listener) -> None:
+    """And loses it at the stop; what a killed predecessor left in it is cleared."""
+    subject = Subject(tmp_path, "nftables", baseline="operator", proxy_port=(80,))
+    kernel = subject.kernel
+    kernel.run(*OPERATORS)
+    before = kernel.saved()
+    await subject.firewall.open(SERVICE)
+    await subject.firewall.allow(NETWORKS[0], later(60))
+    assert set(kernel.elements()) == {CLIENT, "ipv4"}
+    assert listener.hears(CLIENT)
+    assert not listener.hears(OTHER)
+    assert kernel.saved().index("jump grants") < kernel.saved().index("ipv6-icmp }")
+    await subject.reactor.die()
+    subject.firewall._release()
+    successor = NftablesFirewall(reactor, subject.config, Metrics())
+    await successor.open(SERVICE)
+    assert kernel.elements() == {}
+    assert kernel.saved().count("jump grants") == 1
+    await successor.close()
+    assert kernel.saved() == before
+    kernel.run("delete table inet envelope")
+
+
+@pytest.mark.parametrize("there", [
+    [], ["add table inet envelope"],
+    ["add table inet envelope", "add chain inet envelope input"],
+    ["add table inet envelope",
+     "add chain inet envelope input { type filter hook output priority filter; }"],
+])
+@ensureDeferred
+async def test_without_an_operators_chain_there_is_no_start(tmp_path, there) -> None:
+    """One line says what is missing."""
+    subject = Subject(tmp_path, "nftables", baseline="operator")
+    if there:
+        subject.kernel.run(*there)
+    before = subject.kernel.saved()
+    assert "own rules in the chain input" in await refused(subject.firewall.open(SERVICE))
+    assert subject.kernel.saved() == before
+    subject.kernel.run("add table inet envelope", "delete table inet envelope")
+
+
+@ensureDeferred
+async def test_keep_leaves_the_default_drop_without_grants(tmp_path, listener) -> None:
+    """Also when somebody has just broken it; the next stop gives back what was there at first."""
+    subject = Subject(tmp_path, "nftables", on_stop="keep")
+    await subject.firewall.open(SERVICE)
+    await subject.firewall.allow(NETWORKS[0], later(60))
+    subject.kernel.run("flush chain inet envelope baseline")
+    await subject.firewall.close()
+    assert subject.kernel.elements() == {}
+    assert not listener.hears(CLIENT)
+    assert "iifname" in subject.kernel.saved()
+    again = NftablesFirewall(reactor, Subject(tmp_path, "nftables").config, Metrics())
+    await again.open(SERVICE)
+    await again.close()
+    assert subject.kernel.saved() == subject.before

@@ -1,0 +1,157 @@
+"""Others change our table of nftables: mended in one transaction, counted, and logged once."""
+
+from __future__ import annotations
+
+import re
+from ipaddress import ip_network
+
+import pytest
+from pytest_twisted import ensureDeferred
+from twisted.internet.defer import gatherResults
+
+from tests.kernel.subject import SERVICE, NftKernel, Subject, later, settled
+from tests.kernel.test_interference import Complaints
+
+pytestmark = pytest.mark.kernel
+
+LIVE, OTHER = ip_network("203.0.113.1/32"), ip_network("203.0.113.2/32")
+OURS = "inet envelope"
+# What is done (`{jump}` and `{fourth}` are handles of rules of ours) and the kinds it counts as.
+INTERFERENCE: dict[str, tuple[list[str], set[str]]] = {
+    "our chain flushed": ([f"flush chain {OURS} baseline"], {"baseline"}),
+    "one of our rules deleted": ([f"delete rule {OURS} baseline handle {{fourth}}"], {"baseline"}),
+    "our rules out of order": (
+        [f"delete rule {OURS} baseline handle {{fourth}}",
+         f"add rule {OURS} baseline tcp dport 8880 accept"], {"baseline"}),
+    "the grants' rules flushed": ([f"flush chain {OURS} grants"], {"baseline"}),
+    "the grants flushed": ([f"flush set {OURS} grants4"], {"grant"}),
+    "a live grant deleted": ([f"delete element {OURS} grants4 {{{{ 203.0.113.1 }}}}"], {"grant"}),
+    "a live grant for ever": (
+        [f"delete element {OURS} grants4 {{{{ 203.0.113.1 }}}}",
+         f"add element {OURS} grants4 {{{{ 203.0.113.1 }}}}"], {"grant"}),
+    "a live grant that ends too late": (
+        [f"delete element {OURS} grants4 {{{{ 203.0.113.1 }}}}",
+         f"add element {OURS} grants4 {{{{ 203.0.113.1 timeout 90s }}}}"], {"grant"}),
+    "a grant nobody asked for": (
+        [f"add element {OURS} grants6 {{{{ 2001:db8::9 timeout 1h }}}}"], {"stray"}),
+    "a grant for ever with a comment": (
+        [f'add element {OURS} grants4 {{{{ 203.0.113.9 comment "a, b }}}} expires 4s" }}}}'],
+        {"stray"}),
+    "a set of another kind": (
+        [f"flush chain {OURS} grants", f"delete set {OURS} grants4",
+         f"add set {OURS} grants4 {{{{ type ipv4_addr; flags interval; }}}}",
+         f"add element {OURS} grants4 {{{{ 10.0.0.0/8 }}}}"], {"chain", "baseline", "grant"}),
+    "a set gone": (
+        [f"flush chain {OURS} grants", f"delete set {OURS} grants6"], {"chain", "baseline"}),
+    "the jump deleted": ([f"delete rule {OURS} input handle {{jump}}"], {"jump"}),
+    "the jump doubled": ([f"add rule {OURS} input jump baseline"], {"jump"}),
+    "the policy reset": ([f"add chain {OURS} input {{{{ policy accept; }}}}"], {"policy"}),
+    "a rule above us": ([f"insert rule {OURS} input ip saddr 9.9.9.9 drop"], {"jump"}),
+    "another hook": (
+        [f"flush chain {OURS} input", f"delete chain {OURS} input",
+         f"add chain {OURS} input {{{{ type filter hook output priority filter; }}}}",
+         f"add rule {OURS} input jump baseline"], {"chain", "jump"}),
+    "our chain without its hook": (
+        [f"flush chain {OURS} input", f"delete chain {OURS} input",
+         f"add chain {OURS} input"], {"chain", "jump"}),
+    "a chain of ours gone": (
+        [f"flush chain {OURS} input", f"flush chain {OURS} baseline",
+         f"delete chain {OURS} baseline"], {"chain", "jump"}),
+    "the table put to sleep": ([f"add table {OURS} {{{{ flags dormant; }}}}"], {"policy"}),
+    "the table deleted": ([f"delete table {OURS}"], {"chain", "grant"}),
+    "everything deleted": (["flush ruleset"], {"chain", "grant"}),
+}
+FOREIGN = [
+    f"add rule {OURS} input ip saddr 9.9.9.8 drop",
+    f"add rule {OURS} baseline ip saddr 9.9.9.6 drop",
+    f"insert rule {OURS} baseline ip saddr 9.9.9.5 drop",
+    f"add rule {OURS} grants ip saddr 9.9.9.4 drop",
+    f"add chain {OURS} theirs",
+    f"add rule {OURS} theirs ip saddr 9.9.9.3 drop",
+    "add table ip others",
+    "add chain ip others input",
+    "add rule ip others input ip saddr 9.9.9.2 drop",
+]
+
+
+def interfere(kernel: NftKernel, commands: list[str]) -> None:
+    """Do what the table says, in one transaction."""
+    listed = kernel.run(f"list table {OURS}")
+    handles = {
+        name: re.search(rf"{rule} # handle (\d+)", listed)[1]
+        for name, rule in (("jump", "jump baseline"), ("fourth", "tcp dport 8880 accept"))
+    }
+    kernel.run(*(command.format(**handles) for command in commands))
+
+
+@pytest.fixture
+def subject(tmp_path):
+    made = Subject(tmp_path, "nftables")
+    yield made
+    made.kernel.run("add table ip others", "delete table ip others")
+    made.close()
+
+
+def foreign(rules: str) -> list[str]:
+    return [line.strip() for line in rules.splitlines() if "9.9.9." in line]
+
+
+def ours(rules: str) -> list[str]:
+    """What is ours, in its order, without the timeouts, which are written anew."""
+    return [re.sub(r"timeout \w+", "timeout", line) for line in rules.splitlines()
+            if "9.9.9." not in line]
+
+
+@pytest.mark.parametrize("what", INTERFERENCE)
+@ensureDeferred
+async def test_interference_is_mended_in_one_transaction(subject, what) -> None:
+    """Counted by its kinds, logged once; our rules stand as before, live grants included."""
+    commands, kinds = INTERFERENCE[what]
+    firewall, kernel = subject.firewall, subject.kernel
+    await firewall.open(SERVICE)
+    await gatherResults([firewall.allow(n, later(600)) for n in (LIVE, OTHER)])
+    good = kernel.saved()
+    await subject.at_rest()
+    before = subject.transactions()
+    with Complaints() as complaints:
+        interfere(kernel, commands)
+        await settled(lambda: subject.transactions() > before)
+        await settled(lambda: sorted(ours(kernel.saved())) == sorted(ours(good)))
+        # Two more looks find nothing to do.
+        for _ in range(2):
+            await subject.at_rest()
+            await settled(lambda: len(subject.reactor.children) > 1)
+        await subject.at_rest()
+    assert subject.transactions() == before + 1
+    assert len(complaints.seen) == 1
+    counted = {kind for kind in ("policy", "jump", "chain", "baseline", "grant", "stray")
+               if subject.drift(kind)}
+    assert counted == kinds
+    assert foreign(kernel.saved()) == (["ip saddr 9.9.9.9 drop"] if "above" in what else [])
+
+
+KEPT = [
+    what for what, (commands, _) in INTERFERENCE.items()
+    if not re.search("flush (chain|ruleset)|delete (chain|table)", " ".join(commands))
+]
+
+
+@pytest.mark.parametrize("what", KEPT)
+@ensureDeferred
+async def test_rules_of_others_stay_where_they_are(subject, what) -> None:
+    """In every chain, ours included, in their order, through the mending."""
+    firewall, kernel = subject.firewall, subject.kernel
+    await firewall.open(SERVICE)
+    await gatherResults([firewall.allow(n, later(600)) for n in (LIVE, OTHER)])
+    good = kernel.saved()
+    kernel.run(*FOREIGN)
+    await subject.at_rest()
+    before = subject.transactions()
+    interfere(kernel, INTERFERENCE[what][0])
+    theirs = foreign(kernel.saved())
+    await settled(lambda: subject.transactions() > before)
+    await subject.at_rest()
+    now = kernel.saved()
+    assert foreign(now) == theirs
+    assert set(ours(now)) - {"\tchain theirs {", "\tchain input {", "table ip others {"} <= set(
+        ours(good))

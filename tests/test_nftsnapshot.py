@@ -1,0 +1,189 @@
+"""What nft prints, read back: rules with their handles, elements piece by piece."""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Address, IPv6Address
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from envelope.firewall.kernel import EVERYONE, Key
+from envelope.firewall.nftelements import (
+    EARLIER,
+    LATER,
+    SLICE,
+    Reading,
+    end_of,
+    ending,
+    grants_in,
+    seconds,
+)
+from envelope.firewall.nftruleset import Structure, change_elements
+from envelope.firewall.nftsnapshot import Chain, NftSnapshot, Rule, without_clocks
+from envelope.firewall.ruleset import Layout
+from envelope.firewall.snapshot import UnreadableRules
+from tests.nftmodel import NftModel
+from tests.test_nftplan import LAYOUT, installed, seen
+
+NOW = 1000.0
+PRINTED = """\
+table inet envelope { # handle 2
+	flags dormant
+
+	set grants4 { # handle 5
+		type ipv4_addr
+		flags timeout
+		elements = { 203.0.113.7 timeout 1m4s expires 59s980ms comment "a, b } expires 1s",
+                         203.0.113.8,
+                         203.0.113.9 timeout 1d1h1m1s500ms expires 1d1h1m1s480ms }
+	}
+
+	set grants6 { # handle 6
+		type ipv6_addr
+		flags timeout
+		elements = { ::ffff:1.2.3.4 counter packets 1 bytes 2 timeout 5s expires 4s }
+	}
+
+	set proxies { # handle 7
+		type nf_proto
+		elements = { ipv4 timeout 1m expires 59s980ms, 7 timeout 9s expires 1s }
+	}
+
+	counter theirs { # handle 9
+		packets 0 bytes 0
+	}
+
+	chain input { # handle 4
+		comment "ours"
+		type filter hook input priority filter; policy drop;
+		ip saddr 9.9.9.9 comment "} # handle 3" # handle 30
+		ip saddr { 9.9.9.1, 9.9.9.2,
+               9.9.9.3 } drop # handle 31
+		jump baseline # handle 28
+	}
+}
+"""
+
+
+def read(text: str, in_force: dict[Key, tuple[str, ...]], now: float = NOW,
+         layout: Layout = LAYOUT) -> dict[Key, tuple[str, ...]]:
+    found: dict[Key, tuple[str, ...]] = {}
+    steps = list(grants_in(NftSnapshot.parse(text), Reading(layout, now, now, in_force), found))
+    assert len(steps) <= len(found) // SLICE + 3
+    return found
+
+
+def test_what_nft_prints_is_read() -> None:
+    """With comments that look like something else, and objects of others."""
+    snapshot = NftSnapshot.parse(PRINTED)
+    assert snapshot.exists
+    assert snapshot.flags == ("flags dormant",)
+    assert list(snapshot.sets) == ["grants4", "grants6", "proxies"]
+    assert snapshot.sets["grants4"].declaration == ("type ipv4_addr", "flags timeout")
+    assert snapshot.chains["input"] == Chain(
+        "type filter hook input priority filter; policy drop;",
+        (Rule('ip saddr 9.9.9.9 comment "} # handle 3"', 30),
+         Rule("ip saddr { 9.9.9.1, 9.9.9.2,\n9.9.9.3 } drop", 31), Rule("jump baseline", 28)),
+    )
+    assert read(PRINTED, {}) == {
+        Key("203.0.113.7/32"): ending(1060), Key("203.0.113.8/32"): ("never ends",),
+        Key("203.0.113.9/32"): ending(91061), Key("::ffff:102:304/128"): ending(1004),
+        EVERYONE[4]: ending(1060),
+    }
+
+
+@pytest.mark.parametrize("text", [
+    "table ip filter {\n}\n", "nonsense", PRINTED[:300], PRINTED[:-2],
+    "table inet envelope { # handle 2\n\tchain x {\n",
+])
+def test_what_nft_does_not_print_is_not_read(text) -> None:
+    """Other tables, and half of ours."""
+    with pytest.raises(UnreadableRules):
+        NftSnapshot.parse(text)
+    assert not NftSnapshot.of(b"").exists
+
+
+def test_elements_that_cannot_be_read_are_no_grants() -> None:
+    """Rather than a part of them."""
+    with pytest.raises(UnreadableRules, match="set grants4"):
+        read(PRINTED.replace("203.0.113.8,", "203.0.113.8, ,"), {})
+    odd = PRINTED.replace("203.0.113.8,", "10.0.0.0/8, www-data, 10.0.0.1-10.0.0.9,")
+    assert Key("203.0.113.9/32") in read(odd, {})
+    assert len(read(odd, {})) == 4
+
+
+def test_only_what_runs_down_is_left_out_of_the_comparison() -> None:
+    """The timeouts that were asked for stay."""
+    assert without_clocks(b"a timeout 1m expires 9s1ms, b timeout 1h expires 1h }") == (
+        b"a timeout 1m, b timeout 1h }")
+
+
+@given(st.integers(1, 10**9))
+def test_times_are_read_as_they_are_printed(thousandths) -> None:
+    """`1d2h3m4s5ms`, without the parts that are 0."""
+    parts, rest = [], thousandths
+    for unit, size in (("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)):
+        number, rest = divmod(rest, size)
+        parts += [f"{number}{unit}"] if number else []
+    assert seconds("".join(parts)) == pytest.approx(thousandths / 1000)
+
+
+@pytest.mark.parametrize("text", ["", "5", "s5", "5m5", "1s1m", "-1s"])
+def test_what_is_no_time_is_refused(text) -> None:
+    """Rather than read as something else."""
+    with pytest.raises(UnreadableRules, match="is no time"):
+        seconds(text)
+
+
+addresses = st.one_of(st.ip_addresses(v=4), st.ip_addresses(v=6))
+
+
+def key_of(address: IPv4Address | IPv6Address) -> Key:
+    return Key(f"{address}/{address.max_prefixlen}")
+
+
+@given(ends=st.dictionaries(addresses.map(key_of), st.integers(1, 10**7), max_size=30))
+def test_grants_are_read_back_as_they_were_written(ends) -> None:
+    """All of them, as the very rules that were written."""
+    model, _ = installed(Structure(LAYOUT))
+    model.apply(change_elements((key, (end - 1) * 1000 + 1) for key, end in ends.items()))
+    in_force = {key: ending(int(NOW) + end) for key, end in ends.items()}
+    found = read(model.printed(), in_force)
+    assert found == in_force
+    assert all(found[key] is rules for key, rules in in_force.items())
+
+
+@pytest.mark.parametrize(("away", "same"), [
+    (0, True), (-LATER + 1, True), (EARLIER - 0.5, True), (-LATER - 2, False), (EARLIER + 2, False),
+])
+def test_an_end_somewhere_else_is_another_end(away, same) -> None:
+    """Within what reading and writing take it is the one that was asked for."""
+    key = Key("203.0.113.7/32")
+    model = NftModel()
+    model.apply(["add table inet envelope",
+                 "add set inet envelope grants4 { type ipv4_addr; flags timeout; }",
+                 *change_elements([(key, 60_000)])])
+    asked = ending(round(NOW + 60 + away))
+    assert (read(model.printed(), {key: asked})[key] is asked) is same
+
+
+def test_a_grant_that_has_ended_by_itself_is_as_it_was_written() -> None:
+    """And one that is gone before its time is gone."""
+    model, _ = installed(Structure(LAYOUT))
+    over, gone = Key("203.0.113.7/32"), Key("203.0.113.8/32")
+    in_force = {over: ending(int(NOW)), gone: ending(int(NOW) + 60)}
+    assert read(model.printed(), in_force) == {over: ending(int(NOW))}
+    assert end_of(()) is None
+    assert seen(model).sets["grants4"].elements == ()
+
+
+def test_many_are_read_in_pieces() -> None:
+    """So that nobody waits for all of them."""
+    model, _ = installed(Structure(LAYOUT))
+    model.apply(change_elements(
+        (Key(f"10.0.{n >> 8}.{n & 255}/32"), 60_000) for n in range(3 * SLICE)))
+    reading = Reading(LAYOUT, NOW, NOW, {})
+    found: dict[Key, tuple[str, ...]] = {}
+    sizes = [len(found) for _ in grants_in(seen(model), reading, found)]
+    assert sizes == [SLICE, 2 * SLICE, 3 * SLICE]
