@@ -23,8 +23,8 @@ from envelope.firewall.snapshot import UnreadableRules
 # are whole seconds, and a transaction may have been under way for as long as is waited for one.
 EARLIER: Final = 1.5
 LATER: Final = 9.0
-# Elements that are read in one go: some 5 ms.
-SLICE: Final = 1000
+# Elements that are read in one go: some 3 ms.
+SLICE: Final = 500
 
 _END: Final = "ends "
 _NEVER: Final[Rules] = ("never ends",)

@@ -29,6 +29,8 @@ from envelope.firewall.snapshot import UnreadableRules
 from envelope.metrics import Metrics
 
 LABEL: Final = "inet"
+# What nft says, in the words of EMSGSIZE, when nothing of a transaction was taken.
+_TOO_LONG: Final = "Message too long"
 _UNINSTALL_ATTEMPTS: Final = 3
 
 _log = Logger(namespace="envelope.firewall")
@@ -169,16 +171,28 @@ class NftTable:
     async def write(
         self,
         mending: Sequence[str],
-        in_force: Mapping[Key, Rules],  # noqa: ARG002
+        in_force: Mapping[Key, Rules],
         wants: Mapping[Key, Rules],
         patience: float,
     ) -> None:
-        """See `KernelTable`."""
+        """See `KernelTable`.
+
+        The kernel may limit how long a transaction is (in a user namespace to some 2,500 grants:
+        net.core.wmem_max). Then the grants are changed in several, each whole by itself.
+        """
         now = self._monotonic()
         ends = ((key, _milliseconds(rules, now)) for key, rules in wants.items())
         lines = [*mending, *change_elements(ends)]
-        if lines:
-            await self._apply(lines, patience)
+        try:
+            if lines:
+                await self._apply(lines, patience)
+        except ToolFailed as error:
+            if len(wants) < 2 or _TOO_LONG not in str(error):
+                raise
+            keys = [*wants]
+            half = len(keys) // 2
+            for part, first in ((keys[:half], mending), (keys[half:], ())):
+                await self.write(first, in_force, {key: wants[key] for key in part}, patience)
 
     async def _apply(self, lines: Sequence[str], patience: float = ANSWER_WAIT) -> None:
         outcome = "ok"

@@ -25,6 +25,7 @@ ORDERS = {
     "die-midway": "dies after a transaction's first line",
     "die-before-commit": "dies when all but the end of a transaction is applied",
     "die-before-echo": "applies, and dies before it says so",
+    "refuse-long": "nft alone: refuses long transactions, as the kernel does in user namespaces",
     "save-fails": "cannot show the rules",
     "save-garbles": "shows rules that cannot be",
     "save-truncates": "shows the beginning of the rules",

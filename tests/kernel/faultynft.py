@@ -63,6 +63,8 @@ def once():
         die()
     if refuses(text):
         sys.exit("Error: told to fail")
+    if told("refuse-long") and len(text) > 20000:
+        sys.exit("netlink: Error: Could not process rule: Message too long")
     if told("truncate"):
         lines = text.splitlines(True)
         text = b"".join(lines[:(len(lines) + 1) // 2])

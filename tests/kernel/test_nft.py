@@ -139,6 +139,21 @@ async def test_a_crowd_shares_transactions_and_is_gone_in_few(subject) -> None:
 
 
 @ensureDeferred
+async def test_what_is_too_long_for_one_transaction_is_written_in_several(subject) -> None:
+    """And nobody is refused for it."""
+    firewall = subject.firewall
+    await firewall.open(SERVICE)
+    subject.tools.order("refuse-long")
+    crowd = [ip_network(f"10.0.{n >> 8}.{n & 255}") for n in range(1000)]
+    await gatherResults([firewall.allow(n, later(60)) for n in crowd])
+    assert len(subject.kernel.elements()) == 1000
+    await gatherResults([firewall.revoke(n) for n in crowd])
+    assert subject.kernel.elements() == {}
+    assert subject.transactions(outcomes=("ok",)) < 50
+    assert firewall.problems() == []
+
+
+@ensureDeferred
 async def test_a_table_of_somebody_elses_is_not_touched(subject) -> None:
     """The start says how to go on."""
     subject.kernel.run("add table inet envelope", "add chain inet envelope theirs")
