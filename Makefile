@@ -1,7 +1,10 @@
-.PHONY: help prepare demo test fuzz lint bench bench-full clean
+.PHONY: help prepare demo test soak fuzz lint bench bench-full clean
 
 # How long (seconds) each of the three targets of "make fuzz" runs.
 FUZZ_SECONDS ?= 30
+
+# How long (seconds) "make soak" runs.
+SOAK_SECONDS ?= 3600
 
 help:  ## say what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/	/'
@@ -17,6 +20,12 @@ test: prepare  ## run the whole test suite, with coverage
 	@tools/test
 	@.venv/bin/python -m coverage combine -q
 	@.venv/bin/python -m coverage report
+
+soak: prepare  ## anything in any order, and kill -9 at random moments, for SOAK_SECONDS
+	@export ENVELOPE_SOAK_SECONDS=$(SOAK_SECONDS); \
+	tools/in-namespace .venv/bin/python -m pytest -q -s tests/kernel/test_model.py & model=$$!; \
+	tools/in-namespace .venv/bin/python -m pytest -q -s tests/end_to_end/test_crashes.py; \
+	crashes=$$?; wait $$model && exit $$crashes
 
 fuzz: prepare  ## let a coverage-guided fuzzer loose on tokens, requests and frames, for FUZZ_SECONDS each
 	@.venv/bin/python -c 'import atheris' 2>/dev/null || \

@@ -7,6 +7,7 @@ import time
 import pytest
 
 from tests.end_to_end.clients import Crowd
+from tests.end_to_end.harness import every_kind
 
 pytestmark = pytest.mark.kernel
 
@@ -21,6 +22,7 @@ def crowd(rig):
     made.close()
 
 
+@every_kind
 def test_every_session_ends_with_a_close_frame(rig, crowd) -> None:
     """Those who leave while it drains, and those who stay to the end; newcomers are refused."""
     before = rig.saved()

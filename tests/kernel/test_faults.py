@@ -107,24 +107,6 @@ async def test_a_tool_that_does_not_answer_is_given_up(subject, order) -> None:
 
 
 @ensureDeferred
-async def test_a_tool_that_vanishes_and_comes_back(subject) -> None:
-    """A grant is refused meanwhile; a revocation waits for it."""
-    await subject.firewall.open(SERVICE)
-    await subject.firewall.allow(NETWORKS[0], later(60))
-    inet = subject.label == "inet"
-    tool = subject.tools.folder / ("nft" if inet else "iptables-restore")
-    tool.rename(subject.tools.folder / "away")
-    if inet:
-        subject.kernel.run("flush set inet envelope grants4")
-    else:
-        subject.kernel.run(4, "-F", "ENVELOPE-GRANTS")
-    gone = subject.firewall.revoke(NETWORKS[0])
-    (subject.tools.folder / "away").rename(tool)
-    await gone
-    assert subject.kernel.open_networks() == set()
-
-
-@ensureDeferred
 async def test_a_tool_that_does_not_echo_is_run_once_per_transaction(subject) -> None:
     """As older ones need."""
     subject.tools.order("silent")
