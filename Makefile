@@ -22,7 +22,7 @@ test: prepare  ## run the whole test suite, with coverage
 	@.venv/bin/python -m coverage report
 
 soak: prepare  ## anything in any order, and kill -9 at random moments, for SOAK_SECONDS
-	@export ENVELOPE_SOAK_SECONDS=$(SOAK_SECONDS); \
+	@export SOAK_SECONDS=$(SOAK_SECONDS); \
 	tools/in-namespace .venv/bin/python -m pytest -q -s tests/kernel/test_model.py & model=$$!; \
 	tools/in-namespace .venv/bin/python -m pytest -q -s tests/end_to_end/test_crashes.py; \
 	crashes=$$?; wait $$model && exit $$crashes

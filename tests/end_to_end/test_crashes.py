@@ -18,8 +18,8 @@ pytestmark = pytest.mark.kernel
 
 # For each kind of tool; `make soak` goes on for as long as it says (seconds).
 POINTS = 34
-SOAK = float(os.environ.get("ENVELOPE_SOAK_SECONDS", "0"))
-SEED = int(os.environ.get("ENVELOPE_SOAK_SEED") or random.randrange(1 << 32) if SOAK else 2026)
+SOAK = float(os.environ.get("SOAK_SECONDS", "0"))
+SEED = int(os.environ.get("SOAK_SEED") or random.randrange(1 << 32) if SOAK else 2026)
 # The rules of one table, and those of them that let somebody in.
 TABLES = re.compile(r"^\*filter$.*?^COMMIT$|^table.*?^}$", re.MULTILINE | re.DOTALL)
 GRANTS = re.compile(r"^-A ENVELOPE-GRANTS .*\n|^\t\telements = {[^}]*}\n", re.MULTILINE)
@@ -95,7 +95,7 @@ class Crashes:
 
 @pytest.fixture
 def crashes(rig):
-    print(f"ENVELOPE_SOAK_SEED={SEED}")
+    print(f"SOAK_SEED={SEED}")
     forks = ForkServer(rig)
     crowd = Crowd(rig, rig.token(100_000), clients=6, stay=(0.02, 0.08), tls=False,
                   addresses=3)

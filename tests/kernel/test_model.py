@@ -49,7 +49,7 @@ NOBODY: dict[int, dict[str, float]] = {4: {}, 6: {}}
 HASTE = 4.0
 # Steps for each kind of iptables: `make soak` says how long instead (seconds).
 STEPS, STEPS_AT_ONCE = 160, 40
-SOAK = float(os.environ.get("ENVELOPE_SOAK_SECONDS", "0"))
+SOAK = float(os.environ.get("SOAK_SECONDS", "0"))
 # Orders whose failure takes the tool's whole patience are rarer than the others.
 QUICK = ["fail", "poison", "fail@1", "fail@2", "truncate", "die-when-asked", "die-midway",
          "die-midway@2", "die-before-commit", "die-before-echo", "die-before-echo@1",

@@ -1,0 +1,79 @@
+"""Flows that are open when a grant ends, packet by packet."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from envelope.netlab import Host
+from tests.end_to_end.harness import HERE, Client, Lines, Rig, every_kind
+
+pytestmark = pytest.mark.kernel
+
+
+class Peer(Lines):
+    """One end of flows: see `peers`."""
+
+    def __init__(self, rig: Rig, host: Host, *words: str) -> None:
+        process = host.popen([sys.executable, HERE / "peers.py", *words], stdin=subprocess.PIPE,
+                             stdout=subprocess.PIPE, text=True, bufsize=1)
+        super().__init__(process)
+        rig._keep(self)
+        assert self.next() == "up"
+
+    def passes(self, word: str) -> bool:
+        """Whether a packet of this flow gets through, as far as this end can tell."""
+        self.process.stdin.write(word + "\n")
+        return self.next() == "True"
+
+
+def enter(rig: Rig, to: str) -> Client:
+    client = rig.client(rig.token(600), to=to)
+    assert client.event()["status"] == 101
+    return client
+
+
+def leave(client: Client) -> None:
+    client.tell("close")
+    assert client.event()["code"] == 1000
+
+
+@every_kind
+@pytest.mark.parametrize("choice", ["cut", "keep"])
+def test_what_becomes_of_open_flows_when_a_grant_ends(rig, choice) -> None:
+    """With `cut` no packet of the client's passes any more; what the host began lives on.
+
+    With `keep` whatever was answered once lives on; a flow that only ever went one way was never
+    established for the kernel. The envelope's own connections live on in any case.
+    """
+    host, stranger = rig.lab.host, rig.lab.client()
+    sink = Peer(rig, host, "serve")
+    Peer(rig, stranger, "serve")
+    service = rig.start(f"--established={choice}", "--max-clients=3")
+    own = [Peer(rig, host, "flows", to) for to in (stranger.address4, stranger.address6)]
+    for to in (host.address4, host.address6):
+        other = host.address6 if to == host.address4 else host.address4
+        client, witness = enter(rig, to), enter(rig, other)
+        flows = Peer(rig, stranger, "flows", to)
+        assert flows.passes("tcp")
+        assert flows.passes("udp")
+        assert flows.passes("send first")
+        assert sink.next() == "first"
+        leave(client)
+        assert flows.passes("tcp") is (choice == "keep")
+        assert flows.passes("udp") is (choice == "keep")
+        assert not flows.passes("send refused")
+        for peer in own:
+            assert peer.passes("tcp")
+            assert peer.passes("udp")
+        witness.tell("ping")
+        assert witness.event()["event"] == "frame"
+        # What was refused never arrived: the next that is heard of is what is let in again.
+        client = enter(rig, to)
+        assert flows.passes("send again")
+        assert sink.next() == "again"
+        leave(client)
+        leave(witness)
+    assert service.stop() == 0
