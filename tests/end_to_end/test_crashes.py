@@ -115,3 +115,32 @@ def test_kill_9_at_any_moment_is_harmless(crashes) -> None:
         crashes.crash(PHASES[points % len(PHASES)])
         points += 1
     print(f"{points} crash points, nothing left over")
+
+
+@every_kind
+@pytest.mark.parametrize("children_too", [False, True])
+def test_every_grant_ends_in_the_kernel_by_itself(rig, children_too) -> None:
+    """Nobody touches anything after the kill; packets tell when the door is shut."""
+    rig.serve(9000)
+    forks = ForkServer(rig)
+    try:
+        service = forks.start(*rig.options("--max-clients=2", "--timeout=1s"))
+        service.until(r"\bready$")
+        deadline = time.time() + 4
+        clients = [
+            (to, rig.client(rig.token(exp=deadline), to=to))
+            for to in (rig.lab.host.address4, rig.lab.host.address6)
+        ]
+        assert [client.event()["status"] for _, client in clients] == [101, 101]
+        service.kill(children_too)
+        assert service.wait() == -9
+        for to, _ in clients:
+            while rig.reaches(9000, to):
+                last = time.time()
+                assert last < deadline + 10, "the grant outlived its service"
+            shut = time.time()
+            print(f"shut {shut - deadline:.1f} s after the deadline")
+            assert shut > deadline
+        assert rig.drops()
+    finally:
+        forks.close()

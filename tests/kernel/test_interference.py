@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from ipaddress import ip_network
 
 import pytest
@@ -96,7 +97,9 @@ async def test_interference_is_mended_in_one_transaction(subject, what) -> None:
     counted = {kind: subject.drift(kind) for kind in kinds}
     with Complaints() as complaints:
         interfere(kernel, commands)
+        began = time.monotonic()
         await settled(lambda: subject.transactions() > before)
+        print(f"{what}: mended {time.monotonic() - began:.2f} s later")
         await settled(
             lambda: sorted(set(kernel.saved().splitlines()) - set(foreign(kernel.saved())))
             == sorted(set(good.splitlines()))
