@@ -82,7 +82,10 @@ class KernelTable(Protocol):
         """When the kernel ends a network's rules by itself; None for no rules."""
 
     async def look(self, in_force: Mapping[Key, Rules], vouched: bytes | None) -> Seen | None:
-        """Read what the kernel holds; None when its text is `vouched`, which was all well.
+        """Read what the kernel holds; None when that is just what is in force.
+
+        That is so when its text is `vouched`, which was all well, or when the table knows of it by
+        other means.
 
         Raises `ToolFailed` or `UnreadableRules`.
         """

@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from envelope.config import Config
 from envelope.firewall.backend import CHECK_EVERY, KernelFirewall
+from envelope.firewall.generation import generation
 from envelope.firewall.nfttable import NftTable
 from envelope.firewall.nfttool import Nft
 from envelope.firewall.process import IProcessReactor
@@ -26,8 +27,9 @@ class NftablesFirewall(KernelFirewall):
         search_path: str = "",
         wall: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
+        generation: Callable[[], int | None] = generation,
         check_every: float = CHECK_EVERY,
     ) -> None:
         nft = Nft(reactor, find_tool("nft", config.nft, search_path))
-        table = NftTable(reactor, nft, metrics, wall, monotonic)
+        table = NftTable(reactor, nft, metrics, wall, monotonic, generation)
         super().__init__(reactor, config, metrics, [table], wall, check_every)

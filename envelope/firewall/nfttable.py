@@ -40,7 +40,8 @@ class NftTable:
     """See `envelope.firewall.backend.InstalledTable`.
 
     The kernel counts timeouts with its monotonic clock, so ends are kept in seconds of it
-    (`monotonic`); the rest of the service names them in seconds since the epoch (`wall`).
+    (`monotonic`); the rest of the service names them in seconds since the epoch (`wall`). As long
+    as the kernel's `generation` tells of no transactions but ours, there is nothing to look for.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class NftTable:
         metrics: Metrics,
         wall: Callable[[], float],
         monotonic: Callable[[], float],
+        generation: Callable[[], int | None],
     ) -> None:
         self._reactor = reactor
         self._nft = nft
@@ -57,6 +59,9 @@ class NftTable:
         self._wall = wall
         self._monotonic = monotonic
         self._epoch = wall() - monotonic()
+        self._generation = generation
+        # The generation in which the kernel holds what we know it to; None when that is not sure.
+        self._known: int | None = None
         self._standing: tuple[Structure, Printed] | None = None
         self._found = NftSnapshot()
 
@@ -81,14 +86,15 @@ class NftTable:
             lines = install(snapshot, structure, _probe())
             try:
                 await self._apply(lines)
-                printed = Printed.learn(NftSnapshot.of(await self._nft.show()), structure)
+                output, known = await self._show()
+                printed = Printed.learn(NftSnapshot.of(output), structure)
             except (ToolFailed, UnreadableRules):
                 await self._take_back(snapshot)
                 raise
         except (ToolFailed, UnreadableRules, FirewallError) as error:
             await self._nft.writer.stop()
             raise FirewallError(f"nftables: {error}") from None
-        self._standing, self._found = (structure, printed), snapshot
+        self._standing, self._found, self._known = (structure, printed), snapshot, known
 
     async def abandon(self) -> None:
         """Take a start back because another table's failed."""
@@ -152,10 +158,14 @@ class NftTable:
     async def look(self, in_force: Mapping[Key, Rules], vouched: bytes | None) -> Seen | None:
         """See `KernelTable`."""
         assert self._standing is not None, "the table is installed"
+        if self._known is not None and self._known == self._generation():
+            return None
+        self._known = None
         begun = self._monotonic()
-        output = await self._nft.show()
+        output, known = await self._show()
         text = without_clocks(output)
         if text == vouched:
+            self._known = known
             return None
         structure, printed = self._standing
         reading = Reading(structure.layout, begun, self._monotonic(), in_force)
@@ -166,7 +176,15 @@ class NftTable:
         for _ in grants_in(snapshot, reading, grants):
             # Clients are served between the pieces.
             await deferLater(self._reactor, 0)
+        # What mending comes to is looked at again.
+        self._known = None if lines else known
         return Seen(text, lines, kinds, grants)
+
+    async def _show(self) -> tuple[bytes, int | None]:
+        """What nft prints, and the generation that it is of, if that is certain."""
+        before = self._generation()
+        output = await self._nft.show()
+        return output, before if before == self._generation() else None
 
     async def write(
         self,
@@ -196,8 +214,10 @@ class NftTable:
 
     async def _apply(self, lines: Sequence[str], patience: float = ANSWER_WAIT) -> None:
         outcome = "ok"
+        known, self._known = self._known, None
         try:
             await self._nft.writer.apply(lines, patience)
+            self._known = None if known is None else known + 1
         except ToolTimeout:
             outcome = "timeout"
             raise

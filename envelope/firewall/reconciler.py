@@ -238,6 +238,8 @@ class Reconciler:
             seen = await self._table.look(self._in_force, vouched)
             if seen is not None:
                 await self._mend(seen)
+            elif not self._changed and not self._postponed:
+                self._all_is_well()
         except (ToolFailed, UnreadableRules) as error:
             self._must_look = True
             self._note_trouble(str(error))

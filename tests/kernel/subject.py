@@ -17,6 +17,7 @@ from twisted.internet.task import deferLater
 
 from envelope.config import Config, PortRange
 from envelope.firewall import FirewallError
+from envelope.firewall.generation import generation
 from envelope.firewall.iptables import IptablesFirewall
 from envelope.firewall.nftables import NftablesFirewall
 from envelope.firewall.ruleset import read_grant
@@ -106,13 +107,17 @@ class Subject:
     ) -> None:
         self.kernel: Any
         self.tools: Orders
+        more: dict[str, Any]
+        made: Any
         if kind == "nftables":
             self.kernel, self.tools = NftKernel(), FaultyNft(folder)
             made, self.label, self.writers = NftablesFirewall, "inet", 1
+            more = {"generation": self._generation}
             tools = {"nft": folder / "nft"}
         else:
             self.kernel, self.tools = Kernel(kind), FaultyTools(folder, kind)
             made, self.label, self.writers = IptablesFirewall, "ipv4", len(FAMILY_TOOLS)
+            more = {}
             tools = {name: folder / name for name in FAMILY_TOOLS.values()}
         self.config = Config(device="lo", **tools, **options)
         self.metrics = Metrics()
@@ -120,9 +125,12 @@ class Subject:
         self.reactor = MortalReactor()
         # Seconds that the service believes the wall clock was set forward by.
         self.clock_set_by = 0.0
+        # How often the kernel was asked for the generation of its rules (nftables).
+        self.asked = 0
+        self.counts = True
         self.firewall = made(
             self.reactor, self.config, self.metrics, check_every=check_every,
-            wall=lambda: time.time() + self.clock_set_by,
+            wall=lambda: time.time() + self.clock_set_by, **more,
         )
 
     def drift(self, kind: str) -> float:
@@ -142,6 +150,23 @@ class Subject:
     async def at_rest(self) -> None:
         """Wait until nothing runs but the one writer of each table, and it has nothing to do."""
         await settled(lambda: len(self.reactor.children) <= self.writers)
+
+    def _generation(self) -> int | None:
+        self.asked += 1
+        return generation() if self.counts else None
+
+    async def looked(self, times: int) -> None:
+        """Wait for so many looks at nftables, the one under way not among them."""
+        already = self.asked
+        await settled(lambda: self.asked > already + times)
+
+    async def listed(self) -> None:
+        """Make a look at nftables list all there is, since somebody has changed something."""
+        await self.at_rest()
+        before = self.tools.shown()
+        self.kernel.run("add table ip others", "delete table ip others")
+        await settled(lambda: self.tools.shown() > before)
+        await self.at_rest()
 
     def close(self) -> None:
         self.tools.order()

@@ -69,8 +69,7 @@ async def test_the_kernel_ends_a_grant_a_few_seconds_after_its_deadline(subject,
         assert time.time() - deadline > 3
     assert subject.kernel.elements() == {}
     for _ in range(2):
-        await subject.at_rest()
-        await settled(lambda: len(subject.reactor.children) > 1)
+        await subject.listed()
     assert subject.transactions() == before
     assert subject.drift("grant") == 0
     await gatherResults([subject.firewall.revoke(n) for n in NETWORKS])
@@ -103,8 +102,7 @@ async def test_setting_the_clock_moves_nothing(subject, by) -> None:
     subject.clock_set_by = by
     await firewall.allow(ip_network("203.0.113.3"), later(9000) + by)
     for _ in range(2):
-        await subject.at_rest()
-        await settled(lambda: len(subject.reactor.children) > 1)
+        await subject.listed()
     for name in (CLIENT, OTHER, "203.0.113.3"):
         assert 8990 < lasts(subject, name) <= 9007
     assert subject.drift("grant") == subject.drift("stray") == 0
@@ -151,6 +149,36 @@ async def test_what_is_too_long_for_one_transaction_is_written_in_several(subjec
     assert subject.kernel.elements() == {}
     assert subject.transactions(outcomes=("ok",)) < 50
     assert firewall.problems() == []
+
+
+@ensureDeferred
+async def test_nothing_is_listed_as_long_as_only_we_change_anything(subject) -> None:
+    """However many come and go; whatever anybody changes anywhere is looked at."""
+    firewall = subject.firewall
+    await firewall.open(SERVICE)
+    await subject.looked(2)
+    before = subject.tools.shown()
+    for _ in range(5):
+        await gatherResults([firewall.allow(n, later(60)) for n in NETWORKS])
+        await subject.looked(2)
+        await gatherResults([firewall.revoke(n) for n in NETWORKS])
+    assert subject.tools.shown() == before
+    await subject.listed()
+    assert subject.tools.shown() == before + 1
+
+
+@ensureDeferred
+async def test_a_kernel_that_does_not_count_is_looked_at_every_time(subject) -> None:
+    """And nothing else changes."""
+    subject.counts = False
+    await subject.firewall.open(SERVICE)
+    await subject.firewall.allow(NETWORKS[0], later(600))
+    await subject.at_rest()
+    before = subject.tools.shown()
+    await settled(lambda: subject.tools.shown() > before + 1)
+    subject.kernel.run("flush set inet envelope grants4")
+    await settled(lambda: subject.kernel.elements() != {})
+    assert subject.drift("grant") == 1
 
 
 @ensureDeferred
