@@ -64,6 +64,7 @@ class Config:
     tls: Literal["intermediate", "modern"] = "intermediate"
     verify_key: tuple[Path, ...] = ()
     verify_jwks_url: str | None = None
+    jwks_ca: Path | None = None
     issuer: str = "locate"
     machine: str | None = None
     subject: str | None = None

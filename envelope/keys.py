@@ -33,6 +33,7 @@ class KeyFileError(Exception):
     """A key cannot be used; the text is one line naming the file and the reason."""
 
     def __init__(self, origin: object, reason: str) -> None:
+        self.reason = reason
         super().__init__("".join(c if c.isprintable() else "?" for c in f"{origin}: {reason}"))
 
 

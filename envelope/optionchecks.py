@@ -64,7 +64,6 @@ def checked(found: Mapping[str, Any], machine: Machine) -> Config:
 
 def _refuse_not_yet(found: Mapping[str, Any]) -> None:
     missing = {
-        "--verify-jwks-url": "verify_jwks_url" in found,
         "--tx-device": "tx_device" in found,
         "--tx-max-rate": "tx_max_rate" in found,
         "--log-format=json": found.get("log_format") == "json",
@@ -78,10 +77,12 @@ def _check_keys(config: Config) -> None:
     if (config.cert is None) != (config.key is None):
         there, absent = ("--cert", "--key") if config.key is None else ("--key", "--cert")
         raise usage.UsageError(f"{there} needs {absent} as well")
+    if config.jwks_ca is not None and config.verify_jwks_url is None:
+        raise usage.UsageError("--jwks-ca needs --verify-jwks-url")
     if not config.token_required:
         return
     wanted = {
-        "--verify-key": config.verify_key,
+        "--verify-key": config.verify_key or config.verify_jwks_url,
         "--machine": config.machine,
         "--subject": config.subject,
     }

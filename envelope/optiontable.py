@@ -71,7 +71,13 @@ TABLE: Final = (
     ),
     Option(
         "verify-jwks-url", "", values.https_url,
-        "https URL of a JWK Set that access tokens are verified with (not available yet).",
+        "https URL of a JWK Set that access tokens are verified with, besides --verify-key; "
+        "fetched at the start and kept fresh.",
+    ),
+    Option(
+        "jwks-ca", "", values.path,
+        "File with the certificates, in PEM, of the authorities that the host of --verify-jwks-url "
+        "is verified with. Without it, those that this system trusts.",
     ),
     Option("issuer", "locate", values.words, "The issuer (iss) that an access token must name."),
     Option(

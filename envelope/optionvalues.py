@@ -21,6 +21,7 @@ LONGEST: Final = 366 * 86_400.0
 _BOOLEANS: Final = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 _RATE: Final = re.compile(r"(\d{1,15}(?:\.\d{1,6})?)([kKMG]?)", re.ASCII)
 _MULTIPLES: Final = {"": 1.0, "k": 1e3, "K": 1e3, "M": 1e6, "G": 1e9}
+_URL: Final = re.compile(r"https://[!-~]+", re.ASCII | re.IGNORECASE)
 # The kernel allows more, but iptables reads a trailing + as "and all that begin like this".
 _DEVICE: Final = re.compile(r"[A-Za-z0-9_.@][A-Za-z0-9_.@-]{0,14}")
 
@@ -109,8 +110,18 @@ def endpoint(value: str) -> str:
 
 
 def https_url(value: str) -> str:
-    """An https URL."""
-    parts = urlsplit(value.strip())
-    if parts.scheme != "https" or not parts.hostname:
-        raise ValueError(f"{value!r} is not an https URL")
-    return value.strip()
+    """An https URL, in ASCII, without a user's name or password and without a fragment."""
+    text = value.strip()
+    try:
+        parts = urlsplit(text)
+        right = parts.scheme == "https" and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        right = False
+    # What is wrong may be a password, which does not belong on a screen.
+    if not right or not _URL.fullmatch(text):
+        raise ValueError("that is not an https URL such as https://keys.example/jwks.json")
+    if "@" in parts.netloc:
+        raise ValueError("a user's name or password in a URL ends up in logs; leave it out")
+    if "#" in text:
+        raise ValueError("a fragment (from # on) is not sent to any server; leave it out")
+    return text

@@ -111,8 +111,11 @@ class EnvelopeService(Service):
             raise StartError(explained(error, self._config, self._search_path)) from None
         if self._state != "starting":
             return
+        await self._credentials.start()
+        # A stop may have begun meanwhile.
+        if self._state != "starting":
+            return
         self._state = "running"
-        self._credentials.start()
         for port in self._doors:
             _start_reading(port)
         if self._credentials.tls is None:
@@ -154,7 +157,7 @@ class EnvelopeService(Service):
     def reasons_not_ready(self) -> list[str]:
         """Why clients should not be sent here now, a line each."""
         reasons = [] if self._state == "running" else [self._state]
-        return reasons + self.firewall.problems()
+        return reasons + self.firewall.problems() + self._credentials.problems()
 
     def reload(self) -> None:
         """SIGHUP: read keys and certificate again; what cannot be read changes nothing."""
@@ -170,6 +173,7 @@ class EnvelopeService(Service):
 
     async def _stop(self, was: str) -> None:
         self.sessions.stopping = True
+        self._credentials.stop()
         if was != "failed" and self._starting is not None:
             await self._starting
         if len(self.sessions) and self._config.drain:
@@ -186,7 +190,6 @@ class EnvelopeService(Service):
                 _log.error("{error}", error=str(error))
                 self._exit.fail(str(error))
         self._front.abort_all()
-        self._credentials.stop()
         await gatherResults([_stop_listening(port) for port in self._admin])
         _log.info("stopped")
 

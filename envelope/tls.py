@@ -80,7 +80,7 @@ class ServerTLS:
         try:
             context = _context(chain, key, self._profile)
         except SSL.Error as error:
-            raise TLSFileError(f"{self._cert} cannot be used: {_reason(error)}") from None
+            raise TLSFileError(f"{self._cert} cannot be used: {reason_of(error)}") from None
         self._context = context
         self.validity = Validity(chain[0].not_valid_before_utc, chain[0].not_valid_after_utc)
 
@@ -108,12 +108,20 @@ def _read(path: Path) -> bytes:
         raise TLSFileError(f"{path} cannot be read: {error.strerror}") from None
 
 
-def _read_chain(path: Path) -> list[x509.Certificate]:
+def read_certificates(path: Path) -> list[x509.Certificate]:
+    """One or more certificates in PEM; raise `TLSFileError`."""
     try:
-        chain = x509.load_pem_x509_certificates(_read(path))
-        public = chain[0].public_key()
+        return x509.load_pem_x509_certificates(_read(path))
     except (ValueError, UnsupportedAlgorithm):
         raise TLSFileError(f"{path} is not a chain of certificates in PEM format") from None
+
+
+def _read_chain(path: Path) -> list[x509.Certificate]:
+    chain = read_certificates(path)
+    try:
+        public = chain[0].public_key()
+    except (ValueError, UnsupportedAlgorithm):
+        raise TLSFileError(f"{path} has a kind of key that cannot be read") from None
     if isinstance(public, rsa.RSAPublicKey):
         least = LEAST_RSA_BITS
     elif isinstance(public, ec.EllipticCurvePublicKey):
@@ -178,6 +186,7 @@ def _select_protocol(_connection: SSL.Connection, offered: list[bytes]) -> Any:
     return HTTP if HTTP in offered else SSL.NO_OVERLAPPING_PROTOCOLS
 
 
-def _reason(error: SSL.Error) -> str:
+def reason_of(error: SSL.Error) -> str:
+    """OpenSSL's own words for what went wrong, as in `certificate verify failed`."""
     queue = error.args[0] if error.args else []
     return str(queue[-1][-1]) if queue else "OpenSSL does not say why"

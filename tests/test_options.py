@@ -156,7 +156,6 @@ def test_nonsense_is_refused_by_name(argument: str) -> None:
 @pytest.mark.parametrize(
     ("argument", "name"),
     [
-        ("--verify-jwks-url=https://example.org/jwks", "--verify-jwks-url"),
         ("--tx-device=eth0", "--tx-device"),
         ("--tx-max-rate=1.5G", "--tx-max-rate"),
         ("--log-format=json", "--log-format=json"),

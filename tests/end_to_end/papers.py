@@ -50,5 +50,6 @@ def sign(key: jwk.JWK, lasts: float = 60, **claims: Any) -> str:
                "jti": "one", **claims}
     payload = {name: value for name, value in payload.items() if value is not None}
     signed = jws.JWS(json.dumps(payload).encode())
-    signed.add_signature(key, None, json.dumps({"alg": "EdDSA", "kid": "test"}))
+    header = {"alg": "EdDSA", "kid": key.get("kid", "test")}
+    signed.add_signature(key, None, json.dumps(header))
     return str(signed.serialize(compact=True))

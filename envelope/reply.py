@@ -1,0 +1,81 @@
+"""One HTTP/1.1 answer to one GET, bounded in every direction. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import urlsplit
+
+import h11
+
+# Bytes of the answer's content, and of all that comes besides.
+MOST_CONTENT: Final = 262_144
+MOST_BESIDES: Final = 65_536
+_HTTPS_PORT: Final = 443
+
+
+class FetchFailed(Exception):
+    """There is no answer to be used; `outcome` is how that is counted, the text is one line."""
+
+    def __init__(self, outcome: str, text: str) -> None:
+        super().__init__(text)
+        self.outcome = outcome
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """The content of an answer with status 200, and its headers with lower-case names."""
+
+    content: bytes
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+class ReplyReader:
+    """Asks for `url` in the bytes of `request`, and reads what comes back."""
+
+    def __init__(self, url: str) -> None:
+        parts = urlsplit(url)
+        self.host = parts.hostname or ""
+        self.port = parts.port or _HTTPS_PORT
+        self._http = h11.Connection(h11.CLIENT, max_incomplete_event_size=16_384)
+        target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        asked = h11.Request(method="GET", target=target, headers=[
+            ("Host", parts.netloc), ("Accept", "application/jwk-set+json, application/json"),
+            ("User-Agent", "envelope"), ("Connection", "close"),
+        ])
+        self.request = self._http.send(asked) or b""
+        self.request += self._http.send(h11.EndOfMessage()) or b""
+        self._received = 0
+        self._content = bytearray()
+        self._headers: tuple[tuple[str, str], ...] = ()
+
+    def feed(self, data: bytes) -> Reply | None:
+        """Take the next bytes, none at the end; the answer once it is whole, or `FetchFailed`."""
+        self._received += len(data)
+        if self._received > MOST_CONTENT + MOST_BESIDES:
+            raise FetchFailed("too-large", "the answer is too large")
+        try:
+            self._http.receive_data(data)
+            while True:
+                event = self._http.next_event()
+                if event is h11.NEED_DATA or isinstance(event, h11.ConnectionClosed):
+                    return None
+                if isinstance(event, h11.EndOfMessage):
+                    return Reply(bytes(self._content), self._headers)
+                self._take(event)
+        except h11.RemoteProtocolError:
+            text = "the answer is not HTTP" if data else "the connection ended too soon"
+            raise FetchFailed("malformed", text) from None
+
+    def _take(self, event: object) -> None:
+        if isinstance(event, h11.Response):
+            if event.status_code != 200:
+                redirect = "; redirects are not followed" if event.status_code // 100 == 3 else ""
+                raise FetchFailed("status", f"the answer is {event.status_code}{redirect}")
+            self._headers = tuple(
+                (name.decode("latin-1"), value.decode("latin-1")) for name, value in event.headers
+            )
+        elif isinstance(event, h11.Data):
+            self._content += event.data
+            if len(self._content) > MOST_CONTENT:
+                raise FetchFailed("too-large", f"the answer is larger than {MOST_CONTENT} bytes")
