@@ -66,7 +66,6 @@ def _refuse_not_yet(found: Mapping[str, Any]) -> None:
     missing = {
         "--tx-device": "tx_device" in found,
         "--tx-max-rate": "tx_max_rate" in found,
-        "--log-format=json": found.get("log_format") == "json",
     }
     for name, asked in missing.items():
         if asked:

@@ -117,6 +117,10 @@ class Options(ServiceOptions):
         untyped: Any = super()
         try:
             untyped.parseOptions(options)
+            if self.config.log_format == "json":
+                from envelope.jsonlog import json_log
+
+                json_log.choose(self.parent)
         except usage.UsageError as error:
             print("envelope:", " ".join(str(error).split()), file=sys.stderr)  # noqa: T201
             raise SystemExit(1) from None

@@ -198,6 +198,6 @@ TABLE: Final = (
     ),
     Option(
         "log-format", "text", values.choice("text", "json"),
-        "text, or json for one object a line (not available yet).",
+        "text, or json for one object a line; either goes where twistd's --logfile says.",
     ),
 )

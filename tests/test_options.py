@@ -158,7 +158,6 @@ def test_nonsense_is_refused_by_name(argument: str) -> None:
     [
         ("--tx-device=eth0", "--tx-device"),
         ("--tx-max-rate=1.5G", "--tx-max-rate"),
-        ("--log-format=json", "--log-format=json"),
     ],
 )
 def test_what_is_not_there_yet_says_so(argument: str, name: str) -> None:
