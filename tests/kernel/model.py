@@ -1,4 +1,4 @@
-"""What the kernel should hold, told by other means than the service's, and compared with it.
+"""What the filter tables should hold, told by other means than the service's.
 
 The rules are spelled out here as the README has them; nothing of `envelope.firewall.ruleset` or
 `plan` is used to say what is expected.
@@ -12,9 +12,14 @@ import subprocess
 from collections import defaultdict
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
+from envelope.config import Config
+from envelope.firewall.iptables import IptablesFirewall
 from envelope.firewall.snapshot import Snapshot
+from tests.kernel.edits import EDITS, FLUSHED
+from tests.kernel.faulty import FaultyTools
 from tests.kernel.subject import FAMILY_TOOLS, Kernel
 from tests.kernel.udp import PORT
 
@@ -112,68 +117,123 @@ def _as_near(rules: list[str], deadlines: dict[str, float]) -> tuple[list[str], 
     return rules, sorted(wanted)
 
 
-# What somebody may do to what is ours, by its name: the tool's words, and whether all goes.
-EDITS: dict[str, list[list[str]]] = {
-    "flush our chain": [["-F", "ENVELOPE"]],
-    "flush the grants": [["-F", "ENVELOPE-GRANTS"]],
-    "delete the jump": [["-D", "INPUT", "-j", "{entry}"]],
-    "flush INPUT": [["-F", "INPUT"]],
-    "double the jump": [["-A", "INPUT", "-j", "{entry}"]],
-    "delete our third rule": [
-        ["-D", "ENVELOPE", "-p", "tcp", "-m", "tcp", "--dport", "8880", "-j", "ACCEPT"]],
-    "delete our last rule": [["-D", "ENVELOPE", "-j", "REJECT", "--reject-with", "{reject}"]],
-    "a stray grant": [["-A", "ENVELOPE-GRANTS", "-s", "{stray}", "-m", "time", "--datestop",
-                       "2030-01-01T00:00:00", "-j", "ACCEPT"]],
-    "remove the marker": [["-F", "{marker}"], ["-X", "{marker}"]],
-    "reset the policy": [["-P", "INPUT", "ACCEPT"]],
-    "flush everything": [["-F"], ["-X"], ["-P", "INPUT", "ACCEPT"]],
-    "delete the table": [],
-}
+class IptablesWorld:
+    """Both families' filter tables of one kind, what others have in them, and a faulty tool.
 
+    Another backend has a world with the same methods (`nftmodel`), and its edits.
+    """
 
-def edit(kernel: Kernel, family: int, what: str, others: Others, baseline: str) -> None:
-    """Do it, as far as there is anything to do it to, and note what it does to the others."""
-    seen = kernel.snapshot(family)
-    marker = next((name for name in seen.rules if name.startswith("ENVELOPE-WAS-")), "none")
-    stray = {4: "203.0.113.99/32", 6: "2001:db8::99/128"}[family]
-    entry = "ENVELOPE" if baseline == "service" else "ENVELOPE-GRANTS"
-    reject = {4: "icmp-port-unreachable", 6: "icmp6-port-unreachable"}[family]
-    if what == "delete the table":
-        if kernel.kind != "nft":
-            return
-        name = {4: "ip", 6: "ip6"}[family]
-        subprocess.run(["/usr/sbin/nft", f"delete table {name} filter"], capture_output=True)
-    for words in EDITS[what]:
-        filled = [word.format(stray=stray, marker=marker, entry=entry, reject=reject)
-                  for word in words]
-        subprocess.run([kernel.tool(family), *filled], capture_output=True)
-    flushed = {"flush our chain": "ENVELOPE", "flush the grants": "ENVELOPE-GRANTS",
-               "flush INPUT": "INPUT"}.get(what)
-    if flushed:
-        others.rules.pop(flushed, None)
-    if what in ("flush everything", "delete the table"):
-        policy = others.policy
-        others.flush()
-        if baseline == "service":
-            # What INPUT was like before the first start, the service remembers.
+    edits = tuple(EDITS)
+    baselines: tuple[str, ...] = ("service", "service", "operator")
+    # How many of the service's seconds go into one of ours: its patience need not be waited for.
+    haste = 4.0
+
+    def __init__(self, folder: Path, kind: str) -> None:
+        self.kernel = Kernel(kind)
+        self.tools = FaultyTools(folder, kind)
+        self.others = {family: Others() for family in FAMILY_TOOLS}
+        self._folder = folder
+        self._number = 0
+
+    def firewall(self, reactor: Any, baseline: str, metrics: Any, wall: Any) -> Any:
+        """A service's firewall here, over the faulty tool."""
+        tools = {name: self._folder / name for name in FAMILY_TOOLS.values()}
+        config = Config(device="lo", baseline=baseline, **tools)
+        return IptablesFirewall(reactor, config, metrics, wall=wall, check_every=0.4)
+
+    def begin(self, policy: str, rules: bool) -> None:
+        """Before the first start: INPUT has this policy, and perhaps somebody has rules."""
+        for family, others in self.others.items():
             others.policy = policy
-    if what == "reset the policy" and baseline == "operator":
-        others.policy = "ACCEPT"
+            self.kernel.run(family, "-P", "INPUT", policy)
+            for chain in ("INPUT", "FORWARD") if rules else ():
+                self.add(family, chain, "-A")
 
+    def keep_refusing(self, baseline: str) -> None:
+        """An operator's own baseline refuses our packets; see to it that it is there."""
+        for family, others in self.others.items():
+            for words in OPERATORS[family] if baseline == "operator" else ():
+                if words not in others.rules["INPUT"]:
+                    self.kernel.run(family, "-A", "INPUT", *words.split())
+                    others.rules["INPUT"].append(words)
 
-def remembered_policy(kernel: Kernel, family: int) -> str:
-    """What a successor will take for INPUT's policy from before: as marked, or as it stands."""
-    seen = kernel.snapshot(family)
-    marks = [name for name in seen.rules if name.startswith("ENVELOPE-WAS-")]
-    mark = marks[0].removeprefix("ENVELOPE-WAS-") if marks else seen.policy
-    return "ACCEPT" if mark == "ABSENT" else mark
+    def differences(
+        self, baseline: str | None, deadlines: dict[int, dict[str, float]], _now: float
+    ) -> list[str]:
+        """Both families' differences; nothing should be ours without a baseline."""
+        return [
+            line for family in FAMILY_TOOLS
+            for line in differences(self.kernel.snapshot(family), family, self.others[family],
+                                    baseline, deadlines[family])
+        ]
 
+    def add(self, family: int, chain: str, where: str) -> None:
+        """Somebody adds a rule, if the chain is there."""
+        self._number += 1
+        source = {4: f"198.51.100.{self._number % 250 + 1}/32",
+                  6: f"2001:db8:1::{self._number:x}/128"}[family]
+        if chain in self.kernel.snapshot(family).rules:
+            words = f"-s {source} -j DROP"
+            self.kernel.run(family, where, chain, *words.split())
+            there = self.others[family].rules[chain]
+            there.insert(0 if where == "-I" else len(there), words)
 
-def look(kernel: Kernel, others: dict[int, Others], baseline: str | None,
-         deadlines: dict[int, dict[str, float]]) -> list[str]:
-    """Both families' differences."""
-    return [
-        line for family in FAMILY_TOOLS
-        for line in differences(
-            kernel.snapshot(family), family, others[family], baseline, deadlines[family])
-    ]
+    def remove(self, family: int, chain: str, which: int) -> None:
+        """Somebody takes one of their rules away, if there is one."""
+        there = self.others[family].rules[chain]
+        if there and chain in self.kernel.snapshot(family).rules:
+            words = there.pop(which % len(there))
+            self.kernel.run(family, "-D", chain, *words.split())
+
+    def cleared(self) -> None:
+        """Our chains went, and what others had put into them."""
+        for others in self.others.values():
+            for chain in ("ENVELOPE", "ENVELOPE-GRANTS"):
+                others.rules.pop(chain, None)
+
+    def forgotten(self) -> None:
+        """What was deleted while the tool did not work, and the service died, nobody remembers.
+
+        A successor takes INPUT's policy from before as it is marked, or else as it stands.
+        """
+        for family, others in self.others.items():
+            seen = self.kernel.snapshot(family)
+            marks = [name for name in seen.rules if name.startswith("ENVELOPE-WAS-")]
+            mark = marks[0].removeprefix("ENVELOPE-WAS-") if marks else seen.policy
+            others.policy = "ACCEPT" if mark == "ABSENT" else mark
+
+    def wipe(self) -> None:
+        """Nothing is anybody's."""
+        for family in FAMILY_TOOLS:
+            for words in (["-F"], ["-X"], ["-P", "INPUT", "ACCEPT"]):
+                self.kernel.run(family, *words)
+
+    def edit(self, family: int, what: str, baseline: str) -> None:
+        """Somebody changes what is ours, as far as it is there."""
+        others = self.others[family]
+        marker = next((name for name in self.kernel.snapshot(family).rules
+                       if name.startswith("ENVELOPE-WAS-")), "none")
+        words = {
+            "stray": {4: "203.0.113.99/32", 6: "2001:db8::99/128"}[family],
+            "marker": marker,
+            "entry": "ENVELOPE" if baseline == "service" else "ENVELOPE-GRANTS",
+            "reject": {4: "icmp-port-unreachable", 6: "icmp6-port-unreachable"}[family],
+        }
+        if what == "delete the table":
+            if self.kernel.kind != "nft":
+                return
+            name = {4: "ip", 6: "ip6"}[family]
+            subprocess.run(["/usr/sbin/nft", f"delete table {name} filter"], capture_output=True)
+        for command in EDITS[what]:
+            filled = [word.format(**words) for word in command]
+            subprocess.run([self.kernel.tool(family), *filled], capture_output=True)
+        if what in FLUSHED:
+            others.rules.pop(FLUSHED[what], None)
+        if what in ("flush everything", "delete the table"):
+            policy = others.policy
+            others.flush()
+            if baseline == "service":
+                # What INPUT was like before the first start, the service remembers.
+                others.policy = policy
+        if what == "reset the policy" and baseline == "operator":
+            others.policy = "ACCEPT"

@@ -1,0 +1,150 @@
+"""What nftables' table should hold, told by other means than the service's.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from envelope.config import Config
+from envelope.firewall.nftables import NftablesFirewall
+from tests.kernel.faultynft import FaultyNft
+from tests.kernel.model import BACKSTOP, NEAR
+from tests.kernel.subject import NftKernel
+from tests.kernel.test_nft_interference import INTERFERENCE, interfere
+
+OURS = "inet envelope"
+# Where others put rules: the names that the machine knows, and nft's.
+CHAINS = {"INPUT": f"{OURS} input", "FORWARD": "ip others forward",
+          "ENVELOPE": f"{OURS} baseline", "ENVELOPE-GRANTS": f"{OURS} grants"}
+THEIRS = re.compile(r"(?:198\.51\.100|2001:db8:1:)\S* drop")
+ELEMENTS = re.compile(r"^\t\telements = {[^}]*}\n", re.MULTILINE)
+UNITS = {"d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
+
+
+class NftWorld:
+    """Our table, one of somebody else's, and a faulty nft; as `model.IptablesWorld`."""
+
+    edits = tuple(INTERFERENCE)
+    baselines = ("service",)
+    # The kernel counts timeouts down by itself, and is not to be hurried.
+    haste = 1.0
+
+    def __init__(self, folder: Path) -> None:
+        self.kernel = NftKernel()
+        self.tools = FaultyNft(folder)
+        self._folder = folder
+        self._number = 0
+        self._theirs: list[str] = []
+        self._good: list[str] | None = None
+        self.kernel.run("add table ip others", "add chain ip others forward")
+
+    def firewall(self, reactor: Any, baseline: str, metrics: Any, wall: Any) -> Any:
+        """A service's firewall here, over the faulty tool."""
+        config = Config(device="lo", firewall="nftables", baseline=baseline,
+                        nft=self._folder / "nft")
+        return NftablesFirewall(
+            reactor, config, metrics, wall=wall, monotonic=reactor.seconds, check_every=0.4)
+
+    def begin(self, policy: str, rules: bool) -> None:
+        """Before the first start: perhaps somebody has rules."""
+        if rules:
+            self.add(4, "FORWARD", "-A")
+
+    def keep_refusing(self, baseline: str) -> None:
+        """The table's own baseline does."""
+
+    def differences(
+        self, baseline: str | None, deadlines: dict[int, dict[str, float]], now: float
+    ) -> list[str]:
+        """What there is against what there should be; nothing should be ours without a baseline."""
+        found = []
+        if self._found() != self._theirs:
+            found.append(f"others' rules: {self._found()} instead of {self._theirs}")
+        ours = self._ours()
+        if baseline is None:
+            return found + ([f"ours: {ours}"] if ours else [])
+        if self._good is None and "jump baseline" in "".join(ours):
+            self._good = ours
+        if ours != self._good:
+            found.append(f"ours: {ours} instead of {self._good}")
+        wanted = {network.partition("/")[0]: deadline - now
+                  for networks in deadlines.values() for network, deadline in networks.items()}
+        there = {name: _seconds(more) for name, more in self.kernel.elements().items()}
+        if there.keys() != wanted.keys():
+            found.append(f"grants: {sorted(there)} instead of {sorted(wanted)}")
+        found += [
+            f"{name} for {there[name]} s instead of {lasts}" for name, lasts in wanted.items()
+            if name in there and abs(there[name] - lasts - BACKSTOP) > NEAR
+        ]
+        return found
+
+    def _ours(self) -> list[str]:
+        listed = ELEMENTS.sub("", self.kernel.saved())
+        (table,) = re.findall(r"^table inet envelope.*?^}$", listed, re.M | re.S) or [""]
+        return [line for line in table.splitlines() if not THEIRS.search(line)]
+
+    def _found(self) -> list[str]:
+        return [line.strip() for line in self.kernel.saved().splitlines() if THEIRS.search(line)]
+
+    def add(self, family: int, chain: str, where: str) -> None:
+        """Somebody adds a rule, if the chain is there."""
+        self._number += 1
+        source = (f"ip saddr 198.51.100.{self._number % 250 + 1}" if family == 4
+                  else f"ip6 saddr 2001:db8:1::{self._number:x}")
+        verb = "add" if where == "-A" else "insert"
+        place = CHAINS[chain]
+        if place.startswith("ip ") and family == 6:
+            return
+        self._try(f"{verb} rule {place} {source} drop")
+
+    def remove(self, family: int, chain: str, which: int) -> None:
+        """Somebody takes one of their rules away, if there is one."""
+        handles = re.findall(r"drop # handle (\d+)", self._listed(CHAINS[chain]))
+        if handles:
+            self._try(f"delete rule {CHAINS[chain]} handle {handles[which % len(handles)]}")
+
+    def _listed(self, chain: str) -> str:
+        done = subprocess.run(["/usr/sbin/nft", "-a", f"list chain {chain}"], capture_output=True,
+                              text=True)
+        return done.stdout
+
+    def _try(self, *commands: str) -> None:
+        try:
+            self.kernel.run(*commands)
+        except subprocess.CalledProcessError:
+            # What it would be done to is not there.
+            return
+        finally:
+            self._theirs = self._found()
+
+    def edit(self, family: int, what: str, baseline: str) -> None:
+        """Somebody changes what is ours, as far as it is there."""
+        try:
+            interfere(self.kernel, INTERFERENCE[what][0])
+        except (subprocess.CalledProcessError, TypeError):
+            return
+        finally:
+            self._try("delete rule inet envelope input ip saddr 9.9.9.9 drop")
+            # Whatever went with what was changed, before anybody has mended it.
+            self._theirs = self._found()
+            self._try("add table ip others", "add chain ip others forward")
+
+    def cleared(self) -> None:
+        """Our table went, and what others had put into it."""
+        self._theirs = self._found()
+
+    def forgotten(self) -> None:
+        """Nothing has to be remembered."""
+
+    def wipe(self) -> None:
+        """Nothing is anybody's."""
+        self.kernel.run("flush ruleset")
+
+
+def _seconds(more: str) -> float:
+    (left,) = re.findall(r"expires (\S+)", more) or ["0s"]
+    return sum(float(number) * UNITS[unit] for number, unit in
+               re.findall(r"(\d+)(ms|d|h|m|s)", left))
