@@ -47,7 +47,6 @@ def checked(found: Mapping[str, Any], machine: Machine) -> Config:
     Without required tokens the firewall is not managed. Raises `UsageError` with one line when
     options contradict each other, miss each other, or ask for what `machine` does not have.
     """
-    _refuse_not_yet(found)
     values = dict(found)
     if not values.get("token_required", True) and values.setdefault("firewall", "none") != "none":
         raise usage.UsageError(
@@ -57,19 +56,11 @@ def checked(found: Mapping[str, Any], machine: Machine) -> Config:
     config = Config(**values)
     if "tls" in values and config.cert is None:
         raise usage.UsageError("--tls needs --cert and --key")
+    if config.tx_max_rate is not None and config.tx_device is None:
+        raise usage.UsageError("--tx-max-rate needs --tx-device")
     _check_keys(config)
     _check_machine(config, machine)
     return config
-
-
-def _refuse_not_yet(found: Mapping[str, Any]) -> None:
-    missing = {
-        "--tx-device": "tx_device" in found,
-        "--tx-max-rate": "tx_max_rate" in found,
-    }
-    for name, asked in missing.items():
-        if asked:
-            raise usage.UsageError(f"{name} is not available yet")
 
 
 def _check_keys(config: Config) -> None:
@@ -98,6 +89,8 @@ def _check_machine(config: Config, machine: Machine) -> None:
     for name, path in tools.items():
         if path is not None and not machine.can_run(path):
             raise usage.UsageError(f"--{name}: {str(path)!r} is not there or cannot be run")
+    if config.tx_device is not None and not machine.has_device(config.tx_device):
+        raise usage.UsageError(f"--tx-device: there is no network device {config.tx_device!r}")
     if config.firewall == "none":
         return
     for text in config.listen:

@@ -179,12 +179,12 @@ TABLE: Final = (
     Option("nft", "", values.path, "Path of nft."),
     Option(
         "tx-device", "", values.device,
-        "The device whose transmit rate is measured (not available yet).",
+        "The device whose transmit rate is measured.",
     ),
     Option(
         "tx-max-rate", "", values.rate,
-        "Refuse new clients while it sends more than this many bits per second; k, M and G are "
-        "understood (not available yet).",
+        "Refuse new clients, monitoring excepted, while it sends more than this many bits per "
+        "second; k, M and G are understood.",
     ),
     Option(
         "admin", "tcp:9990:interface=127.0.0.1", values.endpoint,

@@ -31,6 +31,7 @@ from envelope.front import FrontFactory
 from envelope.hardening import keep_memory_private
 from envelope.limits import Limits
 from envelope.listeners import ListenError, listen, parse_listen, service_ports
+from envelope.load import TransmitRate
 from envelope.login import check_login
 from envelope.metrics import Metrics
 from envelope.monotonic import count_monotonically
@@ -66,8 +67,13 @@ class EnvelopeService(Service):
             raise StartError(str(error)) from None
         self._search_path = environ.get("PATH", "")
         self.firewall = self._make_firewall()
+        self._rate: TransmitRate | None = None
+        if config.tx_device is not None:
+            limit = config.tx_max_rate
+            self._rate = TransmitRate(config.tx_device, limit, reactor, self.metrics)
         self.sessions = Sessions(
-            reactor, config, self.firewall, self._credentials.verify, self.metrics, time.time
+            reactor, config, self.firewall, self._credentials.verify, self.metrics, time.time,
+            None if self._rate is None or config.tx_max_rate is None else self._rate.over,
         )
         self._front = FrontFactory(
             self.sessions, reactor, Limits.of(config), dropped=self.metrics.connection_dropped
@@ -111,6 +117,8 @@ class EnvelopeService(Service):
             raise StartError(explained(error, self._config, self._search_path)) from None
         if self._state != "starting":
             return
+        if self._rate is not None:
+            self._rate.start()
         await self._credentials.start()
         # A stop may have begun meanwhile.
         if self._state != "starting":
@@ -133,7 +141,7 @@ class EnvelopeService(Service):
                 accept_carefully(port, self._reactor, self._front.make_room)
                 _log.info("listening on {host}", host=port.getHost())
         site = admin_site(
-            self.metrics, self.reasons_not_ready, warnings=self._credentials.warnings
+            self.metrics, self.reasons_not_ready, warnings=self.warnings
         )
         for text in self._config.admin:
             ports = await listen(self._reactor, parse_listen(text), site, None)
@@ -159,6 +167,11 @@ class EnvelopeService(Service):
         reasons = [] if self._state == "running" else [self._state]
         return reasons + self.firewall.problems() + self._credentials.problems()
 
+    def warnings(self) -> list[str]:
+        """What an operator should look after although clients can come, a line each."""
+        rate = [] if self._rate is None else self._rate.warnings()
+        return self._credentials.warnings() + rate
+
     def reload(self) -> None:
         """SIGHUP: read keys and certificate again; what cannot be read changes nothing."""
         self._credentials.reload()
@@ -174,6 +187,8 @@ class EnvelopeService(Service):
     async def _stop(self, was: str) -> None:
         self.sessions.stopping = True
         self._credentials.stop()
+        if self._rate is not None:
+            self._rate.stop()
         if was != "failed" and self._starting is not None:
             await self._starting
         if len(self.sessions) and self._config.drain:

@@ -20,6 +20,7 @@ from envelope import gate
 from envelope.admission import (
     NO_ADDRESS,
     NOT_FOUND,
+    OVER_RATE,
     STOPPING,
     AccessRequest,
     Admission,
@@ -53,6 +54,7 @@ class Sessions:
         verify: Callable[[str, float], Claims | TokenRefusal],
         metrics: Metrics,
         wall: Callable[[], float],
+        over_rate: Callable[[], bool] | None = None,
     ) -> None:
         self._reactor = reactor
         self._config = config
@@ -60,6 +62,7 @@ class Sessions:
         self._verify = verify
         self._metrics = metrics
         self._wall = wall
+        self._over_rate = over_rate
         self._expected = Expectations(
             config.subject, config.token_required, config.timeout, config.max_duration
         )
@@ -79,6 +82,7 @@ class Sessions:
             sessions=len(self._lives),
             max_clients=self._config.max_clients,
             monitoring_slots=self._config.monitoring_slots,
+            over_rate=self._over_rate is not None and self._over_rate(),
         )
 
     def decide(self, request: AccessRequest, address: Address | None) -> Decision:
@@ -88,6 +92,8 @@ class Sessions:
             decision = replace(decision, outcome=NO_ADDRESS)
         known_path = decision.outcome is not NOT_FOUND
         self._metrics.token(known_path, decision.token_accepted, decision.token_reason)
+        if self._over_rate is not None and known_path and decision.token_accepted:
+            self._metrics.rate_check(decision.outcome is not OVER_RATE)
         if isinstance(decision.outcome, Refusal):
             self.count(decision.outcome.reason)
         return decision

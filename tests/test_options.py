@@ -153,15 +153,13 @@ def test_nonsense_is_refused_by_name(argument: str) -> None:
         assert line.startswith(f"{name} (from {variable}): ")
 
 
-@pytest.mark.parametrize(
-    ("argument", "name"),
-    [
-        ("--tx-device=eth0", "--tx-device"),
-        ("--tx-max-rate=1.5G", "--tx-max-rate"),
-    ],
-)
-def test_what_is_not_there_yet_says_so(argument: str, name: str) -> None:
-    assert refusal([*ENOUGH, argument]) == f"{name} is not available yet"
+def test_a_rate_is_that_of_a_device() -> None:
+    both = read("--tx-device=net1", "--tx-max-rate=1.5G")
+    assert (both.tx_device, both.tx_max_rate) == ("net1", 1.5e9)
+    assert read("--tx-device=net1").tx_max_rate is None
+    assert refusal([*ENOUGH, "--tx-max-rate=1G"]) == "--tx-max-rate needs --tx-device"
+    line = refusal([*ENOUGH, "--tx-device=eth9"])
+    assert line == "--tx-device: there is no network device 'eth9'"
 
 
 def test_tokens_need_key_machine_and_subject() -> None:
