@@ -33,8 +33,22 @@ INTERFERENCE: dict[str, tuple[list[list[str]], set[str]]] = {
     "the policy reset": ([["-P", "INPUT", "ACCEPT"]], {"policy"}),
     "a rule above us": ([["-I", "INPUT", "1", "-s", "9.9.9.9", "-j", "DROP"]], {"jump"}),
     "INPUT flushed": ([["-F", "INPUT"]], {"jump"}),
+    "the memory of the policy flushed": ([["-F", MARKER]], {"baseline"}),
     "the memory of the policy removed": (
         [["-F", MARKER], ["-X", MARKER]], {"chain"}),
+    "everything flushed": (ALL, {"chain", "grant", "jump", "policy"}),
+}
+# With so many grants that they are spread over chains.
+SPREAD: dict[str, tuple[list[list[str]], set[str]]] = {
+    "the first chain flushed": ([["-F", "ENVELOPE-GRANTS"]], {"baseline"}),
+    "a chain on the way flushed": ([["-F", "ENVELOPE-GRANTS-00"]], {"baseline"}),
+    "a last chain flushed": ([["-F", "ENVELOPE-GRANTS-0000"]], {"grant"}),
+    "a last chain removed": (
+        [["-D", "ENVELOPE-GRANTS-000", "1"], ["-F", "ENVELOPE-GRANTS-0000"],
+         ["-X", "ENVELOPE-GRANTS-0000"]], {"baseline", "chain", "grant"}),
+    "a grant in a wrong chain": (
+        [["-A", "ENVELOPE-GRANTS-0001", "-s", "203.0.113.0/32", "-m", "time", "--datestop",
+          "2030-01-01T00:00:00", "-j", "ACCEPT"]], {"stray"}),
     "everything flushed": (ALL, {"chain", "grant", "jump", "policy"}),
 }
 FOREIGN = [
@@ -83,14 +97,12 @@ def foreign(rules: str) -> list[str]:
     return [line for line in rules.splitlines() if "9.9.9." in line]
 
 
-@pytest.mark.parametrize("what", INTERFERENCE)
-@ensureDeferred
-async def test_interference_is_mended_in_one_transaction(subject, what) -> None:
-    """Counted by its kinds, logged once; our rules stand as before, live grants included."""
-    commands, kinds = INTERFERENCE[what]
+async def mended_in_one_transaction(subject, what: str, doing, networks) -> None:
+    """Open, let in, change, and see it put right."""
+    commands, kinds = doing
     firewall, kernel = subject.firewall, subject.kernel
     await firewall.open(SERVICE)
-    await gatherResults([firewall.allow(n, later(60)) for n in (LIVE, OTHER)])
+    await gatherResults([firewall.allow(n, later(60)) for n in networks])
     good = kernel.saved()
     await subject.at_rest()
     before = subject.transactions()
@@ -107,14 +119,29 @@ async def test_interference_is_mended_in_one_transaction(subject, what) -> None:
         # Two more looks find nothing to do.
         for _ in range(2):
             await subject.at_rest()
-            await settled(lambda: len(subject.reactor.children) > 2)
+            await settled(lambda: len(subject.reactor.children) > subject.writers)
         await subject.at_rest()
     assert subject.transactions() == before + 1
     assert len(complaints.seen) == 1
     assert all(subject.drift(kind) > counted[kind] for kind in kinds)
-    if foreign(kernel.saved()):
-        assert what == "a rule above us"
-        kernel.run(4, "-D", "INPUT", "-s", "9.9.9.9", "-j", "DROP")
+
+
+@pytest.mark.parametrize("what", INTERFERENCE)
+@ensureDeferred
+async def test_interference_is_mended_in_one_transaction(subject, what) -> None:
+    """Counted by its kinds, logged once; our rules stand as before, live grants included."""
+    await mended_in_one_transaction(subject, what, INTERFERENCE[what], (LIVE, OTHER))
+    if what == "a rule above us":
+        assert len(foreign(subject.kernel.saved())) == 1
+        subject.kernel.run(4, "-D", "INPUT", "-s", "9.9.9.9", "-j", "DROP")
+
+
+@pytest.mark.parametrize("what", SPREAD)
+@ensureDeferred
+async def test_interference_among_many_grants_is_mended_in_one_transaction(subject, what) -> None:
+    """In the chains that they are spread over."""
+    many = [ip_network((203 << 24) + (113 << 8) + n) for n in range(0, 256, 4)]
+    await mended_in_one_transaction(subject, what, SPREAD[what], many)
 
 
 @pytest.mark.parametrize("what", [what for what, (words, _) in INTERFERENCE.items()
