@@ -144,3 +144,16 @@ def test_every_grant_ends_in_the_kernel_by_itself(rig, children_too) -> None:
         assert rig.drops()
     finally:
         forks.close()
+
+
+@every_kind
+def test_sigterm_at_any_moment_of_a_start_leaves_nothing(crashes) -> None:
+    """It ends, by the signal or in order, and the rules are as they were; no traceback."""
+    for _ in range(12):
+        service = crashes.forks.start(*crashes.options)
+        time.sleep(crashes.moments.uniform(0, 1.1 * crashes.start_takes))
+        service.terminate()
+        assert service.wait() in (0, -15)
+        while (line := service.next()) is not None:
+            assert "Traceback" not in line, service.seen
+        assert crashes.rig.saved() == crashes.before
