@@ -23,7 +23,9 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
+from twisted.internet import reactor
 from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
 
 from tests.kernel.model import IptablesWorld
 from tests.kernel.modellife import CLIENTS, NOBODY, Life
@@ -218,12 +220,13 @@ def in_greenlet(call: Callable[[], None]) -> Deferred[None]:
     done: Deferred[None] = Deferred()
 
     def run() -> None:
+        outcome: Failure | None = None
         try:
             call()
         except BaseException:
-            done.errback()
-        else:
-            done.callback(None)
+            outcome = Failure()
+        # In the reactor's greenlet: whoever waits would else go on in this one, without end.
+        reactor.callLater(0, done.callback, outcome)
 
     greenlet(run).switch()
     return done
