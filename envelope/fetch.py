@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 from OpenSSL import SSL, crypto
 from service_identity import VerificationError
@@ -67,10 +67,8 @@ class HttpsFetcher:
         fetching = Deferred.fromCoroutine(self._fetch())
         return fetching.addTimeout(self._patience, self._reactor, self._too_late)
 
-    def _too_late(self, result: object, seconds: float) -> Any:
-        if isinstance(result, Failure):
-            raise FetchFailed("timeout", f"there was no whole answer within {seconds:g} s")
-        return result
+    def _too_late(self, _result: object, seconds: float) -> NoReturn:
+        raise FetchFailed("timeout", f"there was no whole answer within {seconds:g} s")
 
     async def _fetch(self) -> Reply:
         reader = ReplyReader(self._url)
@@ -85,7 +83,7 @@ class HttpsFetcher:
             )
             fetch = _Fetch(reader)
             await endpoint.connect(_Once.forProtocol(lambda: fetch))
-        except DNSLookupError:
+        except (DNSLookupError, UnicodeError):
             raise FetchFailed("unreachable", "its host's name cannot be looked up") from None
         except ConnectError as error:
             why = os.strerror(error.osError) if error.osError else "no connection to its host"
@@ -134,8 +132,6 @@ class _Fetch(Protocol):
             self.done.errback(FetchFailed("tls", "its certificate is for another host"))
         else:
             self.dataReceived(b"")
-            if not self.done.called:
-                self.done.errback(FetchFailed("unreachable", "the connection broke off"))
 
     def abort(self) -> None:
         """A server that does not hang up by itself must not be waited for."""

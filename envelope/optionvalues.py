@@ -21,7 +21,12 @@ LONGEST: Final = 366 * 86_400.0
 _BOOLEANS: Final = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 _RATE: Final = re.compile(r"(\d{1,15}(?:\.\d{1,6})?)([kKMG]?)", re.ASCII)
 _MULTIPLES: Final = {"": 1.0, "k": 1e3, "K": 1e3, "M": 1e6, "G": 1e9}
-_URL: Final = re.compile(r"https://[!-~]+", re.ASCII | re.IGNORECASE)
+# The name of a host and its port (RFC 1123 section 2.1), or an IPv6 address in brackets.
+_URL: Final = re.compile(
+    r"https://([^@/?#]*@)?([a-z0-9.-]+|\[[0-9a-f:.]+\])(:\d+)?([/?#][!-~]*)?",
+    re.ASCII | re.IGNORECASE,
+)
+_LABEL: Final = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", re.ASCII | re.IGNORECASE)
 # The kernel allows more, but iptables reads a trailing + as "and all that begin like this".
 _DEVICE: Final = re.compile(r"[A-Za-z0-9_.@][A-Za-z0-9_.@-]{0,14}")
 
@@ -114,7 +119,7 @@ def https_url(value: str) -> str:
     text = value.strip()
     try:
         parts = urlsplit(text)
-        right = parts.scheme == "https" and bool(parts.hostname) and parts.port != 0
+        right = parts.scheme == "https" and _is_host(parts.hostname or "") and parts.port != 0
     except ValueError:
         right = False
     # What is wrong may be a password, which does not belong on a screen.
@@ -125,3 +130,8 @@ def https_url(value: str) -> str:
     if "#" in text:
         raise ValueError("a fragment (from # on) is not sent to any server; leave it out")
     return text
+
+
+def _is_host(name: str) -> bool:
+    labels = name.removesuffix(".").split(".")
+    return ":" in name or (len(name) < 254 and all(map(_LABEL.fullmatch, labels)))

@@ -12,6 +12,7 @@ import h11
 MOST_CONTENT: Final = 262_144
 MOST_BESIDES: Final = 65_536
 _HTTPS_PORT: Final = 443
+_TOO_SOON: Final = "the connection ended too soon"
 
 
 class FetchFailed(Exception):
@@ -58,13 +59,15 @@ class ReplyReader:
             self._http.receive_data(data)
             while True:
                 event = self._http.next_event()
-                if event is h11.NEED_DATA or isinstance(event, h11.ConnectionClosed):
+                if event is h11.NEED_DATA and data:
                     return None
                 if isinstance(event, h11.EndOfMessage):
                     return Reply(bytes(self._content), self._headers)
+                if event is h11.NEED_DATA or isinstance(event, h11.ConnectionClosed):
+                    raise FetchFailed("malformed", _TOO_SOON)
                 self._take(event)
         except h11.RemoteProtocolError:
-            text = "the answer is not HTTP" if data else "the connection ended too soon"
+            text = "the answer is not HTTP" if data else _TOO_SOON
             raise FetchFailed("malformed", text) from None
 
     def _take(self, event: object) -> None:

@@ -283,9 +283,11 @@ async def test_nobody_there(server: Server) -> None:
     assert (failed.outcome, str(failed)) == ("unreachable", "connection refused")
 
 
+@pytest.mark.parametrize("name", ["nobody.invalid", "xn--0.example"])
 @ensureDeferred
-async def test_a_name_that_nobody_has(server: Server) -> None:
-    failed = await refusal(server.fetcher(1, "nobody.invalid"))
+async def test_a_name_that_nobody_has(server: Server, name: str) -> None:
+    """Or that nobody could have."""
+    failed = await refusal(server.fetcher(1, name))
     assert failed.outcome == "unreachable"
 
 

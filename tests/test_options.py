@@ -329,7 +329,27 @@ def test_rates_have_multiples(text: str, bits: float) -> None:
     assert rate(text) == bits
 
 
-@pytest.mark.parametrize("url", ["https:///jwks", "https://[::1/jwks", "file:///etc/jwks"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https:///jwks", "https://[::1/jwks", "file:///etc/jwks", "http://keys.example/",
+        "keys.example/jwks", "https://keys..example/", "https://-keys.example/", "https://%41/",
+        "https://[fe80::1%25eth0]/", "https://[::1]x/", "https://keys.example:/",
+        "https://keys.example:0/", "https://keys.example:65536/", "https://keys.example/a b",
+        "https://k\u00e9ys.example/", "https://keys.example/\x7f", f"https://{'a' * 64}.example/",
+        "https://me@keys.example/", "https://me:hush@keys.example/", "https://keys.example/#one",
+    ],
+)
 def test_keys_come_over_https_only(url: str) -> None:
-    with pytest.raises(ValueError, match=r"."):
+    with pytest.raises(ValueError, match=r"^(that is not an https URL|a user's|a fragment)") as why:
         https_url(url)
+    assert "hush" not in str(why.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["https://keys.example", "https://keys.example:8443/jwks?a=b", "https://[2001:db8::1]:1/",
+     "https://192.0.2.1/", "HTTPS://Keys.Example/a%20b"],
+)
+def test_urls_are_taken_as_they_are_written(url: str) -> None:
+    assert https_url(f" {url} ") == url
