@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import Final
 
 from envelope.config import Config
 from envelope.firewall.backend import CHECK_EVERY, KernelFirewall
@@ -12,8 +13,12 @@ from envelope.firewall.generation import generation
 from envelope.firewall.nfttable import NftTable
 from envelope.firewall.nfttool import Nft
 from envelope.firewall.process import IProcessReactor
+from envelope.firewall.steadyclock import SteadyClock
 from envelope.firewall.tools import find_tool
 from envelope.metrics import Metrics
+
+# Seconds for which the kernel's count of transactions is taken for a look at them.
+TRUST: Final = 60.0
 
 
 class NftablesFirewall(KernelFirewall):
@@ -28,8 +33,9 @@ class NftablesFirewall(KernelFirewall):
         wall: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
         generation: Callable[[], int | None] = generation,
+        trust: float = TRUST,
         check_every: float = CHECK_EVERY,
     ) -> None:
         nft = Nft(reactor, find_tool("nft", config.nft, search_path))
-        table = NftTable(reactor, nft, metrics, wall, monotonic, generation)
+        table = NftTable(reactor, nft, metrics, SteadyClock(wall, monotonic), generation, trust)
         super().__init__(reactor, config, metrics, [table], wall, check_every)

@@ -14,7 +14,6 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from envelope.firewall import FirewallError
-from envelope.firewall.clockwatch import LEAST_STEP
 from envelope.firewall.flows import Flow, carried_flows
 from envelope.firewall.kernel import Key, Rules, Seen, key_of
 from envelope.firewall.nftelements import Reading, end_of, ending, grants_in
@@ -26,6 +25,7 @@ from envelope.firewall.opentool import ANSWER_WAIT
 from envelope.firewall.process import ToolFailed, ToolTimeout
 from envelope.firewall.ruleset import IPV4, IPV6, Layout
 from envelope.firewall.snapshot import UnreadableRules
+from envelope.firewall.steadyclock import SteadyClock
 from envelope.metrics import Metrics
 
 LABEL: Final = "inet"
@@ -39,9 +39,10 @@ _log = Logger(namespace="envelope.firewall")
 class NftTable:
     """See `envelope.firewall.backend.InstalledTable`.
 
-    The kernel counts timeouts with its monotonic clock, so ends are kept in seconds of it
-    (`monotonic`); the rest of the service names them in seconds since the epoch (`wall`). As long
-    as the kernel's `generation` tells of no transactions but ours, there is nothing to look for.
+    The kernel counts timeouts with its monotonic clock, so ends are kept in seconds of it; the rest
+    of the service names them in seconds since the epoch, which `clock` translates. As long as the
+    kernel's `generation` tells of no transactions but ours, there is nothing to look for; but what
+    nft says that it has done is not believed for longer than `trust` seconds.
     """
 
     def __init__(
@@ -49,19 +50,19 @@ class NftTable:
         reactor: IReactorTime,
         nft: Nft,
         metrics: Metrics,
-        wall: Callable[[], float],
-        monotonic: Callable[[], float],
+        clock: SteadyClock,
         generation: Callable[[], int | None],
+        trust: float,
     ) -> None:
         self._reactor = reactor
         self._nft = nft
         self._metrics = metrics
-        self._wall = wall
-        self._monotonic = monotonic
-        self._epoch = wall() - monotonic()
+        self._clock = clock
         self._generation = generation
         # The generation in which the kernel holds what we know it to; None when that is not sure.
         self._known: int | None = None
+        self._trust = trust
+        self._read_at = clock.now()
         self._standing: tuple[Structure, Printed] | None = None
         self._found = NftSnapshot()
 
@@ -141,34 +142,29 @@ class NftTable:
 
     def rules(self, key: Key, end: int) -> Rules:  # noqa: ARG002
         """See `KernelTable`."""
-        return ending(round(end - self._epoch_now()))
+        return ending(self._clock.steady(end))
 
     def end_of(self, rules: Rules) -> int | None:
         """See `KernelTable`."""
         end = end_of(rules)
-        return None if end is None else round(end + self._epoch_now())
-
-    def _epoch_now(self) -> float:
-        """The wall clock's time when the monotonic one was 0; moves when the wall clock steps."""
-        epoch = self._wall() - self._monotonic()
-        if abs(epoch - self._epoch) >= LEAST_STEP:
-            self._epoch = epoch
-        return self._epoch
+        return None if end is None else self._clock.of_day(end)
 
     async def look(self, in_force: Mapping[Key, Rules], vouched: bytes | None) -> Seen | None:
         """See `KernelTable`."""
         assert self._standing is not None, "the table is installed"
-        if self._known is not None and self._known == self._generation():
+        if self._known is not None and self._known == self._generation() and (
+            self._clock.now() < self._read_at + self._trust
+        ):
             return None
         self._known = None
-        begun = self._monotonic()
+        begun = self._clock.now()
         output, known = await self._show()
         text = without_clocks(output)
         if text == vouched:
             self._known = known
             return None
         structure, printed = self._standing
-        reading = Reading(structure.layout, begun, self._monotonic(), in_force)
+        reading = Reading(structure.layout, begun, self._clock.now(), in_force)
         await deferLater(self._reactor, 0)
         snapshot = NftSnapshot.of(output)
         lines, kinds = mend(snapshot, structure, printed)
@@ -184,6 +180,7 @@ class NftTable:
         """What nft prints, and the generation that it is of, if that is certain."""
         before = self._generation()
         output = await self._nft.show()
+        self._read_at = self._clock.now()
         return output, before if before == self._generation() else None
 
     async def write(
@@ -198,7 +195,7 @@ class NftTable:
         The kernel may limit how long a transaction is (in a user namespace to some 2,500 grants:
         net.core.wmem_max). Then the grants are changed in several, each whole by itself.
         """
-        now = self._monotonic()
+        now = self._clock.now()
         ends = ((key, _milliseconds(rules, now)) for key, rules in wants.items())
         lines = [*mending, *change_elements(ends)]
         try:

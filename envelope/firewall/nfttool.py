@@ -19,8 +19,9 @@ from typing import Final
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
+from envelope.firewall.dialect import Dialect
 from envelope.firewall.nftruleset import TABLE
-from envelope.firewall.opentool import Dialect, OpenTool
+from envelope.firewall.opentool import OpenTool
 from envelope.firewall.process import CLEAN_ENVIRONMENT, IProcessReactor, ToolFailed, run
 
 # Seconds; 10,000 elements take a quarter of one.

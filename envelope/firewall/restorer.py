@@ -11,7 +11,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-from envelope.firewall.opentool import Dialect, OpenTool
+from envelope.firewall.dialect import Dialect
+from envelope.firewall.opentool import OpenTool
 from envelope.firewall.process import IProcessReactor
 
 # Seconds the tool waits for the lock that iptables-legacy shares across the machine: less than

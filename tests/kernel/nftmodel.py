@@ -46,7 +46,8 @@ class NftWorld:
         config = Config(device="lo", firewall="nftables", baseline=baseline,
                         nft=self._folder / "nft")
         return NftablesFirewall(
-            reactor, config, metrics, wall=wall, monotonic=reactor.seconds, check_every=0.4)
+            reactor, config, metrics, wall=wall, monotonic=reactor.seconds, check_every=0.4,
+            trust=0.4)
 
     def begin(self, policy: str, rules: bool) -> None:
         """Before the first start: perhaps somebody has rules."""
