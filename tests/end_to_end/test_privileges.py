@@ -62,12 +62,14 @@ def does_its_work(rig: Rig, **how) -> Capabilities:
     return held
 
 
+@pytest.mark.parametrize("open_rig", ["nft", "nftables"], indirect=True)
 def test_an_ordinary_user_with_one_ambient_capability_will_do(open_rig) -> None:
     held = does_its_work(open_rig, by=(*as_nobody("net_admin"), "--no-new-privs"))
     assert held.uid == 65534
     assert held.permitted == held.effective == held.ambient == 1 << 12
 
 
+@pytest.mark.parametrize("open_rig", ["nft", "nftables"], indirect=True)
 def test_an_ordinary_user_and_an_interpreter_with_the_capability_will_do(open_rig) -> None:
     """The file of a copy of Python carries it; the service hands it on to the tools."""
     by = as_nobody()
@@ -77,6 +79,7 @@ def test_an_ordinary_user_and_an_interpreter_with_the_capability_will_do(open_ri
     assert held.permitted == held.effective == held.ambient == 1 << 12
 
 
+@pytest.mark.parametrize("open_rig", ["nft", "nftables"], indirect=True)
 def test_root_with_that_capability_alone_will_do(open_rig) -> None:
     held = does_its_work(open_rig, by=as_bare_root("net_admin"))
     assert held.permitted == held.bounding == 1 << 12
@@ -105,6 +108,8 @@ def test_what_the_systemd_unit_leaves_will_do(open_rig) -> None:
 MISSING = {
     "nobody at all": ("nft", lambda: as_nobody(), f"CAP_NET_ADMIN is missing: ipv4: {NFT_SAYS}"),
     "root with nothing": ("nft", lambda: as_bare_root(), "CAP_NET_ADMIN is missing: "),
+    "nobody, for nftables": (
+        "nftables", lambda: as_nobody(), "CAP_NET_ADMIN is missing: nftables: nft: .*ermi"),
     "nobody, for legacy": (
         "legacy", lambda: as_nobody(),
         f"CAP_NET_ADMIN and CAP_NET_RAW and root are missing: ipv4: {LEGACY_SAYS}"),
