@@ -51,6 +51,8 @@ class RemoteKeys:
         self._wall = wall
         self._metrics = metrics
         self._changed = changed
+        self._content = b""
+        self._found = KeySet(())
         self._skipped: tuple[str, ...] = ()
         self._trouble = "they have not been fetched yet"
         self._failures = 0
@@ -103,12 +105,15 @@ class RemoteKeys:
 
     def _fetched(self, reply: Reply) -> float:
         try:
-            found = read_set(reply.content, self._origin)
+            # Checking keys takes time; most answers are the last one again.
+            if reply.content != self._content:
+                self._found = read_set(reply.content, self._origin)
+                self._content = reply.content
         except KeyFileError as error:
             raise FetchFailed("malformed", error.reason) from None
         self._trouble, self._failures = "", 0
-        self._metrics.keys_fetched(len(found.keys), self._wall())
-        self._take(found)
+        self._metrics.keys_fetched(len(self._found.keys), self._wall())
+        self._take(self._found)
         return freshness.lifetime(reply.headers, self._wall())
 
     def _take(self, found: KeySet) -> None:

@@ -144,6 +144,19 @@ def test_the_next_fetch_comes_when_the_answer_is_stale(subject: Subject) -> None
     assert subject.fetches == 3
 
 
+def test_the_same_answer_is_not_checked_again(subject: Subject) -> None:
+    """Checking keys takes time; but after another answer it is a new one."""
+    seen = []
+    subject.start()
+    for kids in ("a", "a", "b", "a"):
+        subject.answer(kids, cache_control="max-age=60")
+        seen.append(subject.remote.keys[0])
+        subject.clock.advance(60)
+    assert seen[0] is seen[1]
+    assert seen[0] is not seen[3]
+    assert subject.changes == 3
+
+
 def test_a_withdrawn_key_is_gone(subject: Subject) -> None:
     subject.start()
     subject.answer("a", "b", cache_control="max-age=60")
