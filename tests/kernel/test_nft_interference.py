@@ -154,3 +154,25 @@ async def test_rules_of_others_stay_where_they_are(subject, what) -> None:
     assert foreign(now) == theirs
     assert set(ours(now)) - {"\tchain theirs {", "\tchain input {", "table ip others {"} <= set(
         ours(good))
+
+
+@pytest.mark.parametrize("what", ["the grants flushed", "our chain flushed"])
+@ensureDeferred
+async def test_what_cannot_be_mended_yet_is_mended_when_it_can(subject, what) -> None:
+    """However often the tool refuses; it is told once, and counted once."""
+    firewall, kernel = subject.firewall, subject.kernel
+    await firewall.open(SERVICE)
+    await gatherResults([firewall.allow(n, later(600)) for n in (LIVE, OTHER)])
+    good = kernel.saved()
+    await subject.at_rest()
+    with Complaints() as complaints:
+        subject.tools.order("fail")
+        interfere(kernel, INTERFERENCE[what][0])
+        await settled(lambda: subject.transactions(outcomes=("failed",)) >= 4)
+        assert "told to fail" in firewall.problems()[0]
+        subject.tools.order()
+        await settled(lambda: not firewall.problems())
+    assert ours(kernel.saved()) == ours(good)
+    assert len(complaints.seen) == 1
+    (kind,) = INTERFERENCE[what][1]
+    assert subject.drift(kind) == (2 if kind == "grant" else 1)
