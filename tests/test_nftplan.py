@@ -12,6 +12,7 @@ from envelope.firewall.kernel import EVERYONE, Key
 from envelope.firewall.nftplan import Printed, flush_grants, install, mend, remove
 from envelope.firewall.nftruleset import HOOK, Structure, change_elements
 from envelope.firewall.nftsnapshot import NftSnapshot
+from envelope.firewall.repair import in_order
 from envelope.firewall.ruleset import Layout
 from envelope.firewall.snapshot import UnreadableRules
 from tests.nftmodel import NftModel, Refused
@@ -116,11 +117,22 @@ def test_whatever_is_done_to_it_one_transaction_puts_it_right(structure, data) -
     for _ in range(data.draw(st.integers(1, 5))):
         disturb(model, structure, data)
     kept = theirs(model, structure)
+    broken = {
+        name for name, chain in seen(model).chains.items()
+        if name in printed.chains and not in_order(printed.chains[name], chain.texts)
+    }
     lines, kinds = mend(seen(model), structure, printed)
     assert bool(lines) == bool(kinds)
     model.apply(lines)
     assert mend(seen(model), structure, printed) == ([], [])
-    assert seen(model).chains["input"].texts[0] == printed.jump
+    now = seen(model)
+    assert now.chains["input"].texts[0] == printed.jump
+    assert now.chains["input"].texts.count(printed.jump) == 1
+    assert now.flags == ()
+    for name in broken:
+        # What was in the wrong place is not there as well.
+        ours = tuple(text for text in now.chains[name].texts if text not in THEIRS)
+        assert ours == printed.chains[name]
     after = theirs(model, structure)
     assert all(after[name] == rules for name, rules in kept.items())
 

@@ -85,7 +85,9 @@ class NftWorld:
     def _ours(self) -> list[str]:
         listed = ELEMENTS.sub("", self.kernel.saved())
         (table,) = re.findall(r"^table inet envelope.*?^}$", listed, re.M | re.S) or [""]
-        return [line for line in table.splitlines() if not THEIRS.search(line)]
+        lines = [line for line in table.splitlines() if not THEIRS.search(line)]
+        # What was made anew is shown last.
+        return sorted("\n".join(lines[1:-1]).split("\n\n"))
 
     def _found(self) -> list[str]:
         return [line.strip() for line in self.kernel.saved().splitlines() if THEIRS.search(line)]
