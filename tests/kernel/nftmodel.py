@@ -87,7 +87,7 @@ class NftWorld:
         (table,) = re.findall(r"^table inet envelope.*?^}$", listed, re.M | re.S) or [""]
         lines = [line for line in table.splitlines() if not THEIRS.search(line)]
         # What was made anew is shown last.
-        return sorted("\n".join(lines[1:-1]).split("\n\n"))
+        return sorted(filter(None, "\n".join(lines[1:-1]).split("\n\n")))
 
     def _found(self) -> list[str]:
         return [line.strip() for line in self.kernel.saved().splitlines() if THEIRS.search(line)]
