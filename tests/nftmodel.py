@@ -204,6 +204,6 @@ class NftModel:
 def _as_printed(rule: str) -> str:
     """In the words of nft 1.0.6, which are not always those that it was given."""
     rule = re.sub(r"\{ (\d+) \}", r"\1", rule)
-    rule = rule.replace("meta nfproto ipv6 meta l4proto", "meta l4proto")
+    rule = rule.replace("meta nfproto ipv6 meta l4proto icmpv6", "meta l4proto ipv6-icmp")
     rule = re.sub(r"(& \S+) @", r"\1 == @", rule)
     return rule.replace("reject with icmpx type port-unreachable", "reject")

@@ -71,7 +71,8 @@ def _baseline_rules(layout: Layout, with_flows: bool) -> list[str]:
     return [
         f'iifname != "{layout.device}" accept',
         "ip protocol icmp accept",
-        "meta nfproto ipv6 meta l4proto ipv6-icmp accept",
+        # Words of nft's own; others it looks up in /etc/protocols, which not every machine has.
+        "meta nfproto ipv6 meta l4proto icmpv6 accept",
         *(f"{_ports(ports)} accept" for ports in
           dict.fromkeys((*layout.service_ports, *layout.allow))),
         f"ct state established,related{direction} accept",

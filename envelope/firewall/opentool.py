@@ -126,10 +126,14 @@ class OpenTool:
     def probe(self) -> Deferred[None]:
         """Find out whether it acknowledges; fails with `ToolFailed` when it does not even run."""
 
-        def silent(failure: Failure) -> None:
-            failure.trap(ToolTimeout)
+        def silent(failure: Failure) -> Deferred[None]:
+            failure.trap(ToolFailed)
+            if not failure.check(ToolTimeout) and self._dialect.open == self._dialect.once:
+                return fail(failure)
             self.keep_open = False
             _log.info("{tool} does not echo: one process per transaction", tool=self._tool.name)
+            # nft may have been built without what reads lines.
+            return succeed(None) if failure.check(ToolTimeout) else self._once(b"", PROBE_WAIT)
 
         return self._ask(b"", PROBE_WAIT).addErrback(silent)
 
@@ -142,10 +146,7 @@ class OpenTool:
         text = dialect.text(lines, dialect.joint)
         if self.keep_open and not dialect.needs_its_own(lines, text):
             return self._ask(text, patience)
-        self.started += 1
-        argv = (str(self._tool), *dialect.once)
-        once = run(self._reactor, argv, patience, dialect.text(lines, "\n"))
-        return once.addCallback(lambda _: None)
+        return self._once(dialect.text(lines, "\n"), patience)
 
     def stop(self) -> Deferred[None]:
         """End the child; fires when it is gone, at the latest after `BURIAL_WAIT`."""
@@ -178,6 +179,11 @@ class OpenTool:
             return self._discard(child).addCallback(lambda _: fail(failure))
 
         return answer.addCallbacks(in_time, failed)
+
+    def _once(self, text: bytes, patience: float) -> Deferred[None]:
+        self.started += 1
+        argv = (str(self._tool), *self._dialect.once)
+        return run(self._reactor, argv, patience, text).addCallback(lambda _: None)
 
     def _running(self) -> _Child:
         if self._child is None or self._child.ended:

@@ -119,7 +119,7 @@ class Subject:
             made, self.label, self.writers = IptablesFirewall, "ipv4", len(FAMILY_TOOLS)
             more = {}
             tools = {name: folder / name for name in FAMILY_TOOLS.values()}
-        self.config = Config(device="lo", **tools, **options)
+        self.config = Config(device="lo", **{**tools, **options})
         self.metrics = Metrics()
         self.before = self.kernel.saved()
         self.reactor = MortalReactor()

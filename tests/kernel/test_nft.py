@@ -16,6 +16,7 @@ from twisted.internet.task import deferLater
 from envelope.firewall.nftables import NftablesFirewall
 from envelope.firewall.nfttool import DIALECT
 from envelope.metrics import Metrics
+from tests.kernel.faultynft import NFT
 from tests.kernel.subject import SERVICE, Subject, later, refused, settled
 from tests.kernel.udp import PORT, Listener, addresses
 
@@ -134,6 +135,23 @@ async def test_a_crowd_shares_transactions_and_is_gone_in_few(subject) -> None:
     await gatherResults([firewall.revoke(n) for n in crowd])
     assert subject.kernel.elements() == {}
     assert subject.transactions() <= before + 6
+
+
+@ensureDeferred
+async def test_an_nft_that_cannot_stay_open_is_run_once_per_transaction(tmp_path) -> None:
+    """It may be built without what reads lines."""
+    tool = tmp_path / "bare-nft"
+    tool.write_text(
+        '#!/bin/sh\ncase " $* " in *" -i "*) echo "Error: not in this build" >&2; exit 1;; esac\n'
+        f'exec {NFT} "$@"\n')
+    tool.chmod(0o755)
+    subject = Subject(tmp_path, "nftables", nft=tool)
+    await subject.firewall.open(SERVICE)
+    await gatherResults([subject.firewall.allow(n, later(60)) for n in NETWORKS])
+    assert subject.kernel.open_networks((4, 6)) == set(NETWORKS)
+    await gatherResults([subject.firewall.revoke(n) for n in NETWORKS])
+    await subject.firewall.close()
+    assert subject.kernel.saved() == subject.before
 
 
 @ensureDeferred
