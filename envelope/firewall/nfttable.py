@@ -117,21 +117,25 @@ class NftTable:
     async def uninstall(self) -> None:
         """Take everything of ours away, or all but the default drop; raise `FirewallError`."""
         standing, self._standing = self._standing, None
-        problem = ""
-        for _attempt in range(_UNINSTALL_ATTEMPTS if standing is not None else 0):
-            try:
-                assert standing is not None, "there is something to take away"
-                snapshot = NftSnapshot.of(await self._nft.show())
-                lines = _last_lines(snapshot, *standing)
-                if lines:
-                    await self._apply(lines)
-                problem = ""
-                break
-            except (ToolFailed, UnreadableRules) as error:
-                problem = str(error)
+        problem = await self._take_away(*standing) if standing is not None else ""
         await self._nft.writer.stop()
         if problem:
             raise FirewallError(f"nftables: the rules are still in force: {problem}")
+
+    async def _take_away(self, structure: Structure, printed: Printed) -> str:
+        """Try it several times; what is wrong in the end, or nothing."""
+        problem = ""
+        for _attempt in range(_UNINSTALL_ATTEMPTS):
+            try:
+                snapshot = NftSnapshot.of(await self._nft.show())
+                lines = _last_lines(snapshot, structure, printed)
+                if lines:
+                    await self._apply(lines)
+            except (ToolFailed, UnreadableRules) as error:
+                problem = str(error)
+            else:
+                return ""
+        return problem
 
     # -- what the reconciler asks ----------------------------------------------------------
 

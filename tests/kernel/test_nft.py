@@ -13,6 +13,7 @@ from twisted.internet import reactor
 from twisted.internet.defer import gatherResults
 from twisted.internet.task import deferLater
 
+from envelope.firewall import FirewallError
 from envelope.firewall.nftables import NftablesFirewall
 from envelope.firewall.nfttool import DIALECT
 from envelope.metrics import Metrics
@@ -263,6 +264,22 @@ async def test_keep_leaves_the_default_drop_without_grants(tmp_path, listener) -
     assert not listener.hears(CLIENT)
     assert "iifname" in subject.kernel.saved()
     again = NftablesFirewall(reactor, Subject(tmp_path, "nftables").config, Metrics())
+    await again.open(SERVICE)
+    await again.close()
+    assert subject.kernel.saved() == subject.before
+
+
+@ensureDeferred
+async def test_a_stop_that_cannot_take_the_rules_away_says_so(tmp_path) -> None:
+    """They stay in force, and the next service's stop takes them away."""
+    subject = Subject(tmp_path, "nftables")
+    await subject.firewall.open(SERVICE)
+    subject.tools.order("fail")
+    with pytest.raises(FirewallError, match="still in force: nft: told to fail"):
+        await subject.firewall.close()
+    assert "policy drop" in subject.kernel.saved()
+    subject.tools.order()
+    again = NftablesFirewall(reactor, subject.config, Metrics())
     await again.open(SERVICE)
     await again.close()
     assert subject.kernel.saved() == subject.before
