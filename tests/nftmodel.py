@@ -180,7 +180,7 @@ class NftModel:
             element, _, lasts = each.partition(" timeout ")
             # As older kernels do: what is there keeps its timeout.
             self._there().elements[name].setdefault(
-                element, int(lasts.removesuffix("ms")) if lasts else None)
+                element, _milliseconds(lasts) if lasts else None)
 
     def _delete_element(self, rest: str) -> None:
         name, _, listed = rest.partition(" ")
@@ -199,6 +199,14 @@ class NftModel:
                     raise Refused(f"a rule looks into {match[1]}")
                 if (match := re.search(r"jump (\w+)", text)) and match[1] not in self.table.chains:
                     raise Refused(f"a rule jumps to {match[1]}")
+
+
+def _milliseconds(time: str) -> int:
+    units = {"d": 86_400_000, "h": 3_600_000, "m": 60_000, "s": 1000, "ms": 1}
+    parts = re.findall(r"(\d+)(ms|d|h|m|s)", time)
+    if any(len(number) > 8 for number, _ in parts):
+        raise Refused("value too large")
+    return sum(int(number) * units[unit] for number, unit in parts)
 
 
 def _as_printed(rule: str) -> str:

@@ -111,6 +111,16 @@ def ruleset(structure: Structure) -> str:
     return "\n".join((*lines, "}"))
 
 
+def duration(milliseconds: int) -> str:
+    """So much time in nft's words, `1d2h3m4s5ms`; it reads no number of more than eight digits."""
+    seconds, thousandths = divmod(milliseconds, 1000)
+    minutes, full = divmod(seconds, 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    parts = ((days, "d"), (hours, "h"), (minutes, "m"), (full, "s"), (thousandths, "ms"))
+    return "".join(f"{number}{unit}" for number, unit in parts if number)
+
+
 def element_of(key: Key) -> tuple[str, str]:
     """The set that a network's grant belongs to, and its name there."""
     version = version_of(key)
@@ -144,6 +154,7 @@ def change_elements(ends: Iterable[tuple[Key, int | None]]) -> list[str]:
 
 def _elements(verb: str, name: str, changes: Sequence[tuple[str, int | None]]) -> str:
     listed = ", ".join(
-        element if lasts is None else f"{element} timeout {lasts}ms" for element, lasts in changes
+        element if lasts is None else f"{element} timeout {duration(lasts)}"
+        for element, lasts in changes
     )
     return f"{verb} element {TABLE} {name} {{ {listed} }}"

@@ -19,7 +19,7 @@ OURS = "inet envelope"
 # Where others put rules: the names that the machine knows, and nft's.
 CHAINS = {"INPUT": f"{OURS} input", "FORWARD": "ip others forward",
           "ENVELOPE": f"{OURS} baseline", "ENVELOPE-GRANTS": f"{OURS} grants"}
-THEIRS = re.compile(r"(?:198\.51\.100|2001:db8:1:)\S* drop")
+THEIRS = re.compile(r"(?:198\.51\.100|2001:db8:1:|9\.9\.9\.9)\S* drop")
 ELEMENTS = re.compile(r"^\t\telements = {[^}]*}\n", re.MULTILINE)
 UNITS = {"d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
 
@@ -130,7 +130,6 @@ class NftWorld:
         except (subprocess.CalledProcessError, TypeError):
             return
         finally:
-            self._try("delete rule inet envelope input ip saddr 9.9.9.9 drop")
             # Whatever went with what was changed, before anybody has mended it.
             self._theirs = self._found()
             self._try("add table ip others", "add chain ip others forward")

@@ -94,6 +94,18 @@ async def test_an_end_is_replaced_whatever_has_become_of_the_element(subject) ->
     assert firewall.problems() == []
 
 
+@pytest.mark.parametrize("days", [2, 400, 4000])
+@ensureDeferred
+async def test_a_grant_may_last_for_years(subject, days) -> None:
+    """Nft takes no number that long, but says it with more units than one."""
+    await subject.firewall.open(SERVICE)
+    await gatherResults([subject.firewall.allow(n, later(days * 86400)) for n in NETWORKS])
+    assert subject.kernel.open_networks((4, 6)) == set(NETWORKS)
+    assert re.match(rf"timeout {days}d", subject.kernel.elements()[CLIENT])
+    await subject.listed()
+    assert subject.drift("grant") == 0
+
+
 @pytest.mark.parametrize("by", [3600, -3600])
 @ensureDeferred
 async def test_setting_the_clock_moves_nothing(subject, by) -> None:
