@@ -66,8 +66,16 @@ def _rules() -> list[str]:
                 done = subprocess.run([name, "-t", "filter"], capture_output=True, text=True,
                                       env=search_env())
                 text += done.stdout
+    tables: list[str] = []
+    with suppress(OSError):
+        # iptables-nft makes none of this family.
+        listed = subprocess.run(["nft", "list", "tables", "inet"], capture_output=True, text=True,
+                                env=search_env())
+        tables = listed.stdout.splitlines()
     wanted = [line.split(" [")[0] for line in text.splitlines() if line.startswith(("-A", ":"))]
-    return [line for line in wanted if line.startswith("-A") or not line.endswith(" ACCEPT")]
+    return tables + [
+        line for line in wanted if line.startswith("-A") or not line.endswith(" ACCEPT")
+    ]
 
 
 _BEFORE = pytest.StashKey[list[str]]()
