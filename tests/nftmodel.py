@@ -50,6 +50,9 @@ class NftModel:
             for line in lines:
                 self._block(line) if line.startswith("table ") else self._command(line)
             self._check()
+            woken = before and before.flags and self.table and not self.table.flags
+            if woken and any("delete chain" in line for line in lines):
+                raise Refused("a table cannot wake while its hooks change")
         except Refused:
             self.table = before
             raise

@@ -146,8 +146,13 @@ def mend(
         return [ruleset(structure)], ["chain"]
     lines: list[str] = []
     kinds: list[str] = []
-    if "flags dormant" in snapshot.flags and structure.layout.baseline == "service":
-        # A table that sleeps filters nothing.
+    hook = snapshot.chains.get(INPUT, Chain()).hook.partition("policy")[0]
+    if (
+        "flags dormant" in snapshot.flags and structure.layout.baseline == "service"
+        and hook == printed.hook.partition("policy")[0]
+    ):
+        # A table that sleeps filters nothing. The kernel does not wake it in a transaction that
+        # makes the chain anew (EINVAL): then that comes first, and the next look wakes it.
         kinds.append("policy")
         lines.append(f"add table {TABLE}")
     chains = dict(snapshot.chains)

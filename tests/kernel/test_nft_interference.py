@@ -129,6 +129,18 @@ async def test_interference_is_mended_in_one_transaction(subject, what) -> None:
     assert foreign(kernel.saved()) == (["ip saddr 9.9.9.9 drop"] if "above" in what else [])
 
 
+@ensureDeferred
+async def test_a_sleeping_table_with_another_hook_is_mended_in_two(subject) -> None:
+    """The kernel refuses to do both at once."""
+    await subject.firewall.open(SERVICE)
+    good = subject.kernel.saved()
+    await subject.at_rest()
+    interfere(subject.kernel, INTERFERENCE["another hook"][0])
+    interfere(subject.kernel, INTERFERENCE["the table put to sleep"][0])
+    await settled(lambda: sorted(ours(subject.kernel.saved())) == sorted(ours(good)))
+    assert subject.transactions(outcomes=("failed",)) == 0
+
+
 KEPT = [
     what for what, (commands, _) in INTERFERENCE.items()
     if not re.search("flush (chain|ruleset)|delete (chain|table)", " ".join(commands))
