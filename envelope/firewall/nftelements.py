@@ -51,6 +51,13 @@ def end_of(rules: Rules) -> int | None:
     return int(rules[0].removeprefix(_END))
 
 
+def milliseconds_left(rules: Rules, now: float) -> int | None:
+    """How long a grant has to last from `now` on; None for no grant."""
+    end = end_of(rules)
+    # Without a timeout, or with one of 0, an element would never end.
+    return None if end is None else max(1, round((end - now) * 1000))
+
+
 def seconds(text: str) -> float:
     """A time as nft prints it, `1d2h3m4s5ms`; raise `UnreadableRules`."""
     match = _TIME.fullmatch(text)

@@ -14,9 +14,9 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from envelope.firewall import FirewallError
-from envelope.firewall.flows import Flow, carried_flows
+from envelope.firewall.flows import carried_flows
 from envelope.firewall.kernel import Key, Rules, Seen, key_of
-from envelope.firewall.nftelements import Reading, end_of, ending, grants_in
+from envelope.firewall.nftelements import Reading, end_of, ending, grants_in, milliseconds_left
 from envelope.firewall.nftplan import Printed, flush_grants, install, mend, remove
 from envelope.firewall.nftruleset import Structure, change_elements
 from envelope.firewall.nftsnapshot import NftSnapshot, without_clocks
@@ -200,7 +200,7 @@ class NftTable:
         net.core.wmem_max). Then the grants are changed in several, each whole by itself.
         """
         now = self._clock.now()
-        ends = ((key, _milliseconds(rules, now)) for key, rules in wants.items())
+        ends = ((key, milliseconds_left(rules, now)) for key, rules in wants.items())
         lines = [*mending, *change_elements(ends)]
         try:
             if lines:
@@ -229,15 +229,8 @@ class NftTable:
             self._metrics.transaction(LABEL, outcome)
 
 
-def _milliseconds(rules: Rules, now: float) -> int | None:
-    end = end_of(rules)
-    # Without a timeout, or with one of 0, an element would never end.
-    return None if end is None else max(1, round((end - now) * 1000))
-
-
 def _flow_rules(layout: Layout) -> tuple[str, ...]:
-    flows: tuple[Flow, ...] = (*carried_flows(layout, 4), *carried_flows(layout, 6))
-    return tuple(flow.as_nft for flow in flows)
+    return tuple(flow.as_nft for version in (4, 6) for flow in carried_flows(layout, version))
 
 
 def _probe() -> list[str]:
