@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import struct
+import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ from pathlib import Path
 from shlex import quote
 
 from envelope.capabilities import Capability
-from tests.environment import need
+from tests.environment import leave_out, need
 
 NOBODY = 65534
 # linux/capability.h: VFS_CAP_REVISION_2 and VFS_CAP_FLAGS_EFFECTIVE.
@@ -28,7 +29,7 @@ def as_nobody(*capabilities: str) -> tuple[str, ...]:
     """
     everyone = Path("/proc/self/uid_map").read_text().split() == ["0", "0", str(2**32 - 1)]
     if os.geteuid() != 0 or not everyone:
-        need("only root can start something as somebody else")
+        leave_out("only root can start something as somebody else")
     kept = "".join(f",+{name}" for name in capabilities)
     return (
         *_opened_up(), "setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups",
@@ -42,12 +43,19 @@ def as_bare_root(*capabilities: str) -> tuple[str, ...]:
     return ("setpriv", "--inh-caps=-all", f"--bounding-set=-all{kept}", "--no-new-privs")
 
 
+def need_own_mounts() -> None:
+    """Go on only where root can have mounts of its own: not in a chroot."""
+    if subprocess.run(["unshare", "-m", "true"], capture_output=True).returncode:
+        leave_out("no mounts of one's own here, as in a chroot")
+
+
 def _opened_up() -> tuple[str, ...]:
     """What shows everybody the trees that we run from, when folders above them are shut."""
     trees = sorted({Path(sys.base_prefix), Path(sys.prefix), Path(__file__).parents[1]})
     shut = {tree: folder for tree in trees if (folder := _shut_above(tree))}
     if not shut:
         return ()
+    need_own_mounts()
     lines = ["set -e", "umask 022", "mount -t tmpfs -o mode=755 tmpfs /mnt"]
     for n, tree in enumerate(shut):
         lines += [f"mkdir /mnt/{n}", f"mount --bind {quote(str(tree))} /mnt/{n}"]

@@ -14,7 +14,13 @@ from envelope.firewall.process import CLEAN_ENVIRONMENT
 from envelope.netlab import LabUnavailable, NetLab
 from tests.end_to_end.harness import Rig, Service
 from tests.environment import need
-from tests.nobody import as_bare_root, as_nobody, public_folder, python_with_a_capability
+from tests.nobody import (
+    as_bare_root,
+    as_nobody,
+    need_own_mounts,
+    public_folder,
+    python_with_a_capability,
+)
 
 pytestmark = pytest.mark.kernel
 
@@ -99,6 +105,7 @@ def test_what_the_systemd_unit_leaves_will_do(open_rig) -> None:
     assert (unit["User"], unit["NoNewPrivileges"]) == ("envelope", "yes")
     assert unit["ProtectSystem"] == "strict"
     assert "ReadWritePaths" not in unit
+    need_own_mounts()
     read_only = ("unshare", "-m", "sh", "-c", 'mount -o remount,bind,ro / && exec "$@"', "sh")
     held = does_its_work(open_rig, by=(
         *read_only, *as_nobody("net_admin"), "--bounding-set=-all,+net_admin", "--no-new-privs"))
