@@ -31,13 +31,16 @@ class Doorstep:
     `ports` are those of its `--listen` options, in their order.
     """
 
-    def __init__(self, folder: Path, *options: str, listen: tuple[str, ...], tls: bool) -> None:
+    def __init__(
+        self, folder: Path, *options: str, listen: tuple[str, ...], tls: bool,
+        own: tuple[str, ...] = (),
+    ) -> None:
         self.tls = tls
         self.key = make_key(folder)
         write_certificate(folder)
         command = [
             sys.executable, str(Path(sys.executable).with_name("twistd")), "-n", "--pidfile=",
-            "envelope", "--firewall=none", f"--verify-key={folder / 'key.pub'}",
+            *own, "envelope", "--firewall=none", f"--verify-key={folder / 'key.pub'}",
             f"--machine={MACHINE}", f"--subject={SUBJECT}", "--admin=tcp:0:interface=127.0.0.1",
             *(f"--listen={place}" for place in listen), *options,
         ]
@@ -48,7 +51,7 @@ class Doorstep:
             cwd=folder,
         ))
         self.ports = [int(self.service.until(_LISTENING)[1]) for _ in listen]
-        self._admin = int(self.service.until(_ADMIN)[1])
+        self.admin_port = int(self.service.until(_ADMIN)[1])
         self.service.until(r"\bready$")
         self._idle = self.sockets()
 
@@ -63,7 +66,7 @@ class Doorstep:
 
     def metrics(self) -> dict[str, float]:
         """Every sample, by its name with its labels."""
-        with urlopen(f"http://127.0.0.1:{self._admin}/metrics", timeout=PATIENCE) as page:
+        with urlopen(f"http://127.0.0.1:{self.admin_port}/metrics", timeout=PATIENCE) as page:
             lines = page.read().decode().splitlines()
         samples = (line.rpartition(" ") for line in lines if not line.startswith("#"))
         return {name: float(value) for name, _, value in samples}

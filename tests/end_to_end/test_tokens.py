@@ -21,13 +21,11 @@ ACCESS = b"/v0/envelope/access"
 def door(tmp_path_factory: Any) -> Iterator[Doorstep]:
     folder = tmp_path_factory.mktemp("tokens")
     (folder / "set.json").write_text(PUBLIC_SET)
-    door = Doorstep(
+    with Doorstep(
         folder, f"--verify-key={folder / 'set.json'}", "--machine=mlab1", "--max-clients=3",
         listen=("127.0.0.1:0",), tls=False,
-    )
-    try:
+    ) as door:
         yield door
-    finally:
         door.stop()
 
 
