@@ -20,6 +20,7 @@ from twisted.logger import Logger
 from envelope import __version__, descriptors
 from envelope.accepting import accept_carefully
 from envelope.admin import admin_site
+from envelope.collector import Collector
 from envelope.config import Config
 from envelope.credentials import CredentialError, Credentials
 from envelope.exitstatus import ExitStatus, stop_cleanly_on_signals
@@ -79,6 +80,7 @@ class EnvelopeService(Service):
             self.sessions, reactor, Limits.of(config), dropped=self.metrics.connection_dropped
         )
         self.metrics.watch_connections(self._front.number)
+        self._collector = Collector(reactor, lambda: len(self.sessions))
         self._doors: list[IListeningPort] = []
         self._admin: list[IListeningPort] = []
         self._state = "starting"
@@ -124,6 +126,7 @@ class EnvelopeService(Service):
         if self._state != "starting":
             return
         self._state = "running"
+        self._collector.start()
         for port in self._doors:
             _start_reading(port)
         if self._credentials.tls is None:
@@ -187,6 +190,7 @@ class EnvelopeService(Service):
     async def _stop(self, was: str) -> None:
         self.sessions.stopping = True
         self._credentials.stop()
+        self._collector.stop()
         if self._rate is not None:
             self._rate.stop()
         if was != "failed" and self._starting is not None:

@@ -1,0 +1,103 @@
+"""Which networks' rules have to be changed, in what order, and which of them make trouble. Pure.
+
+Those of a transaction that failed are suspects: tried alone from then on, until they succeed, so
+that one which the kernel does not take fails by itself. One that failed alone is postponed: it
+waits for the next retry.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import chain, islice
+from typing import Final
+
+from envelope.firewall.kernel import Key
+
+# Changes in one transaction. When thousands leave at once, nobody else waits for all of them, and
+# the reactor is not held up by writing them down (2 us each).
+MOST_AT_ONCE: Final = 512
+
+
+class Backlog:
+    """The networks to be changed; first come, first served."""
+
+    def __init__(self) -> None:
+        # A dict for its order.
+        self._changed: dict[Key, None] = {}
+        self._suspects: set[Key] = set()
+        self._postponed: set[Key] = set()
+
+    def __bool__(self) -> bool:
+        return bool(self._changed)
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether anything is postponed."""
+        return bool(self._postponed)
+
+    def add(self, key: Key) -> None:
+        """Something is wanted of this network."""
+        self._changed[key] = None
+
+    def expects(self, key: Key) -> bool:
+        """Whether it is no surprise that this network's rules are not as wanted."""
+        return key in self._changed or key in self._suspects
+
+    def take(self, eager: Iterable[Key]) -> set[Key]:
+        """The next transaction's networks; half of it is for the `eager`, in their order.
+
+        Suspects are taken alone, when nobody else is left.
+        """
+        ready = (key for key in eager if key in self._changed and key not in self._suspects)
+        others = (key for key in self._changed if key not in self._suspects)
+        keys: set[Key] = set()
+        for key in chain(islice(ready, MOST_AT_ONCE // 2), others):
+            keys.add(key)
+            if len(keys) == MOST_AT_ONCE:
+                break
+        keys = keys or {next(iter(self._changed))}
+        for key in keys:
+            del self._changed[key]
+        return keys
+
+    def take_differing(self, differing: set[Key]) -> set[Key]:
+        """The same after a look at the kernel, which found all of these not as wanted.
+
+        What others did is mended in one transaction, however much it is.
+        """
+        keys = differing - self._suspects
+        self._changed = dict.fromkeys(
+            key for key in (*self._changed, *differing)
+            if key not in keys and key not in self._postponed
+        )
+        return keys
+
+    def succeeded(self, keys: set[Key]) -> None:
+        """A transaction was applied."""
+        self._suspects -= keys
+        self._postponed -= keys
+
+    def failed(self, keys: set[Key]) -> None:
+        """A transaction was not; whoever was in it alone is postponed, others are tried alone."""
+        self._suspects |= keys
+        if len(keys) > 1:
+            self._changed.update(dict.fromkeys(keys))
+        else:
+            self._postponed |= keys
+
+    def put_off(self, key: Key) -> None:
+        """Do nothing about a postponed network before the next retry."""
+        self._changed.pop(key, None)
+
+    def suspect(self, keys: set[Key]) -> None:
+        """These were in a transaction that failed, after a look."""
+        self._suspects |= keys
+
+    def trust(self) -> None:
+        """All is well: nobody is suspected."""
+        self._suspects.clear()
+
+    def retry(self) -> None:
+        """Try those again that were postponed."""
+        self._changed.update(dict.fromkeys(self._postponed))
+        self._postponed.clear()
