@@ -47,6 +47,7 @@ class CarefulSocket:
         self._exhausted = exhausted
         self._accepted = 0
         self._resting: IDelayedCall | None = None
+        self._next_turn: IDelayedCall | None = None
         self._silent_until = 0.0
 
     def __getattr__(self, name: str) -> Any:
@@ -55,25 +56,30 @@ class CarefulSocket:
     def accept(self) -> tuple[socket.socket, Any]:
         """Accept one; `BlockingIOError` when it is enough for now."""
         if self._accepted >= BATCH:
-            self._accepted = 0
             raise BlockingIOError(errno.EAGAIN, "enough for one turn")
         try:
             accepted = self._socket.accept()
         except OSError as error:
-            self._accepted = 0
             if error.errno in _EXHAUSTED:
                 self._rest(error)
             elif error.errno not in _PASSING:
                 raise
             raise BlockingIOError(errno.EAGAIN, "not now") from None
         self._accepted += 1
+        if self._next_turn is None:
+            self._next_turn = self._reactor.callLater(0, self._turn)
         return accepted
+
+    def _turn(self) -> None:
+        self._next_turn = None
+        self._accepted = 0
 
     def close(self) -> None:
         """Close the socket, and do not wake up again."""
-        if self._resting is not None:
-            self._resting.cancel()
-            self._resting = None
+        for timer in (self._resting, self._next_turn):
+            if timer is not None:
+                timer.cancel()
+        self._resting = self._next_turn = None
         self._socket.close()
 
     def _rest(self, error: OSError) -> None:

@@ -73,9 +73,9 @@ class Config:
     max_duration: float | None = None
     max_clients: int = 1
     monitoring_slots: int = 0
-    max_connections: int = 800
-    max_connections_per_network: int = 200
-    max_handshakes: int = 400
+    max_connections: int = 3000
+    max_connections_per_network: int = 2000
+    max_handshakes: int = 2500
     request_timeout: float = 8.0
     max_header_bytes: int = 16_384
     firewall: Literal["iptables", "nftables", "none"] = "iptables"

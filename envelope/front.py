@@ -62,6 +62,7 @@ class FrontFactory(Factory):
         self.dropped = dropped
         self.channels = ChannelFactory(reactor.seconds, limits.frames_per_second, reactor)
         self.connections: set[Connection] = set()
+        self._going: set[Connection] = set()
         self._crowd: Crowd[Connection] = Crowd(limits.crowd)
         self._waiting: list[Deferred[None]] = []
 
@@ -83,7 +84,7 @@ class FrontFactory(Factory):
 
     def number(self, state: str) -> int:
         """How many connections are in a state (of `metrics.CONNECTION_STATES`)."""
-        waiting, leaving = self._crowd.waiting, self._crowd.leaving
+        waiting, leaving = self._crowd.waiting, self._crowd.leaving + len(self._going)
         known = {"handshake": waiting, "leaving": leaving}
         return known.get(state, len(self.connections) - waiting - leaving)
 
@@ -92,8 +93,7 @@ class FrontFactory(Factory):
         connection = self._crowd.drop_one()
         if connection is None:
             return False
-        self.dropped("descriptors")
-        connection.abort()
+        self._drop([(connection, "descriptors")])
         return True
 
     # -- what connections tell of themselves -----------------------------------------------
@@ -121,11 +121,13 @@ class FrontFactory(Factory):
     def _drop(self, gone: list[tuple[Connection, str]]) -> None:
         for connection, reason in gone:
             self.dropped(reason)
+            self._going.add(connection)
             connection.abort()
 
     def forget(self, connection: Connection) -> None:
         """Drop a connection that is gone from those that are there."""
         self.connections.discard(connection)
+        self._going.discard(connection)
         self._crowd.remove(connection)
         if not self.connections:
             waiting, self._waiting = self._waiting, []

@@ -107,17 +107,17 @@ TABLE: Final = (
         "Sessions beyond --max-clients that are kept for the subject 'monitoring'.",
     ),
     Option(
-        "max-connections", "800", values.whole(1, 1_000_000),
+        "max-connections", "3000", values.whole(1, 1_000_000),
         "Connections without a session that may be there at once: those that have not made their "
         "request, and those that have been answered and are not gone. At a limit one of them is "
         "dropped for each that comes; sessions never are.",
     ),
     Option(
-        "max-connections-per-network", "200", values.whole(1, 1_000_000),
+        "max-connections-per-network", "2000", values.whole(1, 1_000_000),
         "The same for those of one /32 (IPv4) or /64 (IPv6).",
     ),
     Option(
-        "max-handshakes", "400", values.whole(1, 1_000_000),
+        "max-handshakes", "2500", values.whole(1, 1_000_000),
         "Connections that have not made their request, TLS included, that may be there at once.",
     ),
     Option(

@@ -62,6 +62,7 @@ class Port:
 
     def turn(self) -> int:
         """One turn of the reactor: accept as long as there is somebody; how many there were."""
+        self.clock.advance(0)
         accepted = 0
         while True:
             try:
@@ -89,6 +90,7 @@ def test_a_turn_accepts_a_batch_at_most() -> None:
     port = Port()
     port.real.waiting = 2 * BATCH + 3
     assert [port.turn() for _ in range(4)] == [BATCH, BATCH, 3, 0]
+    assert not port.clock.getDelayedCalls()
     assert port.reading
     assert port.asked == 0
 
@@ -113,6 +115,8 @@ def test_without_descriptors_it_makes_room_or_rests(
     port.clock.advance(REST)
     assert port.reading
     assert port.turn() == 1
+    port.socket.close()
+    assert not port.clock.getDelayedCalls()
     assert logged == ["nobody can be accepted now: it failed"]
 
 

@@ -61,7 +61,8 @@ def test_a_network_drops_its_own() -> None:
     assert shared.arrive("c", somewhere(0)) == [("a", NETWORK)]
     assert "a" not in shared
     assert shared.depart("b", somewhere(0)) == []
-    assert shared.arrive("d", somewhere(0)) == [("b", NETWORK)], "who has an answer goes first"
+    assert shared.arrive("d", somewhere(0)) == [("c", NETWORK)], "who leaves has time for that"
+    assert shared.arrive("e", somewhere(0)) == [("b", NETWORK)]
 
 
 def test_too_many_handshakes_cost_the_oldest_of_the_largest_network() -> None:
@@ -82,24 +83,24 @@ def test_few_behind_one_address_are_no_target() -> None:
     assert all(one in full for one in pair)
 
 
-def test_too_many_in_all_cost_who_is_leaving_first() -> None:
-    full = crowd(connections=4, handshakes=4)
-    names = fill(full, 4)
+def test_too_many_in_all_cost_who_is_there_for_longest() -> None:
+    full = crowd(connections=4, handshakes=3)
+    names = fill(full, 3)
     full.depart(names[2], somewhere(2))
-    full.depart(names[1], somewhere(1))
-    assert full.arrive("a", somewhere(7)) == [(names[2], TOTAL)]
-    assert full.arrive("b", somewhere(8)) == [(names[1], TOTAL)]
-    assert full.arrive("c", somewhere(9)) == [(names[0], HANDSHAKES)]
+    full.depart(names[0], somewhere(0))
+    full.arrive("a", somewhere(6))
+    assert full.arrive("b", somewhere(7)) == [(names[1], TOTAL)]
+    assert full.arrive("c", somewhere(8)) == [(names[2], TOTAL)]
+    assert full.arrive("d", somewhere(9)) == [("a", HANDSHAKES)]
+    assert names[0] in full
 
 
 def test_who_comes_from_a_session_has_time_to_read_its_goodbye() -> None:
     full = crowd(connections=2, per_network=2)
     names = fill(full, 2, somewhere(0))
     assert full.depart("session", somewhere(0)) == [(names[0], NETWORK)]
-    assert "session" in full
-    alone = crowd(connections=1)
-    assert alone.depart("session", None) == []
-    assert alone.arrive("next", None) == [("session", TOTAL)]
+    assert full.arrive("next", somewhere(0)) == [(names[1], NETWORK)]
+    assert full.arrive("last", somewhere(0)) == [("session", NETWORK)]
 
 
 def test_unknown_addresses_are_no_network() -> None:
@@ -122,7 +123,8 @@ def test_room_can_be_made() -> None:
     assert full.drop_one() is None
     names = fill(full, 3)
     full.depart(names[2], somewhere(2))
-    assert [full.drop_one() for _ in range(4)] == [names[2], names[0], names[1], None]
+    full.depart(names[0], somewhere(0))
+    assert [full.drop_one() for _ in range(4)] == [names[1], names[2], names[0], None]
 
 
 @pytest.mark.parametrize("network", ["one", "many"])
@@ -160,38 +162,26 @@ class Model:
     limits: CrowdLimits
     here: list[tuple[str, object, bool]] = field(default_factory=list)
 
-    def waiting(self) -> list[tuple[str, object]]:
-        return [(name, place) for name, place, leaving in self.here if not leaving]
+    def waiting(self) -> list[tuple[str, object, bool]]:
+        return [one for one in self.here if not one[2]]
 
     def remove(self, name: str) -> None:
         self.here = [one for one in self.here if one[0] != name]
 
     def may_go(self, guest: str, reason: str, newcomer: str) -> bool:
         """Whether the rules let `guest` be the one that goes now."""
-        entry = next(one for one in self.here if one[0] == guest)
-        place, leaving = entry[1], entry[2]
-        group = [one for one in self.here if one[1] == place]
+        place = next(one[1] for one in self.here if one[0] == guest)
+        among = self.waiting() if reason == HANDSHAKES else self.here
+        own = [one for one in among if one[1] == place]
         if guest == newcomer:
             return False
-        leavers = [name for name, _, gone in self.here if gone and name != newcomer]
-        own = [name for name, _, gone in group if gone and name != newcomer]
         if reason == NETWORK:
-            oldest = own or [name for name, _, gone in group if not gone]
-            return len(group) > self.limits.per_network and guest == oldest[0]
-        if reason == TOTAL:
-            if len(self.here) <= self.limits.connections:
-                return False
-            if leavers:
-                return guest == leavers[0]
-        elif len(self.waiting()) <= self.limits.handshakes:
-            return False
-        sizes = Counter(one[1] for one in self.waiting())
-        if leaving:
-            return False
-        if max(sizes.values()) <= FAIR_SHARE:
-            return guest == self.waiting()[0][0]
-        first = next(name for name, own_place in self.waiting() if own_place == place)
-        return sizes[place] == max(sizes.values()) and guest == first
+            return len(own) > self.limits.per_network and guest == own[0][0]
+        most = self.limits.handshakes if reason == HANDSHAKES else self.limits.connections
+        largest = max(Counter(one[1] for one in among).values())
+        if largest > FAIR_SHARE:
+            return len(among) > most and len(own) == largest and guest == own[0][0]
+        return len(among) > most and guest == among[0][0]
 
 
 EVENTS = st.lists(

@@ -1,7 +1,8 @@
 """A client on another host: run as a program there, told what to do line by line.
 
-Prints one JSON object a line: first the answer, then whatever arrives. Standard library only, so
-that the client shares nothing with the service that it tests.
+Its first argument is a JSON object (`Rig.client` makes it), the others are headers. Prints one
+JSON object a line: first the answer, unless its patience (seconds) is over before, then whatever
+arrives. Standard library only, so that the client shares nothing with the service that it tests.
 """
 
 import base64
@@ -12,6 +13,7 @@ import ssl
 import struct
 import sys
 import threading
+import time
 
 
 def say(**event):
@@ -49,20 +51,31 @@ def listen(stream):
         say(event="end")
 
 
+def give_up():
+    say(event="gave up")
+    os._exit(1)
+
+
 def main():
-    host, port, path, secure, *headers = sys.argv[1:]
+    settings, headers = json.loads(sys.argv[1]), sys.argv[2:]
+    host, path = settings["host"], settings["path"]
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    context.set_alpn_protocols(["h2", "http/1.1"])
+    impatience = threading.Timer(settings["patience"], give_up)
+    impatience.daemon = True
+    impatience.start()
+    begun = time.monotonic()
     try:
-        stream = socket.create_connection((host, int(port)), 5)
+        stream = socket.create_connection(
+            (host, settings["port"]), 5, (settings["source"], 0) if settings["source"] else None
+        )
     except OSError as error:
         say(event="refused", error=str(error))
         return
     stream.settimeout(None)
-    secure, _, before = secure.partition("+")
-    stream.sendall(bytes.fromhex(before))
-    if secure == "tls":
-        context = ssl.create_default_context()
-        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-        context.set_alpn_protocols(["h2", "http/1.1"])
+    stream.sendall(bytes.fromhex(settings["before"]))
+    if settings["secure"] == "tls":
         stream = context.wrap_socket(stream)
     lines = [f"GET {path} HTTP/1.1", f"Host: {host}"]
     if not headers:
@@ -77,8 +90,10 @@ def main():
             say(event="end", head=head.decode("latin-1"))
             return
         head += more
+    impatience.cancel()
     status = int(head.split()[1])
-    say(event="answer", status=status, head=head.decode("latin-1"))
+    took = time.monotonic() - begun
+    say(event="answer", status=status, head=head.decode("latin-1"), seconds=took)
     if status != 101:
         return
     threading.Thread(target=listen, args=(stream,), daemon=True).start()

@@ -149,17 +149,21 @@ class Rig:
     def client(
         self, token: str | None = None, *, headers: tuple[str, ...] = (), path: str | None = None,
         to: str | None = None, host: Any = None, secure: str = "tls", port: int = 8880,
-        before: bytes = b"",
+        before: bytes = b"", source: str = "", patience: float = PATIENCE,
     ) -> Client:
         """Connect from another host; the first event is the answer.
 
-        `before` goes out in front of everything, TLS included.
+        `before` goes out in front of everything, TLS included. `source` is the address to connect
+        from. After `patience` seconds without an answer the client gives up.
         """
         if path is None:
             path = PATH if token is None else f"{PATH}?access_token={token}"
+        settings = {
+            "host": to or self.lab.host.address4, "port": port, "path": path, "secure": secure,
+            "before": before.hex(), "source": source, "patience": patience,
+        }
         process = (host or self.lab.client()).popen(
-            [sys.executable, HERE / "client.py", to or self.lab.host.address4, str(port),
-             path, f"{secure}+{before.hex()}", *headers],
+            [sys.executable, HERE / "client.py", json.dumps(settings), *headers],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1,
         )
         return self._keep(Client(process))
