@@ -80,8 +80,7 @@ def _iptables(*words: str) -> Deferred[Any]:
 
 
 class _ReferenceService(EnvelopeService):
-    def _make_firewall(self, search_path: str) -> IFirewall:
-        del search_path
+    def _make_firewall(self) -> IFirewall:
         return ReferenceFirewall()
 
 
