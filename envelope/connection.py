@@ -1,6 +1,6 @@
 """One client's connection: a Protocol under the transport from accept to the end.
 
-Its bytes go to `handshake` until one request has come, then, once the gate has let it in, to
+Its bytes go to an `Opening` until one request has come and the gate has let it in, then to
 `websocket`. One timer at a time bounds every step in which the peer could keep us waiting: the
 request and its answer, the way out after a refusal, the close handshake. While a session is open
 none runs: the session has its own deadline, and the kernel finds dead peers.
@@ -12,18 +12,17 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from OpenSSL.SSL import Error as TLSError
-from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IDelayedCall, IHandshakeListener, ITCPTransport
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from envelope.admission import FIREWALL_FAILED, Refusal
+from envelope.admission import Refusal
 from envelope.config import Address
-from envelope.firewall import FirewallError
-from envelope.gate import ICarrier, ISession, Refused
-from envelope.handshake import HeadReader, Malformed, answer, switched, understand
+from envelope.gate import ICarrier, ISession
+from envelope.handshake import answer, switched
+from envelope.opening import Opening
 from envelope.websocket import Channel, IListener
 
 if TYPE_CHECKING:
@@ -39,10 +38,8 @@ class Connection(Protocol):
     factory: FrontFactory
     transport: Any
     # Defaults that instances share; a held session sets few of them.
-    _address: Address | None = None
-    _head: HeadReader | None = None
-    _early: bytes = b""
-    _asked: Deferred[ISession] | None = None
+    address: Address | None = None
+    _opening: Opening | None = None
     _session: ISession | None = None
     _switched: bool = False
     _channel: Channel | None = None
@@ -53,52 +50,48 @@ class Connection(Protocol):
     @property
     def silent(self) -> bool:
         """Whether no whole request has come yet."""
-        return self._head is not None
+        return self._opening is not None and self._opening.silent
 
     # -- the transport's side --------------------------------------------------------------
 
     def connectionMade(self) -> None:
         """Await a request."""
-        self._address = self.factory.address_of(self.transport.getPeer())
-        self.factory.arrive(self, self._address)
+        self.address = self.factory.address_of(self.transport.getPeer())
+        self.factory.arrive(self, self.address)
         if ITCPTransport.providedBy(self.transport):
             self.transport.setTcpNoDelay(True)
-        limits = self.factory.limits
-        self._head = HeadReader(limits.head_bytes, limits.head_lines)
-        self._arm(limits.request_seconds, self._give_up, "timeout")
+        self._opening = Opening(self)
+        self._arm(self.factory.limits.request_seconds, self.give_up, "timeout")
 
     def handshakeCompleted(self) -> None:
         """TLS is up; what a proxy said of the client's address has come before it."""
         self._find_address()
 
     def _find_address(self) -> None:
-        if self._address is None:
-            self._address = self.factory.address_of(self.transport.getPeer())
-            if self._address is not None:
-                self.factory.locate(self, self._address)
+        if self.address is None:
+            self.address = self.factory.address_of(self.transport.getPeer())
+            if self.address is not None:
+                self.factory.locate(self, self.address)
 
     def dataReceived(self, data: bytes) -> None:
         """Pass the bytes to whoever reads now; behind a refusal nobody does."""
         if self._switched:
             self._frames().dataReceived(data)
-        elif self._head is not None:
-            self._read_head(self._head, data)
-        elif self._asked is not None:
-            self._early += data
-            self._bound_early()
+        elif self._opening is not None:
+            if self._opening.silent:
+                self._find_address()
+            self._opening.feed(data)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Tell the session, or take back what was asked for."""
         self._disarm()
-        if self._head is not None and reason.check(TLSError):
+        opening, self._opening = self._opening, None
+        if opening is not None and opening.silent and reason.check(TLSError):
             self.factory.dropped("tls")
-        self._head = None
-        asked, self._asked = self._asked, None
         session, self._session = self._session, None
         channel, self._channel, self._switched = self._channel, None, False
-        if asked is not None:
-            self.factory.gate.count("websocket-setup-failure")
-            asked.cancel()
+        if opening is not None:
+            opening.lost()
         if session is not None:
             session.client_left()
         if channel is not None:
@@ -106,50 +99,24 @@ class Connection(Protocol):
             channel.connectionLost()
         self.factory.forget(self)
 
-    # -- one request -----------------------------------------------------------------------
+    # -- what came of the request ----------------------------------------------------------
 
-    def _read_head(self, head: HeadReader, data: bytes) -> None:
-        self._find_address()
-        try:
-            complete = head.feed(data)
-        except Malformed as malformed:
-            self.factory.dropped("malformed")
-            self._refuse(malformed.refusal)
-            return
-        if complete is None:
-            return
-        self._head = None
-        request, self._early = complete
-        handshake = understand(request)
-        outcome = self.factory.gate.decide(handshake.request, self._address).outcome
-        if isinstance(outcome, Refusal):
-            self._refuse(outcome, handshake.request.method)
-            return
-        self.factory.settle(self)
-        self._asked = asked = self.factory.gate.admit(self._address, outcome, self)
-        asked.addCallbacks(
-            self._admitted, self._not_admitted, callbackArgs=(handshake.key, outcome.subprotocol)
-        )
-        asked.addErrback(self._went_wrong)
-        self._bound_early()
-
-    def _bound_early(self) -> None:
-        if self._asked is not None and len(self._early) > self.factory.limits.early_bytes:
-            self._early = b""
-            self._give_up("early-data")
-
-    def _admitted(self, session: ISession, key: str, subprotocol: str | None) -> None:
-        if self._asked is None:
-            session.client_left()
-            return
-        self._asked = None
+    def let_in(self, session: ISession, key: str, subprotocol: str | None, early: bytes) -> None:
+        """Answer 101; the client's frames, `early` the first of them, belong to `session`."""
+        self._opening = None
         self._session = session
         self._disarm()
         self._switched = True
         self.transport.write(switched(key, subprotocol))
-        early, self._early = self._early, b""
         if early:
             self._frames().dataReceived(early)
+
+    def refuse(self, refusal: Refusal, method: str) -> None:
+        """Answer a request of this method with a refusal, and hang up."""
+        self._opening = None
+        _log.debug("refused with {status}", status=refusal.status)
+        self.transport.write(answer(refusal, method))
+        self._hang_up()
 
     def _frames(self) -> Channel:
         """Who reads frames; made for the first one, since most sessions are silent to the end."""
@@ -165,30 +132,6 @@ class Connection(Protocol):
         if self._paced:
             self._paced = False
             self.transport.unregisterProducer()
-
-    def _not_admitted(self, failure: Failure) -> None:
-        if self._asked is None:
-            # The client has left, and nothing is left to answer.
-            failure.trap(CancelledError, FirewallError, Refused)
-            return
-        self._asked = None
-        if isinstance(failure.value, Refused):
-            self._refuse(failure.value.refusal)
-            return
-        if not failure.check(FirewallError):
-            _log.failure("the gate broke", failure)
-        self._refuse(FIREWALL_FAILED)
-
-    def _went_wrong(self, failure: Failure) -> None:
-        _log.failure("the handshake broke", failure)
-        self.abort()
-
-    def _refuse(self, refusal: Refusal, method: str = "GET") -> None:
-        _log.debug("refused with {status}", status=refusal.status)
-        self._head = None
-        self._early = b""
-        self.transport.write(answer(refusal, method))
-        self._hang_up()
 
     # -- the channel's side ----------------------------------------------------------------
 
@@ -229,7 +172,7 @@ class Connection(Protocol):
         if not self._switched or not self._frames().finish(code, reason):
             return
         self._ending = True
-        self.factory.depart(self, self._address)
+        self.factory.depart(self, self.address)
         if self._frames().deaf:
             self._hang_up()
         else:
@@ -246,12 +189,13 @@ class Connection(Protocol):
 
     def _hang_up(self) -> None:
         # A peer that never sends its TLS close_notify, or never reads, would stay for ever.
-        self._arm(self.factory.limits.hang_up_seconds, self._give_up, "lingering")
-        self.factory.depart(self, self._address)
+        self._arm(self.factory.limits.hang_up_seconds, self.give_up, "lingering")
+        self.factory.depart(self, self.address)
         self._stop_pacing()
         self.transport.loseConnection()
 
-    def _give_up(self, reason: str) -> None:
+    def give_up(self, reason: str) -> None:
+        """Drop a peer that costs too much, and count why (one of `metrics.DROP_REASONS`)."""
         self.factory.dropped(reason)
         self.abort()
 

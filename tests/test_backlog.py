@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from envelope.firewall.backlog import MOST_AT_ONCE, Backlog
+from envelope.firewall.backlog import Backlog
+from envelope.firewall.batch import MOST_AT_ONCE
 from envelope.firewall.kernel import Key
 
 KEYS = [Key(f"10.0.{n // 250}.{n % 250}/32") for n in range(10 * MOST_AT_ONCE)]

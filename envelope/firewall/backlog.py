@@ -1,4 +1,4 @@
-"""Which networks' rules have to be changed, in what order, and which of them make trouble. Pure.
+"""Which networks' rules have to be changed, and which of them make trouble. Pure.
 
 Those of a transaction that failed are suspects: tried alone from then on, until they succeed, so
 that one which the kernel does not take fails by itself. One that failed alone is postponed: it
@@ -8,14 +8,9 @@ waits for the next retry.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from itertools import chain, islice
-from typing import Final
 
+from envelope.firewall.batch import next_batch
 from envelope.firewall.kernel import Key
-
-# Changes in one transaction. When thousands leave at once, nobody else waits for all of them, and
-# the reactor is not held up by writing them down (2 us each).
-MOST_AT_ONCE: Final = 512
 
 
 class Backlog:
@@ -44,18 +39,8 @@ class Backlog:
         return key in self._changed or key in self._suspects
 
     def take(self, eager: Iterable[Key]) -> set[Key]:
-        """The next transaction's networks; half of it is for the `eager`, in their order.
-
-        Suspects are taken alone, when nobody else is left.
-        """
-        ready = (key for key in eager if key in self._changed and key not in self._suspects)
-        others = (key for key in self._changed if key not in self._suspects)
-        keys: set[Key] = set()
-        for key in chain(islice(ready, MOST_AT_ONCE // 2), others):
-            keys.add(key)
-            if len(keys) == MOST_AT_ONCE:
-                break
-        keys = keys or {next(iter(self._changed))}
+        """The next transaction's networks, chosen by `next_batch`."""
+        keys = next_batch(self._changed, self._suspects, eager)
         for key in keys:
             del self._changed[key]
         return keys

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from envelope.firewall.kernel import EVERYONE, Key, Rules, version_of
 
 
@@ -25,7 +27,7 @@ class Grants(dict[Key, Rules]):
         else:
             self.pop(key, None)
 
-    def replace(self, grants: dict[Key, Rules]) -> None:
+    def replace(self, grants: Mapping[Key, Rules]) -> None:
         """Forget everything, and note these."""
         self.clear()
         self.update(grants)
