@@ -16,6 +16,8 @@ from typing import Any
 
 from twisted.internet.error import ReactorNotRunning
 
+from envelope.background import StartReport
+
 
 def stop_cleanly_on_signals(reactor: Any, also: dict[int, Callable[[], object]]) -> None:
     """Once `reactor` runs: SIGTERM and SIGINT stop it without being passed on to the process's end.
@@ -43,12 +45,17 @@ def _quietly(action: Callable[[], object]) -> None:
 class ExitStatus:
     """The status that the process will end with; armed once, it outlives twistd's own idea."""
 
-    def __init__(self) -> None:
+    def __init__(self, report: StartReport) -> None:
+        self._report = report
         self._armed = False
 
     def fail(self, message: str) -> None:
-        """End with status 1, and say why in one line on standard error."""
+        """End with status 1, and say why in one line on standard error.
+
+        In the background that leads nowhere; `report` has it for whoever waits for a start.
+        """
         os.write(2, f"envelope: {message}\n".encode())
+        self._report.failed(message)
         if not self._armed:
             self._armed = True
             atexit.register(self._leave)

@@ -20,6 +20,7 @@ from twisted.logger import Logger
 from envelope import __version__, descriptors
 from envelope.accepting import accept_carefully
 from envelope.admin import admin_site
+from envelope.background import StartReport, report_for
 from envelope.collector import Collector
 from envelope.config import Config
 from envelope.credentials import CredentialError, Credentials
@@ -57,10 +58,14 @@ class StartError(Exception):
 class EnvelopeService(Service):
     """The running service."""
 
-    def __init__(self, reactor: Any, config: Config, environ: dict[str, str]) -> None:
+    def __init__(
+        self, reactor: Any, config: Config, environ: dict[str, str],
+        report: StartReport | None = None,
+    ) -> None:
         self._reactor = reactor
         self._config = config
-        self._exit = ExitStatus()
+        self._report = report or StartReport()
+        self._exit = ExitStatus(self._report)
         self.metrics = Metrics()
         try:
             self._credentials = Credentials(config, reactor, self.metrics.registry)
@@ -132,6 +137,9 @@ class EnvelopeService(Service):
         if self._credentials.tls is None:
             _log.warn("INSECURE: no certificate, so tokens travel in the clear")
         _log.info("ready")
+        if not self._report.ready():
+            _log.warn("whoever waited for this start has gone, so it is given up")
+            self._reactor.stop()
 
     async def _listen(self) -> None:
         for text in self._config.listen:
@@ -198,7 +206,7 @@ class EnvelopeService(Service):
         if len(self.sessions) and self._config.drain:
             _log.info("draining for at most {seconds:g} s", seconds=self._config.drain)
             await self._at_most(self._config.drain, self.sessions.when_empty())
-        await gatherResults([_stop_listening(port) for port in self._doors])
+        await gatherResults([maybeDeferred(port.stopListening) for port in self._doors])
         self.sessions.end_all(End.SHUTDOWN)
         await self._at_most(REVOKE_WAIT, self.sessions.when_empty())
         await self._at_most(GOODBYE_WAIT, self._front.when_empty())
@@ -209,15 +217,11 @@ class EnvelopeService(Service):
                 _log.error("{error}", error=str(error))
                 self._exit.fail(str(error))
         self._front.abort_all()
-        await gatherResults([_stop_listening(port) for port in self._admin])
+        await gatherResults([maybeDeferred(port.stopListening) for port in self._admin])
         _log.info("stopped")
 
-    async def _at_most(self, seconds: float, waited: Deferred[None]) -> None:
-        waited.addErrback(lambda _: None)
-        timer = self._reactor.callLater(seconds, waited.cancel)
-        await waited
-        if timer.active():
-            timer.cancel()
+    def _at_most(self, seconds: float, waited: Deferred[None]) -> Deferred[None]:
+        return waited.addTimeout(seconds, self._reactor).addErrback(lambda _: None)
 
 
 def _start_reading(port: Any) -> None:
@@ -225,12 +229,9 @@ def _start_reading(port: Any) -> None:
     port.startReading()
 
 
-def _stop_listening(port: IListeningPort) -> Deferred[Any]:
-    return maybeDeferred(port.stopListening)
-
-
 def makeService(options: Options) -> EnvelopeService:
     """Build the service that twistd runs; whatever is wrong is one line and exit status 1."""
+    report = report_for(options.parent)
     from twisted.internet import reactor
 
     environ = dict(os.environ)
@@ -241,7 +242,7 @@ def makeService(options: Options) -> EnvelopeService:
         if message is not None:
             raise StartError(message)
         descriptors.ensure(options.config)
-        service = EnvelopeService(reactor, options.config, environ)
+        service = EnvelopeService(reactor, options.config, environ, report)
     except (StartError, descriptors.TooFewDescriptors) as error:
         sys.stderr.write(f"envelope: {error}\n")
         raise SystemExit(1) from None
