@@ -26,13 +26,13 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Hashable
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv6Network
 from typing import Final, Generic, TypeAlias, TypeVar
 
 from envelope.config import Address
 
 Guest = TypeVar("Guest", bound=Hashable)
-Place: TypeAlias = Address | IPv6Network | None
+# The network's own bytes: an address of Python's is hashed anew each time it is looked up.
+Place: TypeAlias = bytes | None
 # Which limit was passed.
 NETWORK: Final = "network"
 HANDSHAKES: Final = "handshakes"
@@ -40,14 +40,14 @@ TOTAL: Final = "total"
 # Connections of a network that make it no target: a few clients behind one address.
 FAIR_SHARE: Final = 8
 
-_IPV6_BITS: Final = 64
+_IPV6_BYTES: Final = 8
 
 
 def place_of(address: Address | None) -> Place:
     """What `address` is counted in; None, which is never too many, when it is not known."""
-    if address is None or isinstance(address, IPv4Address):
-        return address
-    return IPv6Network((address, _IPV6_BITS), strict=False)
+    if address is None:
+        return None
+    return address.packed if address.version == 4 else address.packed[:_IPV6_BYTES]
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,7 @@ from twisted.internet.interfaces import (
 from envelope.capabilities import Capability, missing, of_this_process
 from envelope.config import PortRange
 from envelope.places import PROXIED, ListenSpec, client_address, parse_listen
+from envelope.promptserver import write_promptly
 from envelope.proxied import ProxiedFactory
 from envelope.tls import TLSFactory
 
@@ -65,6 +66,7 @@ async def _listen(
         for opened in sockets:
             port = reactor.adoptStreamPort(opened.fileno(), opened.family, factory)
             port.stopReading()
+            write_promptly(port)
             ports.append(port)
     except OSError as error:
         for port in ports:
@@ -109,6 +111,7 @@ async def _listen_endpoint(
     except OSError as error:
         raise _refused(spec, error) from None
     port.stopReading()
+    write_promptly(port)
     if port.socket.family in (socket.AF_INET, socket.AF_INET6):
         _watch_peers(port.socket)
     port.socket.listen(BACKLOG)

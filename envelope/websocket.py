@@ -85,6 +85,10 @@ class Channel(WebSocketServerProtocol):
     _second: float = 0.0
     _frames: int = 0
 
+    def connectionMade(self) -> None:
+        """Begin; Autobahn would first gather details of the transport, and log them."""
+        self._connectionMade()
+
     def open(self) -> None:
         """Begin to read frames; the 101 has been sent already, by whoever has sent it."""
         self.websocket_version = 13

@@ -164,9 +164,12 @@ changes = st.dictionaries(keys, st.one_of(st.none(), st.integers(1, 10**9)))
 LAYOUT = Layout("eth0", PORTS, (), (), (80,), "cut", "service", "restore")
 
 
-@given(batches=st.lists(changes, max_size=6), gone=st.lists(keys))
-def test_elements_are_as_last_asked_for_whatever_has_run_out(batches, gone) -> None:
-    """Where what is there keeps its timeout, and what is not there cannot be deleted."""
+@given(batches=st.lists(changes, max_size=6), gone=st.lists(keys), sure=st.sets(keys))
+def test_elements_are_as_last_asked_for_whatever_has_run_out(batches, gone, sure) -> None:
+    """Where what is there keeps its timeout, and what is not there cannot be deleted.
+
+    Of those in `sure` it is known whether they are there.
+    """
     structure = Structure(LAYOUT)
     model, _ = installed(structure)
     names = {"0.0.0.0/0": "ipv4", "::/0": "ipv6"}
@@ -176,7 +179,8 @@ def test_elements_are_as_last_asked_for_whatever_has_run_out(batches, gone) -> N
             for elements in model.table.elements.values():
                 elements.pop(names.get(key, key.partition("/")[0]), None)
                 wanted.pop(names.get(key, key.partition("/")[0]), None)
-        model.apply(change_elements(batch.items()))
+        standing = {key: names.get(key, key.partition("/")[0]) in wanted for key in sure}
+        model.apply(change_elements(batch.items(), standing))
         for key, lasts in batch.items():
             name = names.get(key, key.partition("/")[0])
             wanted.pop(name, None)
@@ -186,6 +190,17 @@ def test_elements_are_as_last_asked_for_whatever_has_run_out(batches, gone) -> N
     assert found == wanted
     model.apply(flush_grants(structure))
     assert not any(model.table.elements.values())
+
+
+def test_what_is_known_to_be_there_or_not_takes_one_command() -> None:
+    """Which halves what nft has to do for a client that comes, or leaves."""
+    there, elsewhere = Key("203.0.113.1/32"), Key("203.0.113.2/32")
+    standing = {there: True, elsewhere: False}
+    assert change_elements([(elsewhere, 9), (there, None)], standing) == [
+        "delete element inet envelope grants4 { 203.0.113.1 }",
+        "add element inet envelope grants4 { 203.0.113.2 timeout 9ms }",
+    ]
+    assert change_elements([(elsewhere, None)], standing) == []
 
 
 @given(changes)

@@ -15,6 +15,7 @@ from envelope.firewall.nftelements import (
     LATER,
     SLICE,
     Reading,
+    certain,
     end_of,
     ending,
     grants_in,
@@ -174,6 +175,18 @@ def test_a_grant_that_has_ended_by_itself_is_as_it_was_written() -> None:
     assert read(model.printed(), in_force) == {over: ending(int(NOW))}
     assert end_of(()) is None
     assert seen(model).sets["grants4"].elements == ()
+
+
+def test_what_ends_meanwhile_is_in_doubt() -> None:
+    """Deleting an element that has just run out would fail; one that never ends is there."""
+    for_long, ending_soon, for_ever, nobody = (Key(f"203.0.113.{n}/32") for n in range(4))
+    in_force = {
+        for_long: ending(int(NOW + LATER) + 2), ending_soon: ending(int(NOW + LATER)),
+        for_ever: ("never ends",),
+    }
+    assert certain([for_long, ending_soon, for_ever, nobody], in_force, NOW) == {
+        for_long: True, for_ever: True, nobody: False,
+    }
 
 
 def test_many_are_read_in_pieces() -> None:

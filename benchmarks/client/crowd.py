@@ -53,14 +53,18 @@ class Crowd:
         self._tally = Tally()
         self.held: set[Visitor] = set()
 
-    def visits(self, count: int, at_once: int) -> Tally:
-        """`count` visits, `at_once` of them under way: in, out, and the next one comes."""
+    def visits(self, count: int, at_once: int, pause: float = 0.0) -> Tally:
+        """`count` visits, `at_once` of them under way: in, out, and the next one comes.
+
+        Before each, nobody does anything for `pause` seconds; for one at a time.
+        """
         left = count
 
         def come() -> None:
             nonlocal left
             if left:
                 left -= 1
+                time.sleep(pause)
                 self._start(next_step)
 
         def next_step(visitor: Visitor) -> None:

@@ -26,8 +26,8 @@ class _Program:
         self.crowd = Crowd((host, port), tokens)
         self.echo, self.sink = (host, echo), (host, sink)
 
-    def visits(self, count: int, at_once: int) -> dict[str, Any]:
-        return self.crowd.visits(count, at_once).as_json()
+    def visits(self, count: int, at_once: int, pause: float = 0.0) -> dict[str, Any]:
+        return self.crowd.visits(count, at_once, pause).as_json()
 
     def hold(self, count: int, at_once: int) -> dict[str, Any]:
         return {**self.crowd.hold(count, at_once).as_json(), "held": len(self.crowd.held)}

@@ -8,7 +8,7 @@ what reading and writing take count as the same.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Final
@@ -56,6 +56,22 @@ def milliseconds_left(rules: Rules, now: float) -> int | None:
     end = end_of(rules)
     # Without a timeout, or with one of 0, an element would never end.
     return None if end is None else max(1, round((end - now) * 1000))
+
+
+def certain(
+    keys: Iterable[Key], in_force: Mapping[Key, Rules], now: float
+) -> dict[Key, bool]:
+    """Which of `keys` are let in, and which are not, until a transaction from `now` on is over.
+
+    Those that end meanwhile are left out.
+    """
+    standing: dict[Key, bool] = {}
+    for key in keys:
+        rules = in_force.get(key, ())
+        end = end_of(rules)
+        if end is None or end > now + LATER:
+            standing[key] = bool(rules)
+    return standing
 
 
 def seconds(text: str) -> float:

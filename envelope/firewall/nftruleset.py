@@ -8,14 +8,14 @@ every change cost as much as there are elements (10,000: 28 ms).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network
-from typing import Final
+from typing import Final, TypeAlias
 
 from envelope.config import PortRange
-from envelope.firewall.kernel import EVERYONE, Key, version_of
-from envelope.firewall.ruleset import Layout
+from envelope.firewall.kernel import EVERYONE, Key, key_of, version_of
+from envelope.firewall.ruleset import IPV4, IPV6, Layout
 
 TABLE: Final = "inet envelope"
 INPUT: Final = "input"
@@ -26,6 +26,9 @@ HOOK: Final = "type filter hook input priority filter; policy drop;"
 
 ADDRESSES: Final = {4: "grants4", 6: "grants6"}
 PROXIES: Final = "proxies"
+# An element, and how many milliseconds it lasts.
+_Change: TypeAlias = tuple[str, int | None]
+_UNKNOWN: Final[Mapping[Key, bool]] = {}
 # How nft calls the address families among the elements of `PROXIES`.
 _NAMES: Final = {4: "ipv4", 6: "ipv6"}
 
@@ -129,30 +132,43 @@ def element_of(key: Key) -> tuple[str, str]:
     return ADDRESSES[version], key.partition("/")[0]
 
 
-def change_elements(ends: Iterable[tuple[Key, int | None]]) -> list[str]:
+def change_elements(
+    ends: Iterable[tuple[Key, int | None]], standing: Mapping[Key, bool] = _UNKNOWN
+) -> list[str]:
     """The commands that let networks in for so many milliseconds, or, with None, no longer.
 
-    Adding what is there keeps its old timeout on some kernels, and deleting what is not there (or
-    has just run out) fails the whole transaction. So each element is added, which at worst changes
+    `standing` says of which it is certain that they are let in now, or are not. Adding what is
+    there keeps its old timeout on some kernels, and deleting what is not there (or has just run
+    out) fails the whole transaction. So an element in doubt is added, which at worst changes
     nothing, then deleted, and then added as it shall be. Should nft see only the beginning of a
     long transaction because its writer was killed, each element has a timeout even so.
     """
-    touched: dict[str, list[tuple[str, int | None]]] = {}
+    touched: dict[str, tuple[list[_Change], list[_Change], list[_Change]]] = {}
     for key, milliseconds in ends:
         name, element = element_of(key)
-        touched.setdefault(name, []).append((element, milliseconds))
-    lines: list[str] = []
-    for name, changes in touched.items():
-        staying = [(element, lasts) for element, lasts in changes if lasts is not None]
-        lines += [
-            _elements("add", name, [(element, lasts or 1) for element, lasts in changes]),
-            _elements("delete", name, [(element, None) for element, _ in changes]),
-            *([_elements("add", name, staying)] if staying else []),
-        ]
-    return lines
+        doubtful, going, staying = touched.setdefault(name, ([], [], []))
+        there = standing.get(key)
+        if there is None:
+            doubtful.append((element, milliseconds or 1))
+        if there is not False:
+            going.append((element, None))
+        if milliseconds is not None:
+            staying.append((element, milliseconds))
+    return [
+        _elements(verb, name, changes)
+        for name, steps in touched.items()
+        for verb, changes in zip(("add", "delete", "add"), steps, strict=True) if changes
+    ]
 
 
-def _elements(verb: str, name: str, changes: Sequence[tuple[str, int | None]]) -> str:
+def probe() -> list[str]:
+    """Commands that let somebody in and shut them out again, of both address families."""
+    keys = [key_of(family.example) for family in (IPV4, IPV6)]
+    return [*change_elements((key, 1000) for key in keys),
+            *change_elements((key, None) for key in keys)]
+
+
+def _elements(verb: str, name: str, changes: Sequence[_Change]) -> str:
     listed = ", ".join(
         element if lasts is None else f"{element} timeout {duration(lasts)}"
         for element, lasts in changes

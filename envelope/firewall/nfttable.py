@@ -15,15 +15,22 @@ from twisted.logger import Logger
 
 from envelope.firewall import FirewallError
 from envelope.firewall.flows import carried_flows
-from envelope.firewall.kernel import Key, Rules, Seen, key_of
-from envelope.firewall.nftelements import Reading, end_of, ending, grants_in, milliseconds_left
+from envelope.firewall.kernel import Key, Rules, Seen
+from envelope.firewall.nftelements import (
+    Reading,
+    certain,
+    end_of,
+    ending,
+    grants_in,
+    milliseconds_left,
+)
 from envelope.firewall.nftplan import Printed, flush_grants, install, mend, remove
-from envelope.firewall.nftruleset import Structure, change_elements
+from envelope.firewall.nftruleset import Structure, change_elements, probe
 from envelope.firewall.nftsnapshot import NftSnapshot, without_clocks
 from envelope.firewall.nfttool import Nft
 from envelope.firewall.opentool import ANSWER_WAIT
 from envelope.firewall.process import ToolFailed, ToolTimeout
-from envelope.firewall.ruleset import IPV4, IPV6, Layout
+from envelope.firewall.ruleset import Layout
 from envelope.firewall.snapshot import UnreadableRules
 from envelope.firewall.steadyclock import SteadyClock
 from envelope.metrics import Metrics
@@ -84,7 +91,7 @@ class NftTable:
             await self._nft.writer.probe()
             snapshot = NftSnapshot.of(await self._nft.show())
             structure = Structure(layout, _flow_rules(layout))
-            lines = install(snapshot, structure, _probe())
+            lines = install(snapshot, structure, probe())
             try:
                 await self._apply(lines)
                 output, known = await self._show()
@@ -201,7 +208,9 @@ class NftTable:
         """
         now = self._clock.now()
         ends = ((key, milliseconds_left(rules, now)) for key, rules in wants.items())
-        lines = [*mending, *change_elements(ends)]
+        # As long as nobody else has changed the rules there is little to doubt.
+        sure = not mending and self._known is not None and self._known == self._generation()
+        lines = [*mending, *change_elements(ends, certain(wants, in_force, now) if sure else {})]
         try:
             if lines:
                 await self._apply(lines, patience)
@@ -231,12 +240,6 @@ class NftTable:
 
 def _flow_rules(layout: Layout) -> tuple[str, ...]:
     return tuple(flow.as_nft for version in (4, 6) for flow in carried_flows(layout, version))
-
-
-def _probe() -> list[str]:
-    keys = [key_of(family.example) for family in (IPV4, IPV6)]
-    return [*change_elements((key, 1000) for key in keys),
-            *change_elements((key, None) for key in keys)]
 
 
 def _last_lines(snapshot: NftSnapshot, structure: Structure, printed: Printed) -> list[str]:
