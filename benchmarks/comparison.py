@@ -1,18 +1,21 @@
 """What it costs the reactor to compare the kernel's rules with those that should be.
 
-    tools/in-namespace .venv/bin/python -m benchmarks.comparison [GRANTS, from 100]
+    tools/in-namespace .venv/bin/python -m benchmarks.comparison [GRANTS, 1000] [KIND...]
 
-CPU of the reactor's thread, in milliseconds, for one look at both families: when nothing has
-changed since the last one, when a grant has come, and when somebody has deleted one. The child
-processes that read the rules are not counted: they hold nothing up.
+CPU of the reactor's thread, in milliseconds, for one look at all families with what it leads to,
+and for the longest single event in it, medians of several. The process has as many descriptors
+open as there would be clients. The child processes that read the rules are not counted: they hold
+nothing up.
 """
 
 from __future__ import annotations
 
+import os
+import resource
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from ipaddress import ip_network
 from pathlib import Path
 from statistics import median
@@ -21,79 +24,158 @@ from typing import Any
 from twisted.internet.defer import ensureDeferred, gatherResults
 from twisted.internet.task import react
 
+from benchmarks.timedreactor import install
 from envelope.config import Config, PortRange
 from envelope.firewall.iptables import IptablesFirewall
 from envelope.firewall.nftables import NftablesFirewall
 from envelope.metrics import Metrics
+from envelope.spawning import spawn_cheaply
 
 _TIMES = 9
+# Clients that come, and clients that leave, in ten seconds of a busy server.
+_CHURN = 200
 _SBIN = Path("/usr/sbin")
-_DELETE = {
-    "iptables-nft": ["iptables-nft", "-D", "ENVELOPE-GRANTS-0000", "1"],
-    "iptables-legacy": ["iptables-legacy", "-D", "ENVELOPE-GRANTS-0000", "1"],
-    "nftables": ["nft", "delete element inet envelope grants4 { 10.0.0.0 }"],
-}
-KINDS = tuple(_DELETE)
+KINDS = ("iptables-nft", "iptables-legacy", "nftables")
+_ONE = "10.0.0.0"
 
 
-def make_firewall(kind: str, reactor: Any) -> Any:
+def make_firewall(kind: str, reactor: Any, trust: float = 60.0) -> Any:
     """A firewall of one of `KINDS` that compares nothing by itself."""
     never = 1e9
     if kind == "nftables":
-        return NftablesFirewall(reactor, Config(device="lo"), Metrics(), check_every=never)
+        return NftablesFirewall(
+            reactor, Config(device="lo"), Metrics(), check_every=never, trust=trust
+        )
     config = Config(
         device="lo", iptables=_SBIN / kind, ip6tables=_SBIN / kind.replace("iptables", "ip6tables")
     )
     return IptablesFirewall(reactor, config, Metrics(), check_every=never)
 
 
-async def _look(firewall: Any) -> float:
-    """Milliseconds of one look."""
-    began = time.thread_time()
-    firewall._check()
-    await gatherResults([
-        reconciler._working for _, reconciler in firewall._tables if reconciler._working
-    ])
-    return (time.thread_time() - began) * 1000
+def _run(*words: str) -> None:
+    subprocess.run([_SBIN / words[0], *words[1:]], check=True, stdout=subprocess.DEVNULL)
 
 
-async def _looks(firewall: Any, change: Callable[[int], Any]) -> float:
-    found = []
-    for number in range(_TIMES):
-        for _ in range(2):
-            await _look(firewall)
-        answer = change(number)
-        if answer is not None:
-            await answer
-        found.append(await _look(firewall))
-    return median(found)
+class _Strangers:
+    """What others do to the rules."""
+
+    def __init__(self, kind: str) -> None:
+        self._kind = kind
+
+    def add(self) -> None:
+        """A rule of theirs among our grants."""
+        if self._kind == "nftables":
+            _run("nft", "add rule inet envelope grants counter")
+        else:
+            _run(self._kind, "-A", "ENVELOPE-GRANTS", "-p", "udp", "-m", "comment", "--comment",
+                 "theirs", "-j", "DROP")
+
+    def delete(self) -> None:
+        """The rule of one client."""
+        if self._kind == "nftables":
+            _run("nft", f"delete element inet envelope grants4 {{ {_ONE} }}")
+        else:
+            text = subprocess.run([_SBIN / f"{self._kind}-save", "-t", "filter"], check=True,
+                                  capture_output=True, text=True).stdout
+            rule = next(line for line in text.splitlines() if f" {_ONE}/" in line)
+            _run(self._kind, "-D", *rule.split()[1:])
+
+    def flush(self) -> None:
+        """Everybody's."""
+        if self._kind == "nftables":
+            _run("nft", "flush set inet envelope grants4")
+        else:
+            _run(self._kind, "-F")
 
 
-async def _measure(reactor: Any, kind: str, grants: int) -> dict[str, float]:
-    firewall = make_firewall(kind, reactor)
-    await firewall.open((PortRange("tcp", 8880, 8880),))
-    until = time.time() + 3600
-    networks = [ip_network((10 << 24) + n) for n in range(grants)]
-    await gatherResults([firewall.allow(network, until) for network in networks])
+class _Bench:
+    """One firewall with its grants."""
+
+    def __init__(self, reactor: Any, kind: str, grants: int) -> None:
+        self._reactor = reactor
+        self.kind = kind
+        self.firewall = make_firewall(kind, reactor)
+        self._until = time.time() + 3600
+        self._grants = [ip_network((10 << 24) + number) for number in range(grants)]
+        self._fresh = (ip_network((11 << 24) + number) for number in range(1 << 24))
+        self._passing: list[Any] = []
+
+    async def open(self) -> None:
+        """Begin, and let everybody in."""
+        await self.firewall.open((PortRange("tcp", 8880, 8880),))
+        await self._allow(self._grants)
+
+    async def _allow(self, networks: list[Any]) -> None:
+        await gatherResults([self.firewall.allow(each, self._until) for each in networks])
+
+    async def churn(self) -> None:
+        """Let some in, and out those of the last time."""
+        gone, self._passing = self._passing, [next(self._fresh) for _ in range(_CHURN)]
+        await self._allow(self._passing)
+        await gatherResults([self.firewall.revoke(each) for each in gone])
+
+    async def look(self) -> tuple[float, float]:
+        """Milliseconds of one look, and of the longest event in it."""
+        self._reactor.times.forget()
+        began = time.thread_time()
+        self.firewall._check()
+        await gatherResults([
+            reconciler._working for _, reconciler in self.firewall._tables if reconciler._working
+        ])
+        spent = time.thread_time() - began
+        return spent * 1000, self._reactor.times.event_cpu * 1000
+
+    async def looks(
+        self, change: Callable[[], Awaitable[None] | None], times: int = _TIMES
+    ) -> tuple[float, float]:
+        """The same after `change`, each time with nothing else to be found."""
+        found = []
+        for _ in range(times):
+            for _ in range(2):
+                await self.look()
+            done = change()
+            if done is not None:
+                await done
+            found.append(await self.look())
+        return median(spent for spent, _ in found), median(longest for _, longest in found)
+
+
+async def _measure(reactor: Any, kind: str, grants: int) -> None:
+    bench = _Bench(reactor, kind, grants)
+    strangers = _Strangers(kind)
+    await bench.open()
     try:
-        return {
-            "unchanged": await _looks(firewall, lambda _: None),
-            "a grant has come": await _looks(
-                firewall, lambda n: firewall.allow(ip_network((11 << 24) + n), until)),
-            "one was deleted": await _looks(
-                firewall, lambda _: subprocess.run([_SBIN / _DELETE[kind][0], *_DELETE[kind][1:]],
-                                                   check=True) and None),
-        }
+        found = {"first look": await bench.look()}
+        found["nothing changed"] = await bench.looks(lambda: None)
+        found[f"{_CHURN} of ours came, {_CHURN} went"] = await bench.looks(bench.churn)
+        found["a rule of others came"] = await bench.looks(strangers.add)
+        found["one grant was deleted"] = await bench.looks(strangers.delete)
+        found["all grants were flushed"] = await bench.looks(strangers.flush, times=3)
     finally:
-        await firewall.close()
+        await bench.firewall.close()
+    for case, (spent, longest) in found.items():
+        print(f"{kind:16}{case:32}{spent:10.1f}{longest:10.1f}", flush=True)
 
 
-async def _main(reactor: Any, grants: str = "1000") -> None:
-    for kind in _DELETE:
-        found = await _measure(reactor, kind, int(grants))
-        print(f"{kind}, {grants} grants: " + ", ".join(
-            f"{what} {spent:.1f} ms" for what, spent in found.items()))
+async def _main(reactor: Any, grants: int, kinds: tuple[str, ...]) -> None:
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    descriptors = [os.open("/dev/null", os.O_RDONLY) for _ in range(grants)]
+    print(f"{grants} grants, milliseconds of CPU {'a look':>24}{'event':>10}")
+    try:
+        for kind in kinds:
+            await _measure(reactor, kind, grants)
+    finally:
+        for descriptor in descriptors:
+            os.close(descriptor)
+
+
+def main(grants: str = "1000", *kinds: str) -> None:
+    """See the module."""
+    reactor = install()
+    spawn_cheaply(reactor)
+    react(lambda _: ensureDeferred(_main(reactor, int(grants), kinds or KINDS)), [])
 
 
 if __name__ == "__main__":
-    react(lambda reactor, *words: ensureDeferred(_main(reactor, *words)), sys.argv[1:])
+    main(*sys.argv[1:])

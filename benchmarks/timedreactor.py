@@ -31,6 +31,7 @@ class Times:
     def forget(self) -> None:
         """Begin anew."""
         self.events = self.turns = 0
+        self.event_cpu = 0.0
         self.longest: dict[str, dict[str, float]] = {}
         self.turn = {"seconds": 0.0, "cpu": 0.0, "events": 0}
         self.collector = 0.0
@@ -38,6 +39,7 @@ class Times:
     def event(self, name: str, seconds: float, cpu: float) -> None:
         """One event is over."""
         self.events += 1
+        self.event_cpu = max(self.event_cpu, cpu)
         if seconds > _REMARKABLE:
             entry = self.longest.setdefault(name, {"seconds": 0.0, "cpu": 0.0, "times": 0})
             entry["times"] += 1
@@ -123,6 +125,8 @@ class TimedReactor(EPollReactor):
         self.times.forget()
 
 
-def install() -> None:
+def install() -> TimedReactor:
     """Make it the process's reactor (`twistd --reactor=timed`)."""
-    main.installReactor(TimedReactor())
+    reactor = TimedReactor()
+    main.installReactor(reactor)
+    return reactor

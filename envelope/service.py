@@ -40,6 +40,7 @@ from envelope.monotonic import count_monotonically
 from envelope.options import Options
 from envelope.privileges import explained, pass_on_needed
 from envelope.sessions import End, Sessions
+from envelope.spawning import spawn_cheaply
 
 __all__ = ["EnvelopeService", "Options", "makeService"]
 
@@ -75,8 +76,7 @@ class EnvelopeService(Service):
         self.firewall = self._make_firewall()
         self._rate: TransmitRate | None = None
         if config.tx_device is not None:
-            limit = config.tx_max_rate
-            self._rate = TransmitRate(config.tx_device, limit, reactor, self.metrics)
+            self._rate = TransmitRate(config.tx_device, config.tx_max_rate, reactor, self.metrics)
         self.sessions = Sessions(
             reactor, config, self.firewall, self._credentials.verify, self.metrics, time.time,
             None if self._rate is None or config.tx_max_rate is None else self._rate.over,
@@ -237,6 +237,7 @@ def makeService(options: Options) -> EnvelopeService:
     environ = dict(os.environ)
     keep_memory_private()
     count_monotonically(reactor)
+    spawn_cheaply(reactor)
     message = check_login(options.config, environ)
     try:
         if message is not None:
