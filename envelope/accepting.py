@@ -103,3 +103,8 @@ def accept_carefully(
 ) -> None:
     """Make `port`, a Twisted port that listens, accept as this module says."""
     port.socket = CarefulSocket(port, reactor, exhausted)
+
+
+def open_door(port: Any) -> None:
+    """Begin to accept: every stream server's port is a reader, though it does not say so."""
+    port.startReading()

@@ -19,14 +19,19 @@ from twisted.internet.error import ReactorNotRunning
 from envelope.background import StartReport
 
 
-def stop_cleanly_on_signals(reactor: Any, also: dict[int, Callable[[], object]]) -> None:
+def stop_cleanly_on_signals(reactor: Any, also: dict[int, Callable[[], object]]) -> list[int]:
     """Once `reactor` runs: SIGTERM and SIGINT stop it without being passed on to the process's end.
 
-    `also` maps further signals to what they do, each called in the reactor's own turn.
+    `also` maps further signals to what they do, each called in the reactor's own turn. The list has
+    the signals that have asked for the stop, from the moment on that they came.
     """
-    actions = {signal.SIGTERM: reactor.stop, signal.SIGINT: reactor.stop, **also}
+    stops = (signal.SIGTERM, signal.SIGINT)
+    actions: dict[int, Callable[[], object]] = {**dict.fromkeys(stops, reactor.stop), **also}
+    asked: list[int] = []
 
     def handle(number: int, _frame: object) -> None:
+        if number in stops:
+            asked.append(number)
         reactor.callFromThread(_quietly, actions[number])
 
     def install() -> None:
@@ -34,6 +39,7 @@ def stop_cleanly_on_signals(reactor: Any, also: dict[int, Callable[[], object]])
             signal.signal(number, handle)
 
     reactor.callWhenRunning(install)
+    return asked
 
 
 def _quietly(action: Callable[[], object]) -> None:

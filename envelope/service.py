@@ -18,7 +18,7 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from envelope import __version__, descriptors
-from envelope.accepting import accept_carefully
+from envelope.accepting import accept_carefully, open_door
 from envelope.admin import admin_site
 from envelope.background import StartReport, report_for
 from envelope.collector import Collector
@@ -108,7 +108,7 @@ class EnvelopeService(Service):
     def startService(self) -> None:
         """Begin the start; its end is told by the log, `/readyz`, and the exit status."""
         super().startService()
-        stop_cleanly_on_signals(self._reactor, {signal.SIGHUP: self.reload})
+        self._stops = stop_cleanly_on_signals(self._reactor, {signal.SIGHUP: self.reload})
         self._starting = Deferred.fromCoroutine(self._start())
         self._starting.addErrback(self._start_failed)
 
@@ -133,7 +133,7 @@ class EnvelopeService(Service):
         self._state = "running"
         self._collector.start()
         for port in self._doors:
-            _start_reading(port)
+            open_door(port)
         if self._credentials.tls is None:
             _log.warn("INSECURE: no certificate, so tokens travel in the clear")
         _log.info("ready")
@@ -159,10 +159,14 @@ class EnvelopeService(Service):
             self._admin += ports
             for port in ports:
                 accept_carefully(port, self._reactor, self._front.make_room)
-                _start_reading(port)
+                open_door(port)
                 _log.info("metrics and health on {host}", host=port.getHost())
 
     def _start_failed(self, failure: Any) -> None:
+        if self._stops and failure.check(StartError):
+            # Ctrl-C ends our tools as well; what they began is taken back.
+            _log.info("the start was cut short: {why}", why=failure.getErrorMessage())
+            return
         if failure.check(StartError):
             self._exit.fail(failure.getErrorMessage())
         else:
@@ -222,11 +226,6 @@ class EnvelopeService(Service):
 
     def _at_most(self, seconds: float, waited: Deferred[None]) -> Deferred[None]:
         return waited.addTimeout(seconds, self._reactor).addErrback(lambda _: None)
-
-
-def _start_reading(port: Any) -> None:
-    # Every stream server's port is a reader too, though `IListeningPort` does not say so.
-    port.startReading()
 
 
 def makeService(options: Options) -> EnvelopeService:

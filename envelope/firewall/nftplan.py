@@ -131,6 +131,15 @@ def flush_grants(structure: Structure) -> list[str]:
     return [f"flush set {TABLE} {name}" for name in structure.sets]
 
 
+def last_lines(snapshot: NftSnapshot, structure: Structure, printed: Printed) -> list[str]:
+    """What a stop does: everything of ours goes, or all but the default drop."""
+    if structure.layout.on_stop == "restore":
+        return remove(snapshot)
+    # The default drop stays in force, without grants.
+    lines, _ = mend(snapshot, structure, printed)
+    return [*lines, *flush_grants(structure)]
+
+
 def mend(
     snapshot: NftSnapshot, structure: Structure, printed: Printed
 ) -> tuple[list[str], list[str]]:

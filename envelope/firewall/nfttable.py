@@ -24,7 +24,7 @@ from envelope.firewall.nftelements import (
     grants_in,
     milliseconds_left,
 )
-from envelope.firewall.nftplan import Printed, flush_grants, install, mend, remove
+from envelope.firewall.nftplan import Printed, install, last_lines, mend, remove
 from envelope.firewall.nftruleset import Structure, change_elements, probe
 from envelope.firewall.nftsnapshot import NftSnapshot, without_clocks
 from envelope.firewall.nfttool import Nft
@@ -72,6 +72,8 @@ class NftTable:
         self._read_at = clock.now()
         self._standing: tuple[Structure, Printed] | None = None
         self._found = NftSnapshot()
+        # Why rules may have stayed in force after a start that failed.
+        self._left = ""
 
     @property
     def label(self) -> str:
@@ -90,7 +92,8 @@ class NftTable:
         try:
             await self._nft.writer.probe()
             snapshot = NftSnapshot.of(await self._nft.show())
-            structure = Structure(layout, _flow_rules(layout))
+            flows = (*carried_flows(layout, 4), *carried_flows(layout, 6))
+            structure = Structure(layout, tuple(flow.as_nft for flow in flows))
             lines = install(snapshot, structure, probe())
             try:
                 await self._apply(lines)
@@ -113,18 +116,22 @@ class NftTable:
     async def _take_back(self, found: NftSnapshot) -> None:
         """Undo a start that failed halfway; what a predecessor left is left to the next start."""
         if remove(found):
+            self._left = "a killed service's were"
             return
         try:
             lines = remove(NftSnapshot.of(await self._nft.show()))
             if lines:
                 await self._apply(lines)
         except (ToolFailed, UnreadableRules) as error:
-            _log.error("nftables: rules may be left over: {error}", error=str(error))
+            self._left = str(error)
+            _log.error("nftables: rules may be left over: {error}", error=self._left)
 
     async def uninstall(self) -> None:
         """Take everything of ours away, or all but the default drop; raise `FirewallError`."""
         standing, self._standing = self._standing, None
-        problem = await self._take_away(*standing) if standing is not None else ""
+        problem, self._left = self._left, ""
+        if standing is not None:
+            problem = await self._take_away(*standing)
         await self._nft.writer.stop()
         if problem:
             raise FirewallError(f"nftables: the rules are still in force: {problem}")
@@ -135,7 +142,7 @@ class NftTable:
         for _attempt in range(_UNINSTALL_ATTEMPTS):
             try:
                 snapshot = NftSnapshot.of(await self._nft.show())
-                lines = _last_lines(snapshot, structure, printed)
+                lines = last_lines(snapshot, structure, printed)
                 if lines:
                     await self._apply(lines)
             except (ToolFailed, UnreadableRules) as error:
@@ -236,15 +243,3 @@ class NftTable:
             raise
         finally:
             self._metrics.transaction(LABEL, outcome)
-
-
-def _flow_rules(layout: Layout) -> tuple[str, ...]:
-    return tuple(flow.as_nft for version in (4, 6) for flow in carried_flows(layout, version))
-
-
-def _last_lines(snapshot: NftSnapshot, structure: Structure, printed: Printed) -> list[str]:
-    if structure.layout.on_stop == "restore":
-        return remove(snapshot)
-    # The default drop stays in force, without grants.
-    lines, _ = mend(snapshot, structure, printed)
-    return [*lines, *flush_grants(structure)]

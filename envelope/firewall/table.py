@@ -43,6 +43,8 @@ class FilterTable:
         self._metrics = metrics
         self._structure: Structure | None = None
         self._found = Snapshot()
+        # Why rules may have stayed in force after a start that failed.
+        self._left = ""
 
     @property
     def label(self) -> str:
@@ -91,6 +93,7 @@ class FilterTable:
     async def _take_back(self, found: Snapshot) -> None:
         """Undo a start that failed halfway; what a predecessor left is left to the next start."""
         if found.own_chains:
+            self._left = "a killed service's were"
             return
         try:
             now = Snapshot.of(await self.tools.save())
@@ -100,8 +103,9 @@ class FilterTable:
             if lines:
                 await self._apply(lines)
         except (ToolFailed, UnreadableRules) as error:
+            self._left = str(error)
             _log.error("{family}: rules may be left over: {error}",
-                       family=self.family.label, error=str(error))
+                       family=self.family.label, error=self._left)
 
     async def _table_goes(self, now: Snapshot, stays: bool) -> bool:
         """Remove the whole table that our first rule made, with our rules; whether it is done.
@@ -113,26 +117,30 @@ class FilterTable:
     async def uninstall(self) -> None:
         """Take everything of ours away, or all but the default drop; raise `FirewallError`."""
         structure, self._structure = self._structure, None
-        if structure is None:
-            await self.tools.restorer.stop()
-            return
+        problem, self._left = self._left, ""
+        if structure is not None:
+            problem = await self._take_away(structure)
+        await self.tools.restorer.stop()
+        if problem:
+            raise FirewallError(f"{self.family.label}: the rules are still in force: {problem}")
+
+    async def _take_away(self, structure: Structure) -> str:
+        """Try it several times; what is wrong in the end, or nothing."""
         problem = ""
         for _attempt in range(_UNINSTALL_ATTEMPTS):
             try:
                 snapshot = Snapshot.of(await self.tools.save())
                 stays = structure.before != "ABSENT" or structure.layout.on_stop == "keep"
                 if await self._table_goes(snapshot, stays):
-                    break
+                    return ""
                 lines = _last_lines(snapshot, structure)
                 if lines:
                     await self._apply(lines)
-                break
             except (ToolFailed, UnreadableRules) as error:
                 problem = str(error)
-        else:
-            await self.tools.restorer.stop()
-            raise FirewallError(f"{self.family.label}: the rules are still in force: {problem}")
-        await self.tools.restorer.stop()
+            else:
+                return ""
+        return problem
 
     # -- what the reconciler asks ----------------------------------------------------------
 

@@ -126,6 +126,20 @@ async def test_a_start_that_fails_changes_nothing(subject, order) -> None:
     assert subject.kernel.saved() == subject.before
 
 
+@pytest.mark.parametrize("subject", ["legacy", "nftables"], indirect=True)
+@ensureDeferred
+async def test_a_start_that_cannot_be_taken_back_is_told_when_it_is_closed(subject) -> None:
+    """A tool that applies, dies before it says so, and then refuses; the next start clears it."""
+    subject.tools.order("die-before-echo@1", "fail@2")
+    assert "told to fail" not in await refused(subject.firewall.open(SERVICE))
+    assert subject.kernel.saved() != subject.before
+    assert "the rules are still in force: " in await refused(subject.firewall.close())
+    subject.tools.order()
+    await subject.firewall.open(SERVICE)
+    await subject.firewall.close()
+    assert subject.kernel.saved() == subject.before
+
+
 @pytest.mark.parametrize("subject", KINDS, indirect=True)
 @ensureDeferred
 async def test_a_kernel_that_lists_no_tables_is_asked_for_the_one(subject) -> None:

@@ -1,0 +1,78 @@
+"""A start that is ended by Ctrl-C or SIGTERM while it writes its rules, and its tools with it."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.end_to_end.harness import PATIENCE
+
+pytestmark = [pytest.mark.kernel, pytest.mark.parametrize("rig", ["nft"], indirect=True)]
+
+# In place of iptables-restore: at the first transaction it ends its service and itself, as a
+# terminal's Ctrl-C ends both; from then on it is the real one.
+STRIKING = """#!/bin/sh
+[ -e {folder}/struck ] && exec /usr/sbin/iptables-nft-restore "$@"
+text=
+while IFS= read -r line; do
+    text="$text$line
+"
+    case $line in
+    \\**) {before} ;;
+    COMMIT)
+        printf %s "$text" | /usr/sbin/iptables-nft-restore --noflush
+        {strike} ;;
+    \\#*) text= && printf '%s\\n' "$line" ;;
+    esac
+done
+"""
+STRIKE = "touch {folder}/struck; kill -{name} $PPID; kill -{name} $$"
+
+
+@pytest.fixture
+def options(rig, request):
+    """The options of a start whose tools end it by a signal, before or after they write."""
+    name, applied = request.param
+    strike = STRIKE.format(folder=rig.folder, name=name)
+    texts = {
+        "iptables": "", "iptables-save": '#!/bin/sh\nexec /usr/sbin/iptables-nft-save "$@"\n',
+        "iptables-restore": STRIKING.format(
+            folder=rig.folder, before=":" if applied else strike, strike=strike),
+    }
+    for tool, text in texts.items():
+        (rig.folder / tool).write_text(text)
+        (rig.folder / tool).chmod(0o755)
+    return rig.options(f"--iptables={rig.folder / 'iptables'}")
+
+
+every_moment = pytest.mark.parametrize(
+    "options", [(name, applied) for name in ("INT", "TERM") for applied in (False, True)],
+    ids=["INT", "INT, rules written", "TERM", "TERM, rules written"], indirect=True)
+
+
+@every_moment
+def test_a_start_that_is_cut_short_is_a_clean_stop(rig, options) -> None:
+    """Exit status 0 and the rules as before, whether the tool had written them or not."""
+    before = rig.saved()
+    service = rig.twistd(*options)
+    service.until("the start was cut short")
+    assert service.process.wait(PATIENCE) == 0
+    while service.next() is not None:
+        pass
+    assert not [line for line in service.seen if "Traceback" in line or "envelope:" in line]
+    assert (rig.folder / "struck").exists()
+    assert rig.saved() == before
+
+
+@pytest.mark.parametrize("options", [("INT", False)], indirect=True)
+def test_what_a_killed_service_left_stays_and_is_told(rig, options) -> None:
+    """Exit status 1: the default drop is still in force, for the next start to take away."""
+    before = rig.saved()
+    killed = rig.start()
+    killed.process.kill()
+    killed.process.wait()
+    service = rig.twistd(*options)
+    service.until("^envelope: ipv4: the rules are still in force: a killed service's were")
+    assert service.process.wait(PATIENCE) == 1
+    assert rig.drops()
+    assert rig.start().stop() == 0
+    assert rig.saved() == before
