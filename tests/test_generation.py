@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import struct
 import subprocess
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from envelope.firewall.generation import generation, read_answer
+from envelope.firewall.generation import GenerationCounter, read_answer
 from tests.environment import need_own_network
 
 # As nft 1.0.6 was seen to get it: the generation 2 of a process named nft.
@@ -48,13 +49,31 @@ def test_every_transaction_counts_and_nothing_else() -> None:
     def nft(*commands: str) -> None:
         subprocess.run(["/usr/sbin/nft", "; ".join(commands)], check=True, capture_output=True)
 
-    first = generation()
+    counter = GenerationCounter()
+    first = counter.number()
     nft("add table ip others", "add set ip others s { type ipv4_addr; flags timeout; }",
         "add element ip others s { 192.0.2.1 timeout 1ms }")
-    assert generation() == first + 1
+    assert counter.number() == first + 1
     nft("list ruleset")
-    assert generation() == first + 1
+    assert counter.number() == first + 1
     nft("add element ip others s { 192.0.2.1 }", "delete element ip others s { 192.0.2.1 }")
-    assert generation() == first + 2
+    assert counter.number() == first + 2
     nft("delete table ip others")
-    assert generation() == first + 3
+    assert counter.number() == first + 3
+    counter.close()
+
+
+@pytest.mark.kernel
+def test_asking_does_not_wait_for_what_was_deleted() -> None:
+    """One socket answers every question, and another one those after it is closed."""
+    need_own_network()
+    counter = GenerationCounter()
+    numbers = [counter.number() for _ in range(3)]
+    descriptors = len(list(Path("/proc/self/fd").iterdir()))
+    counter.number()
+    assert len(list(Path("/proc/self/fd").iterdir())) == descriptors
+    counter.close()
+    assert len(list(Path("/proc/self/fd").iterdir())) == descriptors - 1
+    assert {counter.number(), *numbers} == {numbers[0]}
+    counter.close()
+    counter.close()

@@ -3,27 +3,39 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from typing import Any
+from typing import Any, Final
 
 from benchmarks.lab import BenchLab
 from benchmarks.plan import Plan, median, turns
 from benchmarks.variants import NONE
 
+# Seconds since anybody came or left, in which a kernel is done with what was deleted; and a visit
+# right behind another one, as a client makes them that has nothing else to do.
+PAUSE: Final = 0.05
+_VISITS: Final = 25
+
 
 def measure(plan: Plan) -> dict[str, Any]:
     """Medians in milliseconds by variant, those of each round too."""
-    rounds, visits = plan.pick(12, 40), 25
     with ExitStack() as stack:
         labs = [stack.enter_context(BenchLab(one)) for one in (NONE, *plan.backends)]
         for lab in labs:
-            lab.do("visits", count=visits, at_once=1)
-        connect: dict[str, list[list[float]]] = {lab.variant.name: [] for lab in labs}
+            lab.do("visits", count=_VISITS, at_once=1)
+        found = {
+            name: _connects(labs, plan.pick(12, 40), pause)
+            for name, pause in (("unloaded", PAUSE), ("behind", 0.0))
+        }
         gone: dict[str, list[float]] = {lab.variant.name: [] for lab in labs[1:]}
-        for _, lab in turns(rounds, labs):
-            answer = lab.do("visits", count=visits, at_once=1)
-            connect[lab.variant.name].append(answer["connect"])
         for _, lab in turns(plan.pick(4, 10), labs[1:]):
             gone[lab.variant.name] += lab.do("gone", count=10)["gone"]
+    return {**found, "gone_ms": {name: median(values) for name, values in gone.items()}}
+
+
+def _connects(labs: list[BenchLab], rounds: int, pause: float) -> dict[str, Any]:
+    connect: dict[str, list[list[float]]] = {lab.variant.name: [] for lab in labs}
+    for _, lab in turns(rounds, labs):
+        answer = lab.do("visits", count=_VISITS, at_once=1, pause=pause)
+        connect[lab.variant.name].append(answer["connect"])
     return {
         "connect_ms": {
             name: median(value for each in found for value in each)
@@ -32,5 +44,4 @@ def measure(plan: Plan) -> dict[str, Any]:
         "connect_ms_rounds": {
             name: [median(each) for each in found] for name, found in connect.items()
         },
-        "gone_ms": {name: median(values) for name, values in gone.items()},
     }

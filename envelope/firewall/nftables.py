@@ -9,7 +9,7 @@ from typing import Final
 
 from envelope.config import Config
 from envelope.firewall.backend import CHECK_EVERY, KernelFirewall
-from envelope.firewall.generation import generation
+from envelope.firewall.generation import GenerationCounter
 from envelope.firewall.nfttable import NftTable
 from envelope.firewall.nfttool import Nft
 from envelope.firewall.process import IProcessReactor
@@ -32,10 +32,18 @@ class NftablesFirewall(KernelFirewall):
         search_path: str = "",
         wall: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
-        generation: Callable[[], int | None] = generation,
+        generation: Callable[[], int | None] | None = None,
         trust: float = TRUST,
         check_every: float = CHECK_EVERY,
     ) -> None:
         nft = Nft(reactor, find_tool("nft", config.nft, search_path))
-        table = NftTable(reactor, nft, metrics, SteadyClock(wall, monotonic), generation, trust)
+        self._counter = GenerationCounter()
+        table = NftTable(
+            reactor, nft, metrics, SteadyClock(wall, monotonic),
+            generation or self._counter.number, trust,
+        )
         super().__init__(reactor, config, metrics, [table], wall, check_every)
+
+    def _release(self) -> None:
+        super()._release()
+        self._counter.close()

@@ -17,7 +17,7 @@ from twisted.internet.task import deferLater
 
 from envelope.config import Config, PortRange
 from envelope.firewall import FirewallError
-from envelope.firewall.generation import generation
+from envelope.firewall.generation import GenerationCounter
 from envelope.firewall.iptables import IptablesFirewall
 from envelope.firewall.nftables import NftablesFirewall
 from envelope.firewall.ruleset import read_grant
@@ -128,6 +128,7 @@ class Subject:
         # How often the kernel was asked for the generation of its rules (nftables).
         self.asked = 0
         self.counts = True
+        self._counter = GenerationCounter()
         self.firewall = made(
             self.reactor, self.config, self.metrics, check_every=check_every,
             wall=lambda: time.time() + self.clock_set_by, **more,
@@ -153,7 +154,7 @@ class Subject:
 
     def _generation(self) -> int | None:
         self.asked += 1
-        return generation() if self.counts else None
+        return self._counter.number() if self.counts else None
 
     async def looked(self, times: int) -> None:
         """Wait for so many looks at nftables, the one under way not among them."""
@@ -171,6 +172,7 @@ class Subject:
     def close(self) -> None:
         self.tools.order()
         blockon(self.firewall.close())
+        self._counter.close()
         assert self.kernel.saved() == self.before
 
 
