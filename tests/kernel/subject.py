@@ -32,6 +32,8 @@ SERVICE = (PortRange("tcp", 8880, 8880),)
 # The kinds of iptables, and with them every kind of tool.
 KINDS = ("nft", "legacy")
 ALL_KINDS = (*KINDS, "nftables")
+# Seconds that somebody waits for the lock which iptables-legacy's users share.
+LOCK_WAIT = 20
 FAMILY_TOOLS = {4: "iptables", 6: "ip6tables"}
 
 
@@ -46,7 +48,17 @@ class Kernel:
         return f"/usr/sbin/{FAMILY_TOOLS[family]}-{self.kind}{part}"
 
     def run(self, family: int, *words: str) -> None:
-        subprocess.run([self.tool(family), *words], check=True, capture_output=True)
+        """Do as one command of iptables does."""
+        self.change(family, " ".join(words))
+
+    def change(self, family: int, *commands: str) -> None:
+        """Do it all in one step, so that nobody mends it halfway; wait for the lock if it is held.
+
+        Raises `CalledProcessError`, and then nothing is done.
+        """
+        subprocess.run([self.tool(family, "-restore"), "--noflush", "-w", str(LOCK_WAIT)],
+                       input="\n".join(("*filter", *commands, "COMMIT", "")), check=True,
+                       capture_output=True, text=True)
 
     def snapshot(self, family: int) -> Snapshot:
         done = subprocess.run([self.tool(family, "-save"), "-t", "filter"], check=True,

@@ -61,11 +61,10 @@ FOREIGN = [
 
 
 def interfere(kernel: Kernel, commands: list[list[str]]) -> None:
-    """Do what the table says, while the firewall looks away."""
+    """Do what the table says, in one step."""
     own = kernel.snapshot(4).own_chains
     marker = next(chain for chain in own if chain.startswith("ENVELOPE-WAS-"))
-    for words in commands:
-        kernel.run(4, *(marker if word == MARKER else word for word in words))
+    kernel.change(4, *(" ".join(words).replace(MARKER, marker) for words in commands))
 
 
 class Complaints:
