@@ -1,23 +1,63 @@
 """What somebody may do to what is ours in iptables: the tool's words, `{...}` filled in.
+
+`{live}` is the rule of a live grant, `{where}` the chain that it is in.
 """
 
-EDITS: dict[str, list[list[str]]] = {
-    "flush our chain": [["-F", "ENVELOPE"]],
-    "flush the grants": [["-F", "ENVELOPE-GRANTS"]],
-    "delete the jump": [["-D", "INPUT", "-j", "{entry}"]],
-    "flush INPUT": [["-F", "INPUT"]],
-    "double the jump": [["-A", "INPUT", "-j", "{entry}"]],
-    "delete our third rule": [
-        ["-D", "ENVELOPE", "-p", "tcp", "-m", "tcp", "--dport", "8880", "-j", "ACCEPT"]],
-    "delete our last rule": [["-D", "ENVELOPE", "-j", "REJECT", "--reject-with", "{reject}"]],
-    "a stray grant": [["-A", "ENVELOPE-GRANTS", "-s", "{stray}", "-m", "time", "--datestop",
-                       "2030-01-01T00:00:00", "-j", "ACCEPT"]],
-    "remove the marker": [["-F", "{marker}"], ["-X", "{marker}"]],
-    "reset the policy": [["-P", "INPUT", "ACCEPT"]],
-    "flush everything": [["-F"], ["-X"], ["-P", "INPUT", "ACCEPT"]],
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+
+_THIRD = "-p tcp -m tcp --dport 8880 -j ACCEPT"
+_STRAY = "-s {stray} -m time --datestop 2030-01-01T00:00:00 -j ACCEPT"
+
+EDITS: dict[str, list[str]] = {
+    "flush our chain": ["-F ENVELOPE"],
+    "flush the grants": ["-F ENVELOPE-GRANTS"],
+    "delete the jump": ["-D INPUT -j {entry}"],
+    "flush INPUT": ["-F INPUT"],
+    "double the jump": ["-A INPUT -j {entry}"],
+    "delete our third rule": [f"-D ENVELOPE {_THIRD}"],
+    "delete our last rule": ["-D ENVELOPE -j REJECT --reject-with {reject}"],
+    "our third rule behind the last": [f"-D ENVELOPE {_THIRD}", f"-A ENVELOPE {_THIRD}"],
+    "a stray grant": [f"-A ENVELOPE-GRANTS {_STRAY}"],
+    "a live grant deleted": ["-D {where} {live}"],
+    "a live grant twice": ["-A {where} {live}"],
+    "a live grant for longer": ["-D {where} {live}", "-A {where} {longer}"],
+    "flush the marker": ["-F {marker}"],
+    "remove the marker": ["-F {marker}", "-X {marker}"],
+    "reset the policy": ["-P INPUT ACCEPT"],
+    "flush everything": ["-F", "-X", "-P INPUT ACCEPT"],
     "delete the table": [],
 }
 # The chains that are emptied, others' rules included.
 FLUSHED = {
     "flush our chain": "ENVELOPE", "flush the grants": "ENVELOPE-GRANTS", "flush INPUT": "INPUT",
 }
+
+
+def fillings(
+    chains: Mapping[str, Sequence[str]], family: int, baseline: str
+) -> dict[str, str]:
+    """What the words of edits are filled with, as far as it is there."""
+    made = {
+        "stray": {4: "203.0.113.99/32", 6: "2001:db8::99/128"}[family],
+        "entry": "ENVELOPE" if baseline == "service" else "ENVELOPE-GRANTS",
+        "reject": {4: "icmp-port-unreachable", 6: "icmp6-port-unreachable"}[family],
+    }
+    for chain, rules in chains.items():
+        if chain.startswith("ENVELOPE-WAS-"):
+            made["marker"] = chain
+        for rule in rules if chain.startswith("ENVELOPE-GRANTS") else ():
+            if " --datestop " in rule:
+                longer = re.sub(r"(--datestop) \S+", r"\1 2033-01-01T00:00:00", rule)
+                made |= {"live": rule, "where": chain, "longer": longer}
+    return made
+
+
+def filled(what: str, made: Mapping[str, str]) -> list[str]:
+    """An edit's commands; none where there is nothing to do it to."""
+    try:
+        return [command.format(**made) for command in EDITS[what]]
+    except KeyError:
+        return []

@@ -2,11 +2,12 @@
 
 What they are to do is written in a file that they read for every line they are given, so a test
 changes its mind while they run. An order may say when: `fail@3` fails the third transaction after
-the order was given, and no other.
+the order was given, and no other. It may say which of iptables' tools: `fail:ip6tables`.
 """
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 
@@ -54,7 +55,8 @@ def told(word):
             orders = file.read().split()
     except FileNotFoundError:
         return False
-    return word in orders or word + "@%d" % transaction in orders
+    tool = name.partition("-")[0]
+    return {{word, word + "@%d" % transaction, word + ":" + tool}}.intersection(orders)
 
 def die():
     child.kill()
@@ -126,7 +128,7 @@ class Orders:
 
     def order(self, *words: str) -> None:
         """From now on do this; nothing, to work as the real ones do."""
-        unknown = {word.partition("@")[0] for word in words} - ORDERS.keys()
+        unknown = {re.split("[@:]", word)[0] for word in words} - ORDERS.keys()
         assert not unknown, unknown
         for counted in self.folder.glob("count-*"):
             counted.unlink()

@@ -10,6 +10,7 @@ import math
 import re
 import subprocess
 from collections import defaultdict
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,7 +19,7 @@ from typing import Any
 from envelope.config import Config
 from envelope.firewall.iptables import IptablesFirewall
 from envelope.firewall.snapshot import Snapshot
-from tests.kernel.edits import EDITS, FLUSHED
+from tests.kernel.edits import EDITS, FLUSHED, filled, fillings
 from tests.kernel.faulty import FaultyTools
 from tests.kernel.subject import FAMILY_TOOLS, Kernel
 from tests.kernel.udp import PORT
@@ -124,6 +125,9 @@ class IptablesWorld:
     """
 
     edits = tuple(EDITS)
+    families = tuple(FAMILY_TOOLS)
+    # Orders that make the tool say that it did what it did not.
+    lies: frozenset[str] = frozenset()
     baselines: tuple[str, ...] = ("service", "service", "operator")
     # How many of the service's seconds go into one of ours: its patience need not be waited for.
     haste = 4.0
@@ -205,28 +209,27 @@ class IptablesWorld:
     def wipe(self) -> None:
         """Nothing is anybody's."""
         for family in FAMILY_TOOLS:
-            for words in (["-F"], ["-X"], ["-P", "INPUT", "ACCEPT"]):
-                self.kernel.run(family, *words)
+            self.kernel.change(family, "-F", "-X", "-P INPUT ACCEPT")
+
+    def furnish(self, family: int) -> None:
+        """Somebody has rules in every chain."""
+        for chain in ("INPUT", "FORWARD", "ENVELOPE", "ENVELOPE-GRANTS"):
+            if not self.others[family].rules[chain]:
+                self.add(family, chain, "-A")
 
     def edit(self, family: int, what: str, baseline: str) -> None:
         """Somebody changes what is ours, as far as it is there."""
         others = self.others[family]
-        marker = next((name for name in self.kernel.snapshot(family).rules
-                       if name.startswith("ENVELOPE-WAS-")), "none")
-        words = {
-            "stray": {4: "203.0.113.99/32", 6: "2001:db8::99/128"}[family],
-            "marker": marker,
-            "entry": "ENVELOPE" if baseline == "service" else "ENVELOPE-GRANTS",
-            "reject": {4: "icmp-port-unreachable", 6: "icmp6-port-unreachable"}[family],
-        }
+        made = fillings(self.kernel.snapshot(family).rules, family, baseline)
         if what == "delete the table":
             if self.kernel.kind != "nft":
                 return
             name = {4: "ip", 6: "ip6"}[family]
             subprocess.run(["/usr/sbin/nft", f"delete table {name} filter"], capture_output=True)
-        for command in EDITS[what]:
-            filled = [word.format(**words) for word in command]
-            subprocess.run([self.kernel.tool(family), *filled], capture_output=True)
+        if commands := filled(what, made):
+            # What it would be done to may not be there.
+            with suppress(subprocess.CalledProcessError):
+                self.kernel.change(family, *commands)
         if what in FLUSHED:
             others.rules.pop(FLUSHED[what], None)
         if what in ("flush everything", "delete the table"):

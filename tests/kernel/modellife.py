@@ -3,68 +3,32 @@
 
 from __future__ import annotations
 
+import os
 import time
-from ipaddress import ip_address, ip_network
+from collections.abc import Callable
 from typing import Any
 
 from pytest_twisted import blockon
 from twisted.internet import reactor
 from twisted.internet.task import deferLater
 
-from envelope.admission import Admission
-from envelope.config import Config
+from envelope.config import Config, Network
 from envelope.firewall import FirewallError
 from envelope.metrics import Metrics
 from envelope.sessions import End, Sessions
+from tests.kernel.model import BACKSTOP
+from tests.kernel.modelclient import Client
 from tests.kernel.mortal import MortalReactor
 from tests.kernel.subject import SERVICE
 from tests.kernel.udp import Listener
+from tests.kernel.witness import Witness
 
 CLIENTS = ["203.0.113.2", "203.0.113.3", "203.0.113.66", "2001:db8::2", "2001:db8::66"]
 NOBODY: dict[int, dict[str, float]] = {4: {}, 6: {}}
 # Longer than the service's longest pause, and than all that it may have to wait for.
-PATIENCE = 60.0
-
-
-class Client:
-    """One client, from its request to its end; also the connection that the session closes."""
-
-    def __init__(self, address: str, lasts: float) -> None:
-        self.address = address
-        self.network = str(ip_network(address))
-        self.lasts = lasts
-        self.deadline = 0.0
-        self.state = "asking"
-
-    def ask(self, sessions: Sessions, now: float) -> None:
-        self.deadline = now + self.lasts
-        admission = Admission(self.lasts, self.deadline, "")
-        self.answer = sessions.admit(ip_address(self.address), admission, self)
-        self.answer.addCallbacks(self._admitted, self._refused)
-
-    def _admitted(self, session: object) -> None:
-        self.session = session
-        self.state = "in"
-
-    def _refused(self, failure: object) -> None:
-        failure.trap(FirewallError)
-        self.state = "refused"
-
-    def leave(self, how: str) -> None:
-        if self.state == "asking":
-            self.state = "gone"
-            self.answer.addErrback(lambda _: None)
-            self.answer.cancel()
-        elif self.state == "in":
-            self.state = "leaving"
-            {"close": self.session.client_closed, "data": self.session.data_received,
-             "vanish": self.session.client_left}[how]()
-
-    def close(self, code: int, reason: str) -> None:
-        self.state = "out"
-
-    def abort(self) -> None:
-        self.state = "out"
+PATIENCE = float(os.environ.get("MODEL_PATIENCE", "60"))
+# By how much (seconds) a session may be ended late, and how early its end may be noticed here.
+LATE, EARLY = 1.5, 0.1
 
 
 class Life:
@@ -79,9 +43,10 @@ class Life:
         self.up = self.left_over = False
         self.baseline = "service"
         self.orders = ""
-        # Whether others have changed what is ours since the tool stopped working.
-        self.disturbed = False
+        # Whether rules, not by us, or the time of day have changed since all was settled.
+        self.disturbed = self.clock_moved = False
         self.clock_set_by = 0
+        self.drift = 0.0
 
     # -- the service -----------------------------------------------------------------------
 
@@ -92,8 +57,10 @@ class Life:
     def start(self, baseline: str) -> None:
         """Start a service; it may fail only if the tool does."""
         self.reactor = MortalReactor(self.world.haste)
-        metrics = Metrics()
-        self.firewall = self.world.firewall(self.reactor, baseline, metrics, self.wall)
+        self.metrics, self.drift = Metrics(), 0.0
+        self.kernel_firewall = self.world.firewall(
+            self.reactor, baseline, self.metrics, self.wall)
+        self.firewall = Witness(self.kernel_firewall, self._passes)
         try:
             blockon(self.firewall.open(SERVICE))
         except FirewallError:
@@ -105,13 +72,16 @@ class Life:
             self.world.cleared()
         self.baseline, self.up, self.left_over = baseline, True, True
         self.sessions = Sessions(
-            self.reactor, Config(), self.firewall, lambda *_: None, metrics, self.wall)
+            self.reactor, Config(), self.firewall, lambda *_: None, self.metrics, self.wall)
         self.world.keep_refusing(baseline)
+        if not self.orders:
+            # In one transaction: there is nothing left to be mended.
+            assert not self.differences()
 
     def kill(self, children_too: bool) -> None:
         """As `kill -9` does: nothing of what was under way goes on, and the rules stay."""
         blockon(self.reactor.die(children_too))
-        self.firewall._release()
+        self.kernel_firewall._release()
         self.up = False
         if not self.orders:
             assert not self.differences()
@@ -119,13 +89,14 @@ class Life:
         elif self.disturbed:
             self.world.forgotten()
         self.clients = []
-        self.disturbed = False
+        self.disturbed = self.clock_moved = False
 
     def stop(self) -> None:
         """A clean stop: all that is left is what others have."""
         self.sessions.end_all(End.SHUTDOWN)
         blockon(self.sessions.when_empty())
         blockon(self.firewall.close())
+        assert not any(client.state in ("asking", "in") for client in self.clients)
         self.up = self.left_over = False
         self.clients = []
         self.world.cleared()
@@ -134,11 +105,13 @@ class Life:
         """Tell the tool what to do from now on."""
         self.orders = orders
         self.world.tools.order(*orders.split())
+        # What the tool lied about is found out as what others have changed is.
+        self.disturbed |= bool(self.world.lies.intersection(orders.split()))
 
     def wipe(self) -> None:
         """Begin the next example with nothing there, also after one that failed."""
         blockon(self.reactor.die())
-        self.firewall._release()
+        self.kernel_firewall._release()
         self.world.wipe()
 
     # -- its clients -----------------------------------------------------------------------
@@ -161,15 +134,31 @@ class Life:
         """Let things happen."""
         blockon(deferLater(reactor, seconds))
 
+    def until(self, condition: Callable[[], object]) -> None:
+        """Let things happen until `condition` holds; packets are sent all the while."""
+        limit = time.monotonic() + PATIENCE
+        while not condition():
+            assert time.monotonic() < limit, "it never came true"
+            self.wait(0.01)
+            self.look()
+
     # -- the comparison --------------------------------------------------------------------
 
     def step(self) -> None:
         """Something was done: wait for what comes of it, if it can be waited for, and compare."""
         if self.up and not self.orders:
             self._settle()
-            self.disturbed = False
-        elif not self.up and not self.left_over:
+            self.disturbed = self.clock_moved = False
+        elif self.up:
+            self.look()
+        elif not self.left_over:
             assert not self.world.differences(None, NOBODY, 0.0)
+
+    def look(self) -> None:
+        """What holds at every moment: those inside are let in, and nobody who never asked."""
+        assert not self.firewall.lies, self.firewall.lies
+        if not self.disturbed:
+            self._send_packets(exactly=False)
 
     def differences(self) -> list[str]:
         """What the kernel holds against who should be let in, in the time of day as it is now."""
@@ -189,25 +178,51 @@ class Life:
         while (different := self._unsettled()):
             assert time.monotonic() < limit, different
             self.wait(0.02)
+            self.look()
         self.clients = self._inside()
         self._send_packets(exactly=True)
+        # What nobody has changed needs no mending.
+        drift, self.drift = self.drift, sum(
+            sample.value for metric in self.metrics.registry.collect()
+            for sample in metric.samples if sample.name == "envelope_firewall_drift_total")
+        assert self.disturbed or self.drift == drift, "mended what nobody has changed"
 
     def _unsettled(self) -> list[str]:
         if problems := self.firewall.problems():
             return list(problems)
         if any(client.state == "asking" for client in self.clients):
             return ["somebody waits for an answer"]
+        if late := [client.address for client in self._inside()
+                    if client.deadline + LATE < self.reactor.seconds()]:
+            return [f"{late} are inside beyond their deadlines"]
         if len(self.sessions) != len(self._inside()):
             return [f"{len(self.sessions)} sessions for {len(self._inside())} clients"]
         return self.differences()
 
     def _send_packets(self, exactly: bool) -> None:
-        inside = {client.address: client for client in self._inside()}
+        """Let everybody send a packet; `exactly`: who is not inside is to be refused, too."""
+        known = {client.address for client in self.clients}
+        inside: dict[str, float] = {}
+        for client in self._inside():
+            inside[client.address] = max(client.deadline, inside.get(client.address, 0.0))
         for source in CLIENTS:
-            if source in inside and inside[source].lasts < 3600 and self.clock_set_by:
-                # The machine's own clock was not set, and the kernel has ended it.
-                continue
             heard = self.listener.hears(source)
-            assert heard or source not in inside, f"{source} has a session and is refused"
-            if exactly:
-                assert heard == (source in inside), f"{source} has no session and is let in"
+            if source not in inside:
+                assert not heard or (source in known and not exactly), f"{source} is let in"
+            elif not heard and not self._may_have_ended(inside[source]):
+                raise AssertionError(f"{source} has a session and is refused")
+
+    def _may_have_ended(self, deadline: float) -> bool:
+        # The machine's own clock was not set: what is short, the kernel may have ended.
+        short = self.clock_set_by and deadline < self.reactor.seconds() + 3600
+        return bool(short) or deadline < self.reactor.seconds() + EARLY
+
+    def _passes(self, network: Network, until: float) -> bool | None:
+        """Whether packets of a network come through, if that tells anything; see `Witness`."""
+        source = str(network.network_address)
+        if source not in CLIENTS or self.disturbed or self.clock_moved:
+            return None
+        if until + BACKSTOP < max(self.wall(), time.time()):
+            # The kernel has ended it, or so it seems to a service that is in haste.
+            return None
+        return self.listener.hears(source)

@@ -5,12 +5,13 @@ from __future__ import annotations
 
 import re
 import subprocess
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from envelope.config import Config
 from envelope.firewall.nftables import NftablesFirewall
-from tests.kernel.faultynft import FaultyNft
+from tests.kernel.faultynft import NFT, FaultyNft
 from tests.kernel.model import BACKSTOP, NEAR
 from tests.kernel.subject import NftKernel
 from tests.kernel.test_nft_interference import INTERFERENCE, interfere
@@ -21,13 +22,59 @@ CHAINS = {"INPUT": f"{OURS} input", "FORWARD": "ip others forward",
           "ENVELOPE": f"{OURS} baseline", "ENVELOPE-GRANTS": f"{OURS} grants"}
 THEIRS = re.compile(r"(?:198\.51\.100|2001:db8:1:|9\.9\.9\.9)\S* drop")
 ELEMENTS = re.compile(r"^\t\telements = {[^}]*}\n", re.MULTILINE)
+FIRST = re.compile(r"\tchain input {\n\t\ttype filter hook input .*\n\t\tjump baseline\n")
 UNITS = {"d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
+
+# As the README has it, with the default options on device lo.
+TABLE = """table inet envelope {
+    set grants4 { type ipv4_addr; flags timeout; }
+    set grants6 { type ipv6_addr; flags timeout; }
+    chain grants {
+        ip saddr @grants4 accept
+        ip6 saddr @grants6 accept
+    }
+    chain baseline {
+        iifname != "lo" accept
+        ip protocol icmp accept
+        meta nfproto ipv6 meta l4proto icmpv6 accept
+        tcp dport 8880 accept
+        udp dport 53 accept
+        ct state established,related ct direction reply accept
+        jump grants
+        reject
+    }
+    chain input {
+        type filter hook input priority filter; policy drop;
+        jump baseline
+    }
+}
+"""
+
+
+@lru_cache
+def expected() -> list[str]:
+    """The parts of our table in the words of this machine's nft, in a network of its own."""
+    done = subprocess.run(
+        ["unshare", "-n", "sh", "-c", f"{NFT} -f - && {NFT} list ruleset"], input=TABLE,
+        check=True, capture_output=True, text=True)
+    return parts_of_our_table(done.stdout)
+
+
+def parts_of_our_table(listed: str) -> list[str]:
+    """Our table's sets and chains, without elements and others' rules."""
+    listed = ELEMENTS.sub("", listed)
+    (table,) = re.findall(r"^table inet envelope.*?^}$", listed, re.M | re.S) or [""]
+    lines = [line for line in table.splitlines() if not THEIRS.search(line)]
+    # What was made anew is shown last.
+    return sorted(filter(None, "\n".join(lines[1:-1]).split("\n\n")))
 
 
 class NftWorld:
     """Our table, one of somebody else's, and a faulty nft; as `model.IptablesWorld`."""
 
     edits = tuple(INTERFERENCE)
+    families = (4,)
+    lies = frozenset({"truncate"})
     baselines = ("service",)
     # The kernel counts timeouts down by itself, and is not to be hurried.
     haste = 1.0
@@ -38,7 +85,6 @@ class NftWorld:
         self._folder = folder
         self._number = 0
         self._theirs: list[str] = []
-        self._good: list[str] | None = None
         self.kernel.run("add table ip others", "add chain ip others forward")
 
     def firewall(self, reactor: Any, baseline: str, metrics: Any, wall: Any) -> Any:
@@ -46,8 +92,8 @@ class NftWorld:
         config = Config(device="lo", firewall="nftables", baseline=baseline,
                         nft=self._folder / "nft")
         return NftablesFirewall(
-            reactor, config, metrics, wall=wall, monotonic=reactor.seconds, check_every=0.4,
-            trust=0.4)
+            reactor, config, metrics, wall=wall, monotonic=reactor.seconds, check_every=0.1,
+            trust=0.1)
 
     def begin(self, policy: str, rules: bool) -> None:
         """Before the first start: perhaps somebody has rules."""
@@ -67,10 +113,10 @@ class NftWorld:
         ours = self._ours()
         if baseline is None:
             return found + ([f"ours: {ours}"] if ours else [])
-        if self._good is None and "jump baseline" in "".join(ours):
-            self._good = ours
-        if ours != self._good:
-            found.append(f"ours: {ours} instead of {self._good}")
+        if ours != expected():
+            found.append(f"ours: {ours} instead of {expected()}")
+        if not FIRST.search(self.kernel.saved()):
+            found.append("our jump does not come first")
         wanted = {network.partition("/")[0]: deadline - now
                   for networks in deadlines.values() for network, deadline in networks.items()}
         there = {name: _seconds(more) for name, more in self.kernel.elements().items()}
@@ -83,11 +129,7 @@ class NftWorld:
         return found
 
     def _ours(self) -> list[str]:
-        listed = ELEMENTS.sub("", self.kernel.saved())
-        (table,) = re.findall(r"^table inet envelope.*?^}$", listed, re.M | re.S) or [""]
-        lines = [line for line in table.splitlines() if not THEIRS.search(line)]
-        # What was made anew is shown last.
-        return sorted(filter(None, "\n".join(lines[1:-1]).split("\n\n")))
+        return parts_of_our_table(self.kernel.saved())
 
     def _found(self) -> list[str]:
         return [line.strip() for line in self.kernel.saved().splitlines() if THEIRS.search(line)]
@@ -123,10 +165,19 @@ class NftWorld:
         finally:
             self._theirs = self._found()
 
+    def furnish(self, family: int) -> None:
+        """Somebody has rules in every chain."""
+        for chain, place in CHAINS.items():
+            if " drop # handle" not in self._listed(place):
+                self.add(family, chain, "-A")
+
     def edit(self, family: int, what: str, baseline: str) -> None:
         """Somebody changes what is ours, as far as it is there."""
         try:
-            interfere(self.kernel, INTERFERENCE[what][0])
+            # Its live client is another than ours.
+            interfere(self.kernel, [
+                command.replace("203.0.113.1 ", "203.0.113.2 ") for command in INTERFERENCE[what][0]
+            ])
         except (subprocess.CalledProcessError, TypeError):
             return
         finally:

@@ -1,0 +1,197 @@
+"""What may happen to a service and to the rules, in any order: hypothesis' state machine.
+
+After every step that can be waited for, the rules are compared with the model's, and packets are
+sent; `modellife` does both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
+
+from tests.kernel.faulty import POISON4, POISON6
+from tests.kernel.modelclient import Client
+from tests.kernel.modellife import CLIENTS, NOBODY, Life
+from tests.kernel.udp import Listener
+
+CROWD = [f"203.0.113.{n}" for n in range(100, 140)]
+# The tool works again after so many steps at most: what it refused is compared only then.
+LONGEST_TROUBLE = 4
+# Orders whose failure takes the tool's whole patience are rarer than the others.
+QUICK = ["fail", "poison", "fail@1", "fail@2", "truncate", "die-when-asked", "die-midway",
+         "die-midway@2", "die-before-commit", "die-before-echo", "die-before-echo@1",
+         "save-fails", "save-garbles", "save-truncates", "poison save-fails",
+         "fail:iptables", "fail:ip6tables"]
+SLOW = ["hang@1", "garble@1", "silent", "save-hangs"]
+
+lengths = st.sampled_from([1.0, 9000.0, 20000.0])
+families = st.sampled_from([4, 6])
+numbers = st.integers(0, 99)
+foreign_chains = st.sampled_from(["INPUT", "FORWARD", "ENVELOPE", "ENVELOPE-GRANTS"])
+
+
+class Machine(RuleBasedStateMachine):
+    """One example: a service's lives in a world that `world` makes."""
+
+    world: Callable[[], Any]
+    listener: Listener
+    steps = 0
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.trouble = 0
+        self.life = Life(type(self).world(), self.listener)
+
+    def _step(self) -> None:
+        type(self).steps += 1
+        self.trouble = self.trouble + 1 if self.life.orders else 0
+        if self.trouble > LONGEST_TROUBLE:
+            self.life.order("")
+        self.life.step()
+
+    def _baseline(self, number: int) -> str:
+        baselines: tuple[str, ...] = self.life.world.baselines
+        return baselines[number % len(baselines)]
+
+    @initialize(policy=st.sampled_from(["ACCEPT", "DROP"]), rules=st.booleans(), baseline=numbers)
+    def begin(self, policy: str, rules: bool, baseline: int) -> None:
+        """Somebody's rules are there; the service starts."""
+        self.life.world.begin(policy, rules)
+        self.life.start(self._baseline(baseline))
+        self._step()
+
+    @precondition(lambda self: self.life.up)
+    @rule(address=st.sampled_from(CLIENTS), lasts=lengths)
+    def come(self, address: str, lasts: float) -> None:
+        """One client asks."""
+        self._let_in([self.life.come(address, lasts)])
+        self._step()
+
+    def _let_in(self, clients: Iterable[Client]) -> None:
+        """Whom the tool does not refuse, the service does not refuse either."""
+        poison = self.life.orders == "poison" and not self.life.disturbed
+        for client in clients if poison or not self.life.orders else ():
+            if poison and client.address in (POISON4, POISON6):
+                continue
+            self.life.until(lambda client=client: client.state != "asking")
+            assert client.state != "refused", f"{client.address} is refused although the tool works"
+
+    @precondition(lambda self: self.life.clients)
+    @rule(which=numbers, how=st.sampled_from(["close", "data", "vanish", "sent away"]))
+    def go(self, which: int, how: str) -> None:
+        """One client goes, or is sent away."""
+        client = self.life.clients[which % len(self.life.clients)]
+        if how == "sent away":
+            self.life.send_away(client)
+        else:
+            client.leave(how)
+        self._step()
+
+    @precondition(lambda self: self.life.up)
+    @rule(moves=st.lists(
+        st.tuples(st.booleans(), st.sampled_from(CLIENTS), numbers, lengths), max_size=12))
+    def storm(self, moves: list[tuple[bool, str, int, float]]) -> None:
+        """Many come and go before anything is answered."""
+        came = []
+        for coming, address, which, lasts in moves:
+            if coming:
+                came.append(self.life.come(address, lasts))
+            elif self.life.clients:
+                self.life.clients[which % len(self.life.clients)].leave("vanish")
+        self._let_in(came)
+        self._step()
+
+    @precondition(lambda self: self.life.up)
+    @rule(stay=st.booleans())
+    def crowd(self, stay: bool) -> None:
+        """So many come at once that their rules are spread over chains, and perhaps go again."""
+        crowd = [self.life.come(address, 9000.0) for address in CROWD]
+        self._step()
+        if not stay:
+            for client in crowd:
+                client.leave("close")
+            self._step()
+
+    @precondition(lambda self: not self.life.orders)
+    @rule(orders=st.sampled_from([*QUICK, *SLOW]))
+    def break_tool(self, orders: str) -> None:
+        """From now on the tool fails."""
+        self.life.order(orders)
+        self._step()
+
+    @precondition(lambda self: self.life.orders)
+    @rule(after=st.sampled_from([0.0, 0.05, 0.3]))
+    def repair_tool(self, after: float) -> None:
+        """The tool works again: whatever was asked meanwhile comes true or was refused."""
+        self.life.wait(after)
+        self.life.order("")
+        self._step()
+
+    @precondition(lambda self: self.life.up)
+    @rule(family=families, which=numbers)
+    def interfere(self, family: int, which: int) -> None:
+        """Somebody changes what is ours."""
+        world, edits = self.life.world, self.life.world.edits
+        world.edit(family, edits[which % len(edits)], self.life.baseline)
+        world.keep_refusing(self.life.baseline)
+        self.life.disturbed = True
+        self._step()
+
+    @rule(to=st.sampled_from([0, 3600, -3600]))
+    def set_clock(self, to: int) -> None:
+        """The time of day changes, and no session's length."""
+        self.life.clock_moved = to != self.life.clock_set_by
+        self.life.clock_set_by = to
+        self._step()
+
+    @rule(family=families, chain=foreign_chains, where=st.sampled_from(["-A", "-I"]))
+    def add_foreign(self, family: int, chain: str, where: str) -> None:
+        """Somebody adds a rule of their own; what is above us goes below."""
+        self.life.world.add(family, chain, where)
+        self.life.disturbed = True
+        self._step()
+
+    @rule(family=families, chain=foreign_chains, which=numbers)
+    def remove_foreign(self, family: int, chain: str, which: int) -> None:
+        """Somebody takes one of their rules away."""
+        self.life.world.remove(family, chain, which)
+        self.life.disturbed = True
+        if self.life.up:
+            self.life.world.keep_refusing(self.life.baseline)
+        self._step()
+
+    @precondition(lambda self: self.life.up)
+    @rule(children_too=st.booleans())
+    def kill(self, children_too: bool) -> None:
+        """The service is killed."""
+        self.life.kill(children_too)
+        self._step()
+
+    @precondition(lambda self: not self.life.up)
+    @rule(baseline=numbers)
+    def start(self, baseline: int) -> None:
+        """A successor clears what is left and takes over, perhaps with other options."""
+        self.life.start(self._baseline(baseline))
+        self._step()
+
+    @precondition(lambda self: self.life.up and not self.life.orders)
+    @rule()
+    def stop(self) -> None:
+        """The service stops cleanly."""
+        self.life.stop()
+        self._step()
+
+    def teardown(self) -> None:
+        """The clean stop of whatever is there gives back what others have."""
+        try:
+            self.life.order("")
+            if not self.life.up:
+                self.life.start("service")
+            self.life.step()
+            self.life.stop()
+            assert not self.life.world.differences(None, NOBODY, 0.0)
+        finally:
+            self.life.wipe()

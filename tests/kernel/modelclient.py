@@ -1,0 +1,50 @@
+"""A client of the model, and the connection that the service closes."""
+
+from __future__ import annotations
+
+from ipaddress import ip_address, ip_network
+
+from envelope.admission import Admission
+from envelope.firewall import FirewallError
+from envelope.sessions import Sessions
+
+
+class Client:
+    """One client, from its request to its end; also the connection that the session closes."""
+
+    def __init__(self, address: str, lasts: float) -> None:
+        self.address = address
+        self.network = str(ip_network(address))
+        self.lasts = lasts
+        self.deadline = 0.0
+        self.state = "asking"
+
+    def ask(self, sessions: Sessions, now: float) -> None:
+        self.deadline = now + self.lasts
+        admission = Admission(self.lasts, self.deadline, "")
+        self.answer = sessions.admit(ip_address(self.address), admission, self)
+        self.answer.addCallbacks(self._admitted, self._refused)
+
+    def _admitted(self, session: object) -> None:
+        self.session = session
+        self.state = "in"
+
+    def _refused(self, failure: object) -> None:
+        failure.trap(FirewallError)
+        self.state = "refused"
+
+    def leave(self, how: str) -> None:
+        if self.state == "asking":
+            self.state = "gone"
+            self.answer.addErrback(lambda _: None)
+            self.answer.cancel()
+        elif self.state == "in":
+            self.state = "leaving"
+            {"close": self.session.client_closed, "data": self.session.data_received,
+             "vanish": self.session.client_left}[how]()
+
+    def close(self, code: int, reason: str) -> None:
+        self.state = "out"
+
+    def abort(self) -> None:
+        self.state = "out"

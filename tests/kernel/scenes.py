@@ -1,0 +1,193 @@
+"""Lives of a service that are told step by step: what chance would come to too rarely.
+
+Each is a play with the rules of `machine.Machine`, which compare after every step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from tests.kernel.faulty import POISON4, POISON6
+from tests.kernel.machine import CROWD, QUICK, Machine
+from tests.kernel.modelclient import Client
+
+FOUR, ALSO, SIX = "203.0.113.2", "203.0.113.3", "2001:db8::2"
+BRIEF, LONG, LONGER = 1.0, 9000.0, 20000.0
+SERVICE, OPERATOR = 0, 2
+
+
+def come(machine: Machine, address: str, lasts: float = LONG) -> Client:
+    """Somebody comes in; returns who."""
+    machine.come(address, lasts)
+    return machine.life.clients[-1]
+
+
+def go(machine: Machine, client: Client, how: str = "close") -> None:
+    """One goes."""
+    machine.go(machine.life.clients.index(client), how)
+
+
+def leave(machine: Machine, first: int) -> None:
+    """All go at once, from the `first` on."""
+    machine.storm([(False, "", place, 0.0) for place in range(first, len(machine.life.clients))])
+
+
+def answered(machine: Machine, *clients: Client) -> None:
+    """Wait for their answers, and compare what can be compared."""
+    machine.life.until(lambda: all(client.state != "asking" for client in clients))
+    machine.life.step()
+
+
+def others(machine: Machine, baseline: int, policy: str = "ACCEPT") -> None:
+    """Begin among rules of others."""
+    machine.begin(policy, True, baseline)
+    for family in machine.life.world.families:
+        machine.life.world.furnish(family)
+    machine.life.disturbed = True
+    machine.life.step()
+
+
+def interference(machine: Machine, baseline: int) -> None:
+    """Everything that others can do to us, with rules of theirs in every chain."""
+    others(machine, baseline)
+    world = machine.life.world
+    for address in (FOUR, SIX):
+        come(machine, address)
+    for which in range(len(world.edits)):
+        for family in world.families:
+            world.furnish(family)
+            machine.interfere(family, which)
+
+
+def interference_among_many(machine: Machine) -> None:
+    """The same, where grants are spread over chains, and then no more."""
+    others(machine, SERVICE)
+    staying = come(machine, FOUR)
+    machine.crowd(True)
+    for which in range(len(machine.life.world.edits)):
+        machine.interfere(4, which)
+    leave(machine, 1)
+    assert machine.life.clients == [staying]
+
+
+def sharing(machine: Machine) -> None:
+    """Sessions of one network: it stays open for the longest, and until the last has left."""
+    machine.begin("ACCEPT", False, SERVICE)
+    first = [come(machine, address, LONG) for address in (FOUR, SIX)]
+    longest = [come(machine, address, LONGER) for address in (FOUR, SIX)]
+    brief = [machine.life.come(address, BRIEF) for address in (FOUR, SIX, ALSO, POISON6)]
+    machine.life.until(lambda: all(client.state == "out" for client in brief))
+    machine.life.step()
+    for client in (*longest, *first):
+        go(machine, client)
+
+
+def deaths(machine: Machine, policy: str) -> None:
+    """Killed with few and with many inside, and followed by a service with other options."""
+    others(machine, SERVICE, policy)
+    for baseline in (OPERATOR, SERVICE, SERVICE):
+        for address in (FOUR, SIX):
+            come(machine, address)
+        machine.kill(True)
+        machine.start(baseline)
+    machine.crowd(True)
+    machine.kill(False)
+    machine.start(SERVICE)
+    come(machine, FOUR)
+    machine.stop()
+
+
+def failing_starts(machine: Machine) -> None:
+    """They leave nothing behind: neither family's rules, nor the claim to be the only one."""
+    machine.begin("DROP", True, SERVICE)
+    for orders in ("fail:ip6tables", "fail", "save-fails", "die-before-commit"):
+        machine.stop()
+        machine.break_tool(orders)
+        machine.start(SERVICE)
+        machine.repair_tool(0.0)
+        if not machine.life.up:
+            machine.start(SERVICE)
+
+
+def troubles(machine: Machine) -> None:
+    """Every failure of the tool, while some come, some stay for longer, and some go."""
+    machine.begin("ACCEPT", True, SERVICE)
+    for orders in QUICK:
+        leaving = [come(machine, address) for address in (POISON4, SIX)]
+        staying = come(machine, FOUR)
+        machine.break_tool(orders)
+        places = [machine.life.clients.index(client) for client in leaving]
+        machine.storm([
+            (True, FOUR, 0, LONGER), (True, ALSO, 0, LONG), (True, POISON6, 0, LONG),
+            *((False, "", place, 0.0) for place in places),
+        ])
+        machine.repair_tool(0.05)
+        assert staying.state == "in"
+        leave(machine, 0)
+
+
+def poison(machine: Machine) -> None:
+    """A network that the tool refuses harms nobody else, and operators are told of it."""
+    machine.begin("ACCEPT", False, SERVICE)
+    leaving = [come(machine, address) for address in (POISON4, POISON6)]
+    machine.break_tool("poison")
+    for client in leaving:
+        go(machine, client)
+    machine.storm([(True, address, 0, LONGER) for address in (POISON4, FOUR, POISON6, SIX)])
+    machine.life.until(machine.life.firewall.problems)
+    machine.repair_tool(0.0)
+
+
+def lost_answers(machine: Machine) -> None:
+    """A tool that dies before it says what it has done has done it."""
+    machine.begin("ACCEPT", False, SERVICE)
+    machine.break_tool("die-before-echo")
+    came = [machine.life.come(address, LONG) for address in (FOUR, ALSO, SIX, POISON6)]
+    answered(machine, *came)
+    assert {client.state for client in came} == {"in"}
+    machine.repair_tool(0.0)
+    for client in came:
+        go(machine, client)
+
+
+def halves(machine: Machine) -> None:
+    """A tool that fails from some transaction on shuts nobody out who is inside."""
+    machine.begin("ACCEPT", False, SERVICE)
+    both = [FOUR, SIX]
+    for address in both:
+        come(machine, address)
+    for orders in ("fail@2 save-fails", "fail@3 save-fails"):
+        for addresses in (both, CROWD):
+            machine.break_tool(orders)
+            answered(machine, *[machine.life.come(address, LONGER) for address in addresses])
+            machine.repair_tool(0.0)
+        leave(machine, len(both))
+
+
+def clocks(machine: Machine) -> None:
+    """The time of day is set, while some are inside and while nobody is."""
+    machine.begin("ACCEPT", False, SERVICE)
+    for to in (3600, -3600, 0):
+        machine.set_clock(to)
+        came = [come(machine, address) for address in (FOUR, SIX)]
+        machine.set_clock(0)
+        machine.set_clock(to)
+        for client in came:
+            go(machine, client)
+
+
+SCENES: Final[dict[str, Callable[[Machine], None]]] = {
+    "interference": lambda machine: interference(machine, SERVICE),
+    "interference with an operator's baseline": lambda machine: interference(machine, OPERATOR),
+    "interference among many": interference_among_many,
+    "sharing": sharing,
+    "deaths where all was open": lambda machine: deaths(machine, "ACCEPT"),
+    "deaths where all was shut": lambda machine: deaths(machine, "DROP"),
+    "failing starts": failing_starts,
+    "troubles": troubles,
+    "poison": poison,
+    "lost answers": lost_answers,
+    "halves": halves,
+    "clocks": clocks,
+}
