@@ -38,8 +38,20 @@ def nothing_leaks(
     yield
     if _LOOKS_ITSELF & set(request.fixturenames):
         logged_failures.flush()
-    leaks = watch.wait_for_none()
-    if leaks:
+    _tell_leaks(watch)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def nothing_leaks_from_a_module() -> Iterator[None]:
+    """The same of what several tests share."""
+    watch = Watch(LoggedFailures())
+    yield
+    _tell_leaks(watch)
+
+
+def _tell_leaks(watch: Watch) -> None:
+    if leaks := watch.wait_for_none():
+        watch.end_what_is_left()
         pytest.fail("left behind:\n  " + "\n  ".join(leaks), pytrace=False)
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gc
+import io
 import os
+import socket
 import subprocess
 import time
 from collections.abc import Iterable
@@ -72,6 +74,20 @@ class Watch:
         left = [str(thing) for key, thing in self._things().items() if key not in self._before]
         return left + [f"logged: {each.getErrorMessage()}" for each in self._logged.failures]
 
+    def end_what_is_left(self) -> None:
+        """Close and kill what has been told, or it would be told again, as another test's.
+
+        What a test that failed has left lives on in its traceback; when that goes, some tests
+        later, Python complains of each file that is still open.
+        """
+        left = {key for key in self._things() if key not in self._before}
+        for thing in gc.get_objects():
+            if isinstance(thing, io.FileIO | socket.socket) and _number(thing) in left:
+                thing.close()
+            elif isinstance(thing, subprocess.Popen) and ("child", thing.pid) in left:
+                thing.kill()
+                thing.wait()
+
     def _things(self) -> dict[object, object]:
         # The value is kept with the key, so that no id is used twice.
         things: dict[object, object] = {}
@@ -106,6 +122,14 @@ def _command(pid: int) -> str:
     with suppress(OSError):
         return Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ")[:200] or "(a zombie)"
     return "(gone)"
+
+
+def _number(file: io.FileIO | socket.socket) -> object:
+    """What a file that is open is called among the things."""
+    with suppress(OSError, ValueError):
+        number = str(file.fileno())
+        return "descriptor", number, os.readlink(f"/proc/self/fd/{number}")
+    return None
 
 
 def _descriptors() -> Iterable[tuple[str, str]]:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from twisted.internet import reactor
@@ -61,3 +64,65 @@ def test_a_logged_failure() -> None:
 def expected(logged_failures):
     yield
     logged_failures.flush(ZeroDivisionError)
+
+
+PLANTED = """
+import gc, socket, subprocess
+import pytest
+
+def started():
+    made = subprocess.Popen(["sh", "-c", "echo; read -r _"], stdin=subprocess.PIPE,
+                            stdout=subprocess.PIPE)
+    made.stdout.readline()
+    return made
+
+class Cycle:
+    def __init__(self, thing):
+        self.me, self.thing = self, thing
+
+@pytest.fixture(scope="module")
+def shared():
+    yield
+    shared.kept = socket.socket()
+
+def test_a_failure_that_leaves_a_child_and_its_pipes(shared):
+    child = started()
+    assert child is None
+
+def test_a_pipe_whose_child_is_gone():
+    Cycle.kept = started()
+    Cycle.kept.kill()
+    Cycle.kept.wait()
+
+def test_garbage():
+    child = started()
+    child.kill()
+    child.wait()
+    Cycle(child)
+
+def test_which_finds_nothing_of_the_others():
+    del Cycle.kept
+    gc.collect()
+"""
+
+
+def test_what_is_left_behind_fails_the_test_that_leaves_it_and_no_other(tmp_path: Path) -> None:
+    """Planted leaks, in a run of its own: kept by a traceback, by a global, by itself."""
+    (tmp_path / "test_planted.py").write_text(PLANTED)
+    root = Path(__file__).parent.parent
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-c", root / "setup.cfg", "--rootdir", root,
+         "-p", "tests.conftest", tmp_path / "test_planted.py"],
+        cwd=root, capture_output=True, text=True, timeout=120,
+    )
+    told = re.findall(r"^(ERROR|FAILED) \S*::test_(\w+)", done.stdout, re.MULTILINE)
+    assert sorted(told) == [
+        ("ERROR", "a_failure_that_leaves_a_child_and_its_pipes"),
+        ("ERROR", "a_pipe_whose_child_is_gone"),
+        ("ERROR", "garbage"),
+        ("ERROR", "which_finds_nothing_of_the_others"),
+        ("FAILED", "a_failure_that_leaves_a_child_and_its_pipes"),
+    ], done.stdout
+    # The last test's error is of what its module shares, which goes with it.
+    assert len(re.findall(r"^left behind:", done.stdout, re.MULTILINE)) == 3
+    assert len(re.findall(r"^  descriptor \d+: socket:", done.stdout, re.MULTILINE)) == 1

@@ -1,5 +1,7 @@
 """The lab that the end-to-end tests share: two hosts, once with each kind of iptables."""
 
+from contextlib import ExitStack
+
 import pytest
 
 from envelope.netlab import LabUnavailable, NetLab
@@ -9,14 +11,11 @@ from tests.environment import need
 
 @pytest.fixture(params=["nft", "legacy"])
 def rig(request, tmp_path):
-    try:
-        lab = NetLab()
-        lab.__enter__()
-    except LabUnavailable as reason:
-        need(str(reason))
-    rig = Rig(lab, tmp_path, request.param)
-    try:
+    with ExitStack() as stack:
+        try:
+            lab = stack.enter_context(NetLab())
+        except LabUnavailable as reason:
+            need(str(reason))
+        rig = Rig(lab, tmp_path, request.param)
+        stack.callback(rig.close)
         yield rig
-    finally:
-        rig.close()
-        lab.__exit__(None, None, None)

@@ -50,10 +50,14 @@ class Doorstep:
             command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, bufsize=1,
             cwd=folder,
         ))
-        self.ports = [int(self.service.until(_LISTENING)[1]) for _ in listen]
-        self.admin_port = int(self.service.until(_ADMIN)[1])
-        self.service.until(r"\bready$")
-        self._idle = self.sockets()
+        try:
+            self.ports = [int(self.service.until(_LISTENING)[1]) for _ in listen]
+            self.admin_port = int(self.service.until(_ADMIN)[1])
+            self.service.until(r"\bready$")
+            self._idle = self.sockets()
+        except BaseException:
+            self.__exit__()
+            raise
 
     @property
     def pid(self) -> int:

@@ -62,8 +62,12 @@ class ForkServer:
             env={**os.environ, "PYTHONPATH": str(HERE.parent.parent)},
         )
         self._lines = Lines(self._program)
-        assert self._lines.next() == "up"
         self.running: list[Fork] = []
+        try:
+            assert self._lines.next() == "up"
+        except BaseException:
+            self.close()
+            raise
 
     def ask(self, order: dict[str, Any]) -> int:
         """Send one order; return its answer."""

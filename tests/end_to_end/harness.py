@@ -138,7 +138,7 @@ class Rig:
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, bufsize=1,
             cwd=self.folder, **({} if env is None else {"env": env}),
         )
-        return self._keep(Service(process))
+        return self.keep(Service(process))
 
     def start(self, *more: str, **how: Any) -> Service:
         """Start the service, and wait until it is ready; `how` as `twistd` takes it."""
@@ -166,7 +166,7 @@ class Rig:
             [sys.executable, HERE / "client.py", json.dumps(settings), *headers],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1,
         )
-        return self._keep(Client(process))
+        return self.keep(Client(process))
 
     def saved(self) -> str:
         """Both families' rules, without what changes by itself."""
@@ -217,7 +217,8 @@ class Rig:
         )
         return done.returncode == 0
 
-    def _keep(self, lines: Any) -> Any:
+    def keep(self, lines: Any) -> Any:
+        """End this child, too, when all ends."""
         self._children.append(lines.process)
         self._readers.append(lines.reader)
         return lines

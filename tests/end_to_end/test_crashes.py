@@ -6,6 +6,7 @@ import os
 import random
 import re
 import time
+from contextlib import closing
 from dataclasses import dataclass
 
 import pytest
@@ -96,14 +97,10 @@ class Crashes:
 @pytest.fixture
 def crashes(rig):
     print(f"SOAK_SEED={SEED}")
-    forks = ForkServer(rig)
-    crowd = Crowd(rig, rig.token(100_000), clients=6, stay=(0.02, 0.08), tls=False,
-                  addresses=3)
-    try:
+    with closing(ForkServer(rig)) as forks, closing(Crowd(
+        rig, rig.token(100_000), clients=6, stay=(0.02, 0.08), tls=False, addresses=3,
+    )) as crowd:
         yield Crashes(rig, forks, crowd, random.Random(SEED))
-    finally:
-        crowd.close()
-        forks.close()
 
 
 @every_kind

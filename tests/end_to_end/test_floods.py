@@ -41,10 +41,13 @@ MOST_MEMORY = 300 << 20
 class Flooded(Rig):
     """A service with floods against it."""
 
-    def __init__(self, lab: NetLab, folder: Path, *options: str) -> None:
+    def __init__(self, lab: NetLab, folder: Path) -> None:
         super().__init__(lab, folder)
         for address in (FAR, IN, *MANY):
             lab.client().add_address(address)
+
+    def open(self, *options: str) -> None:
+        """Start the service, and look at it while nobody is there."""
         self.service = self.start("--max-clients=3", "--timeout=60s", *options)
         self.calm = self.look()
 
@@ -135,8 +138,9 @@ def flooded(request: Any, tmp_path: Path) -> Iterator[Flooded]:
         except LabUnavailable as reason:
             need(str(reason))
         before = saved(lab)
-        flooded = Flooded(lab, tmp_path, *getattr(request, "param", ()))
+        flooded = Flooded(lab, tmp_path)
         stack.callback(flooded.close)
+        flooded.open(*getattr(request, "param", ()))
         yield flooded
         assert flooded.service.stop() == 0
         while flooded.service.next() is not None:

@@ -20,7 +20,7 @@ class Peer(Lines):
         process = host.popen([sys.executable, HERE / "peers.py", *words], stdin=subprocess.PIPE,
                              stdout=subprocess.PIPE, text=True, bufsize=1)
         super().__init__(process)
-        rig._keep(self)
+        rig.keep(self)
         assert self.next() == "up"
 
     def passes(self, word: str) -> bool:

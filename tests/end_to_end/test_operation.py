@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-from tests.end_to_end.harness import PATH, UPGRADE, every_kind
+from tests.end_to_end.harness import PATH, UPGRADE, Lines, every_kind
 
 pytestmark = pytest.mark.kernel
 
@@ -56,12 +56,13 @@ def get(rig, url: str) -> tuple[int, str]:
 def test_the_hosts_own_connection_lives_through_start_and_stop(rig) -> None:
     """A stream that only ever comes in, opened before the kernel tracked anything."""
     client = rig.lab.client()
-    sender = client.popen([sys.executable, "-c", STREAM, client.address4],
-                          stdout=subprocess.PIPE, text=True)
-    assert sender.stdout.readline() == "up\n"
-    listener = rig.lab.host.popen([sys.executable, "-c", LISTEN, client.address4],
-                                  stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    assert listener.stdout.readline() == "up\n"
+    sender = rig.keep(Lines(client.popen(
+        [sys.executable, "-c", STREAM, client.address4], stdout=subprocess.PIPE, text=True)))
+    assert sender.next() == "up"
+    listener = rig.keep(Lines(rig.lab.host.popen(
+        [sys.executable, "-c", LISTEN, client.address4], stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE, text=True)))
+    assert listener.next() == "up"
     service = rig.start()
     assert ("chain flows" if rig.kind == "nftables" else "ENVELOPE-FLOWS") in rig.saved()
     admitted = rig.client(rig.token())
@@ -69,15 +70,9 @@ def test_the_hosts_own_connection_lives_through_start_and_stop(rig) -> None:
     admitted.tell("close")
     assert admitted.event()["code"] == 1000
     assert service.stop() == 0
-    listener.stdin.write("\n")
-    listener.stdin.flush()
-    silence = float(listener.stdout.readline())
-    for child in (listener, sender):
-        child.kill()
-        child.wait()
-        for pipe in (child.stdin, child.stdout):
-            if pipe:
-                pipe.close()
+    listener.process.stdin.write("\n")
+    listener.process.stdin.flush()
+    silence = float(listener.next())
     # The first lost packet would cost TCP at least its least retransmission time, 0.2 s.
     assert silence < 0.19
 
