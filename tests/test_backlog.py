@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from envelope.firewall.backlog import Backlog
-from envelope.firewall.batch import MOST_AT_ONCE
-from envelope.firewall.kernel import Key
+from envelope.firewall.batch import MOST_AT_ONCE, MOST_OVERTAKEN
+from envelope.firewall.kernel import EVERYONE, Key
 
 KEYS = [Key(f"10.0.{n // 250}.{n % 250}/32") for n in range(10 * MOST_AT_ONCE)]
 
@@ -33,6 +33,32 @@ def test_who_waits_to_be_let_in_does_not_wait_for_thousands() -> None:
     assert set(eager[: MOST_AT_ONCE // 2]) <= keys
     assert set(KEYS[: MOST_AT_ONCE // 2]) <= keys
     assert len(keys) == MOST_AT_ONCE
+
+
+def test_who_comes_goes_ahead_of_who_leaves_where_they_do_better_apart() -> None:
+    """In a transaction of their own, with everyone's rules; the others go when nobody comes."""
+    backlog = filled([*KEYS[:5], EVERYONE[4]])
+    assert backlog.take(KEYS[3:5], apart=True) == {*KEYS[3:5], EVERYONE[4]}
+    assert backlog.take(KEYS[3:5], apart=True) == set(KEYS[:3])
+
+
+def test_who_leaves_is_not_overtaken_for_ever() -> None:
+    """However many come, one after the other."""
+    backlog = filled(KEYS[:2])
+    for number in range(MOST_OVERTAKEN):
+        comer = KEYS[10 + number]
+        backlog.add(comer)
+        assert backlog.take([comer], apart=True) == {comer}
+    backlog.add(KEYS[9])
+    assert backlog.take([KEYS[9]], apart=True) == {*KEYS[:2], KEYS[9]}
+
+
+def test_suspects_do_not_go_ahead() -> None:
+    """They are tried alone, behind those who are not suspected."""
+    backlog = filled(KEYS[:2])
+    backlog.suspect({KEYS[0]})
+    assert backlog.take([KEYS[0]], apart=True) == {KEYS[1]}
+    assert backlog.take([KEYS[0]], apart=True) == {KEYS[0]}
 
 
 def test_nobody_is_eager_whose_rules_are_as_wanted() -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from envelope.firewall.batch import next_batch
+from envelope.firewall.batch import MOST_OVERTAKEN, next_batch
 from envelope.firewall.kernel import Key
 
 
@@ -21,6 +21,8 @@ class Backlog:
         self._changed: dict[Key, None] = {}
         self._suspects: set[Key] = set()
         self._postponed: set[Key] = set()
+        # Transactions in a row that may have left others waiting.
+        self._overtaken = 0
 
     def __bool__(self) -> bool:
         return bool(self._changed)
@@ -38,11 +40,13 @@ class Backlog:
         """Whether it is no surprise that this network's rules are not as wanted."""
         return key in self._changed or key in self._suspects
 
-    def take(self, eager: Iterable[Key]) -> set[Key]:
-        """The next transaction's networks, chosen by `next_batch`."""
-        keys = next_batch(self._changed, self._suspects, eager)
+    def take(self, eager: Iterable[Key], apart: bool = False) -> set[Key]:
+        """The next transaction's networks, chosen by `next_batch`; nobody is overtaken for ever."""
+        apart = apart and self._overtaken < MOST_OVERTAKEN
+        keys = next_batch(self._changed, self._suspects, eager, apart)
         for key in keys:
             del self._changed[key]
+        self._overtaken = self._overtaken + 1 if apart and self._changed else 0
         return keys
 
     def take_differing(self, differing: set[Key]) -> set[Key]:

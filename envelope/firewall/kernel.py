@@ -75,6 +75,14 @@ class KernelTable(Protocol):
     def by_time_of_day(self) -> bool:
         """Whether the kernel ends grants at a time of day, which moves when the clock is set."""
 
+    @property
+    def comers_apart(self) -> bool:
+        """Whether who comes should not share a transaction with who leaves, and go first.
+
+        That is so where the kernel lets the next one wait that adds something after one has
+        deleted something.
+        """
+
     def rules(self, key: Key, end: int) -> Rules:
         """What lets a network in until `end` (seconds since the epoch)."""
 

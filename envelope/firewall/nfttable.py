@@ -158,6 +158,11 @@ class NftTable:
         """See `KernelTable`."""
         return False
 
+    @property
+    def comers_apart(self) -> bool:
+        """See `KernelTable`."""
+        return False
+
     def rules(self, key: Key, end: int) -> Rules:  # noqa: ARG002
         """See `KernelTable`."""
         return ending(self._clock.steady(end))

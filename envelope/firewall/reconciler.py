@@ -182,7 +182,7 @@ class Reconciler:
 
     async def _apply_next(self) -> None:
         """Apply what is wanted: what is not suspected together, or one suspect alone."""
-        keys = self._backlog.take(self._demand.answers.allowing)
+        keys = self._backlog.take(self._demand.answers.allowing, self._table.comers_apart)
         try:
             await self._apply((), keys)
         except ToolFailed as error:
