@@ -12,7 +12,6 @@ bytes are shown, as Python writes bytes and with a second line (`UnixApplication
 from __future__ import annotations
 
 import os
-import signal
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
@@ -73,8 +72,6 @@ def report_for(twistd_options: Mapping[str, Any] | None) -> StartReport:
         os.close(reading)
         return StartReport(writing)
     os.close(writing)
-    # Whoever has enough of waiting ends it without a traceback; the start then gives up, too.
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
     raise SystemExit(_wait(child, reading))
 
 

@@ -19,6 +19,11 @@ from twisted.internet.error import ReactorNotRunning
 from envelope.background import StartReport
 
 
+def end_at_once_on_ctrl_c() -> None:
+    """As long as nothing is begun, SIGINT ends the process without a word."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def stop_cleanly_on_signals(reactor: Any, also: dict[int, Callable[[], object]]) -> list[int]:
     """Once `reactor` runs: SIGTERM and SIGINT stop it without being passed on to the process's end.
 

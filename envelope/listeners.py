@@ -6,6 +6,7 @@ first. How places are written is in `envelope.places`.
 
 from __future__ import annotations
 
+import re
 import socket
 from collections.abc import Callable
 from typing import Any, Final
@@ -103,7 +104,7 @@ async def _listen_endpoint(
     except LookupError:
         raise ListenError(f"cannot listen on {spec.text}: nobody passed this socket on") from None
     except (ValueError, TypeError) as error:
-        raise ListenError(f"cannot listen on {spec.text}: {_one_line(error)}") from None
+        raise ListenError(f"cannot listen on {spec.text}: {_about(error)}") from None
     try:
         port: Any = await maybeDeferred(endpoint.listen, factory)
     except CannotListenError as error:
@@ -192,6 +193,12 @@ def _refused(spec: ListenSpec, error: Exception) -> ListenError:
         reason = " is missing: ".join((*lacking, reason))
         return ListenError(f"cannot listen on {spec.text}: {reason}")
     return ListenError(f"cannot listen on {spec.text}: {reason[:1].lower()}{reason[1:]}")
+
+
+def _about(error: Exception) -> str:
+    """What Twisted's reader of endpoints stumbled over; it says so as Python does of calls."""
+    named = re.search(r"'[^']+'$", str(error))
+    return f"{named[0]} is missing or makes no sense there" if named else _one_line(error)
 
 
 def _one_line(error: Exception) -> str:

@@ -24,7 +24,7 @@ from envelope.background import StartReport, report_for
 from envelope.collector import Collector
 from envelope.config import Config
 from envelope.credentials import CredentialError, Credentials
-from envelope.exitstatus import ExitStatus, stop_cleanly_on_signals
+from envelope.exitstatus import ExitStatus, end_at_once_on_ctrl_c, stop_cleanly_on_signals
 from envelope.firewall import FirewallError, IFirewall
 from envelope.firewall.iptables import IptablesFirewall
 from envelope.firewall.memory import MemoryFirewall
@@ -230,6 +230,7 @@ class EnvelopeService(Service):
 
 def makeService(options: Options) -> EnvelopeService:
     """Build the service that twistd runs; whatever is wrong is one line and exit status 1."""
+    end_at_once_on_ctrl_c()
     report = report_for(options.parent)
     from twisted.internet import reactor
 
@@ -237,9 +238,8 @@ def makeService(options: Options) -> EnvelopeService:
     keep_memory_private()
     count_monotonically(reactor)
     spawn_cheaply(reactor)
-    message = check_login(options.config, environ)
     try:
-        if message is not None:
+        if message := check_login(options.config, environ):
             raise StartError(message)
         descriptors.ensure(options.config)
         service = EnvelopeService(reactor, options.config, environ, report)

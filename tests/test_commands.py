@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -109,3 +113,27 @@ def test_no_durations(text) -> None:
     """Refused in one line."""
     with pytest.raises(ValueError, match="not a duration"):
         parse_duration(text)
+
+
+INTERRUPT = """
+import os, signal, sys
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name == {name!r}:
+            os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, Finder())
+"""
+
+
+@pytest.mark.parametrize("name", [
+    "twisted.python.usage", "twisted.python.reflect", "envelope.output", "envelope.commands.demo",
+    "envelope.stage", "cryptography.x509",
+])
+def test_ctrl_c_while_it_is_still_importing_is_no_traceback(tmp_path, name) -> None:
+    """As whoever mistyped a command presses it at once."""
+    (tmp_path / "sitecustomize.py").write_text(INTERRUPT.format(name=name))
+    done = subprocess.run(
+        [sys.executable, Path(sys.executable).with_name("envelope"), "demo", "--nonsense"],
+        env={**os.environ, "PYTHONPATH": str(tmp_path)}, capture_output=True, text=True, timeout=60,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")

@@ -287,6 +287,17 @@ async def test_out_of_descriptors_is_one_line_and_leaves_nothing(
     assert not exhausted.adopted.connected
 
 
+@pytest.mark.parametrize(("text", "part"), [
+    ("tcp:80:nonsense=1", "nonsense"), ("haproxy:tcp", "port"), ("tcp:0:backlog=x", "x"),
+])
+@pytest_twisted.ensureDeferred
+async def test_an_endpoint_that_is_malformed_is_told_by_its_part(
+    hosts: Hosts, text: str, part: str
+) -> None:
+    said = f"cannot listen on {text}: '{part}' is missing or makes no sense there"
+    assert await refusal(text, hosts) == said
+
+
 @pytest.mark.parametrize(
     "text",
     ["tcp:80:nonsense=1", "tcp6:0:backlog=x", "systemd:domain=INET:index=7",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ from twisted.plugin import IPlugin, getPlugins
 from zope.interface.verify import verifyObject
 
 from envelope.options import Options
+from tests.test_commands import INTERRUPT
 
 ROOT = Path(__file__).parent.parent
 
@@ -84,3 +86,16 @@ def test_help_on_a_full_disk_is_one_line() -> None:
     with open("/dev/full", "w") as full:
         done = twistd("envelope", "--help", stdout=full.fileno())
     assert (done.returncode, done.stderr) == (1, "envelope: No space left on device\n")
+
+
+def test_ctrl_c_before_the_service_has_begun_is_no_traceback(tmp_path: Path) -> None:
+    """From the moment on that its options are read."""
+    (tmp_path / "sitecustomize.py").write_text(INTERRUPT.format(name="twisted.internet.reactor"))
+    code = "from twisted.scripts.twistd import run; run()"
+    done = subprocess.run(
+        [sys.executable, "-c", code, "-n", "--pidfile=", "envelope", "--firewall=none",
+         "--token-required=false", "--listen=127.0.0.1:0", "--admin=none"],
+        cwd=ROOT, env={**os.environ, "PYTHONPATH": str(tmp_path)}, capture_output=True, text=True,
+        timeout=60,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, "", "")

@@ -8,14 +8,10 @@ from __future__ import annotations
 
 import os
 import sys
-import traceback
 from importlib import import_module
 from typing import Any, Final, NoReturn
 
-from twisted.python.usage import UsageError
-
 from envelope import __version__
-from envelope.output import settle_output
 
 COMMANDS: Final = {
     "keygen": "make a key pair to sign access tokens with",
@@ -41,6 +37,20 @@ def main(argv: list[str] | None = None) -> int:
 
     Whatever happens, a person reads one line and no traceback.
     """
+    try:
+        return _told(argv)
+    except KeyboardInterrupt:
+        return 130
+
+
+def _told(argv: list[str] | None) -> int:
+    # What takes its time to import is imported here, where Ctrl-C is expected.
+    import traceback
+
+    from twisted.python.usage import UsageError
+
+    from envelope.output import settle_output
+
     argv = sys.argv[1:] if argv is None else argv
     if sys.stdout is None:  # closed by whoever started us
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115
@@ -50,8 +60,6 @@ def main(argv: list[str] | None = None) -> int:
             return _main(argv)
         finally:
             sys.stdout.flush()
-    except KeyboardInterrupt:
-        return 130
     except BrokenPipeError:
         # Whoever read our output has had enough.
         settle_output()
@@ -73,6 +81,8 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _main(argv: list[str]) -> int:
+    from twisted.python.usage import UsageError
+
     name, rest = (argv[0], argv[1:]) if argv else ("", [])
     if name in ("--help", "-h", "help"):
         print(usage())
