@@ -14,6 +14,10 @@ from pathlib import Path
 # Addresses that the order `poison` makes a transaction fail for.
 POISON4, POISON6 = "203.0.113.66", "2001:db8::66"
 
+# The lock that iptables-legacy's users share is a file of its own here, beside the tools: the
+# machine's is everybody's, and those who test beside us would have to wait for it.
+LOCK = "xtables.lock"
+
 # Every order, and what a firewall over such a tool suffers.
 ORDERS = {
     "fail": "refuses every transaction",
@@ -40,6 +44,7 @@ from subprocess import DEVNULL, PIPE, Popen, run
 name = os.path.basename(sys.argv[0])
 here = os.path.dirname(os.path.abspath(sys.argv[0]))
 real = [{real!r}, *sys.argv[1:]]
+os.environ["XTABLES_LOCKFILE"] = here + "/{lock}"
 transaction = lines = 0
 
 def count():
@@ -116,6 +121,7 @@ case " $orders " in
 *" save-hangs "*) exec sleep 60;;
 *" save-lists-no-tables "*) [ "$1" = -t ] || {{ echo "save: no list of tables" >&2; exit 1; }};;
 esac
+export XTABLES_LOCKFILE="${{0%/*}}/{lock}"
 exec {real} "$@"
 """
 
@@ -146,9 +152,9 @@ class FaultyTools(Orders):
         for name in ("iptables", "ip6tables"):
             restore = _RESTORE.format(
                 python=sys.executable, real=f"/usr/sbin/{name}-{kind}-restore",
-                poison4=POISON4, poison6=POISON6,
+                poison4=POISON4, poison6=POISON6, lock=LOCK,
             )
-            save = _SAVE.format(real=f"/usr/sbin/{name}-{kind}-save")
+            save = _SAVE.format(real=f"/usr/sbin/{name}-{kind}-save", lock=LOCK)
             for part, text in (("", save), ("-save", save), ("-restore", restore)):
                 path = folder / f"{name}{part}"
                 path.write_text(text)

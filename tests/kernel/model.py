@@ -20,7 +20,7 @@ from envelope.config import Config
 from envelope.firewall.iptables import IptablesFirewall
 from envelope.firewall.snapshot import Snapshot
 from tests.kernel.edits import EDITS, FLUSHED, filled, fillings
-from tests.kernel.faulty import FaultyTools
+from tests.kernel.faulty import LOCK, FaultyTools
 from tests.kernel.subject import FAMILY_TOOLS, Kernel
 from tests.kernel.udp import PORT
 
@@ -133,7 +133,7 @@ class IptablesWorld:
     haste = 4.0
 
     def __init__(self, folder: Path, kind: str) -> None:
-        self.kernel = Kernel(kind)
+        self.kernel = Kernel(kind, folder / LOCK)
         self.tools = FaultyTools(folder, kind)
         self.others = {family: Others() for family in FAMILY_TOOLS}
         self._folder = folder

@@ -23,8 +23,9 @@ from envelope.firewall.nftables import NftablesFirewall
 from envelope.firewall.ruleset import read_grant
 from envelope.firewall.snapshot import Snapshot
 from envelope.metrics import OUTCOMES, Metrics
+from envelope.netlab import search_env
 from tests.environment import need_own_network
-from tests.kernel.faulty import FaultyTools, Orders
+from tests.kernel.faulty import LOCK, FaultyTools, Orders
 from tests.kernel.faultynft import NFT, FaultyNft
 from tests.kernel.mortal import MortalReactor
 
@@ -38,11 +39,15 @@ FAMILY_TOOLS = {4: "iptables", 6: "ip6tables"}
 
 
 class Kernel:
-    """This network's filter tables, seen and changed with the real tools of one kind."""
+    """This network's filter tables, seen and changed with the real tools of one kind.
 
-    def __init__(self, kind: str) -> None:
+    `lock` is the file that they lock.
+    """
+
+    def __init__(self, kind: str, lock: Path) -> None:
         need_own_network()
         self.kind = kind
+        self._environment = {**search_env(), "XTABLES_LOCKFILE": str(lock)}
 
     def tool(self, family: int, part: str = "") -> str:
         return f"/usr/sbin/{FAMILY_TOOLS[family]}-{self.kind}{part}"
@@ -58,7 +63,7 @@ class Kernel:
         """
         subprocess.run([self.tool(family, "-restore"), "--noflush", "-w", str(LOCK_WAIT)],
                        input="\n".join(("*filter", *commands, "COMMIT", "")), check=True,
-                       capture_output=True, text=True)
+                       capture_output=True, text=True, env=self._environment)
 
     def snapshot(self, family: int) -> Snapshot:
         done = subprocess.run([self.tool(family, "-save"), "-t", "filter"], check=True,
@@ -127,7 +132,7 @@ class Subject:
             more = {"generation": self._generation}
             tools = {"nft": folder / "nft"}
         else:
-            self.kernel, self.tools = Kernel(kind), FaultyTools(folder, kind)
+            self.kernel, self.tools = Kernel(kind, folder / LOCK), FaultyTools(folder, kind)
             made, self.label, self.writers = IptablesFirewall, "ipv4", len(FAMILY_TOOLS)
             more = {}
             tools = {name: folder / name for name in FAMILY_TOOLS.values()}

@@ -9,18 +9,19 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from ipaddress import ip_network
+from pathlib import Path
 
 import pytest
 from pytest_twisted import ensureDeferred
 from twisted.internet import reactor
 from twisted.internet.defer import DeferredList, gatherResults
 
+from tests.kernel.faulty import LOCK
 from tests.kernel.subject import ALL_KINDS, SERVICE, Subject, later, refused, settled
 
 pytestmark = pytest.mark.kernel
 
 A4, B4, A6 = (ip_network(n) for n in ("203.0.113.1/32", "203.0.113.2/32", "2001:db8::1/128"))
-LOCK = "/run/xtables.lock"
 
 
 @pytest.fixture(params=ALL_KINDS)
@@ -83,9 +84,9 @@ async def test_a_tool_that_vanishes_from_disk_and_comes_back(subject) -> None:
 
 
 @contextmanager
-def lock_taken(seconds: float) -> Iterator[None]:
-    """Hold the lock that iptables-legacy shares across the machine, for so long."""
-    holder = os.open(LOCK, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC)
+def lock_taken(lock: Path, seconds: float) -> Iterator[None]:
+    """Hold the lock that users of iptables-legacy share, for so long."""
+    holder = os.open(lock, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC)
     fcntl.flock(holder, fcntl.LOCK_EX)
     timer = reactor.callLater(seconds, fcntl.flock, holder, fcntl.LOCK_UN)
     try:
@@ -107,7 +108,7 @@ async def test_a_lock_that_somebody_holds(subject, seconds) -> None:
     await subject.firewall.open(SERVICE)
     await subject.firewall.allow(A4, later(600))
     await subject.at_rest()
-    with lock_taken(seconds):
+    with lock_taken(subject.tools.folder / LOCK, seconds):
         asked = time.monotonic()
         gone = subject.firewall.revoke(A4)
         answers = [subject.firewall.allow(n, later(600)) for n in (B4, A6)]
