@@ -7,9 +7,13 @@ pieces of an opening handshake is the only one of its turn, and is awaited by th
 
 from __future__ import annotations
 
+from twisted.internet.interfaces import ITCPTransport
 from twisted.internet.tcp import Port, Server
+from zope.interface import implementer_only
 
 
+# TLS declares each interface of what it stands on anew, for each connection; no other is asked for.
+@implementer_only(ITCPTransport)
 class PromptServer(Server):
     """A connection; what the socket does not take at once goes Twisted's usual way."""
 

@@ -251,6 +251,20 @@ def test_what_is_heard_does_not_depend_on_the_cuts(data: bytes, cuts: list[int])
     assert (cut.heard, cut.written) == (whole.heard, whole.written)
 
 
+@given(FRAMES, FRAMES)
+def test_a_channel_has_nothing_of_what_another_one_went_through(before: bytes, data: bytes) -> None:
+    factory = ChannelFactory(Clock().seconds, 100, Clock())
+    heard = []
+    for each in (data, before, data):
+        listener = Listener()
+        made = factory.make(listener)
+        made.dataReceived(each)
+        made.finish(1000)
+        made.connectionLost()
+        heard.append((listener.heard, listener.written))
+    assert heard[0] == heard[2]
+
+
 @given(st.binary(max_size=300))
 def test_random_bytes_never_raise(data: bytes) -> None:
     made, listener = after_101(data)
