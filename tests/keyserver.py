@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any
 from jwcrypto import jwk
 
 from tests.certificates import Authority
-from tests.end_to_end.harness import Lines
+from tests.end_to_end.harness import BARE_PYTHON, Lines
 
 PROGRAM = Path(__file__).with_name("jwksserver.py")
 
@@ -45,7 +44,7 @@ class Publisher:
     ) -> Iterator[Lines]:
         """Serve on a free port, the same one the next time; `popen` runs it on another host."""
         process = popen(
-            [sys.executable, PROGRAM, self.host, str(self.port), self.cert, self.key, self.path,
+            [*BARE_PYTHON, PROGRAM, self.host, str(self.port), self.cert, self.key, self.path,
              control],
             stdout=subprocess.PIPE, text=True, bufsize=1,
         )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
-import sys
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Any
 import pytest
 
 from tests.certificates import Authority
-from tests.end_to_end.harness import PATH, Service
+from tests.end_to_end.harness import BARE_PYTHON, PATH, Service
 from tests.end_to_end.papers import MACHINE, SUBJECT, sign
 from tests.keyserver import Publisher, make_key
 from tests.local import port_of, twistd
@@ -152,7 +151,7 @@ def test_a_stop_does_not_wait_for_a_server_that_is_silent(
         "print('asked', flush=True)\nc.recv(9999)\nwhile c.recv(9999): pass\n"
     )
     def popen(_: object, **more: Any) -> subprocess.Popen[str]:
-        return subprocess.Popen([sys.executable, "-c", program], **more)
+        return subprocess.Popen([*BARE_PYTHON, "-c", program], **more)
 
     with publisher.serve(popen=popen) as silent, twistd(
         tmp_path, *WHO, *publisher.options

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from twisted.logger import LogEvent, formatEvent, globalLogPublisher
 
 from envelope.load import CALM, TransmitRate, bits_per_second, bytes_sent, read_devices
 from envelope.metrics import Metrics
+from tests.end_to_end.harness import BARE_PYTHON
 from tests.end_to_end.papers import MACHINE, SUBJECT, make_key, sign
 from tests.environment import need_own_network
 from tests.local import twistd
@@ -147,7 +147,7 @@ def test_clients_wait_while_the_device_sends_too_much(tmp_path: Path) -> None:
     with twistd(tmp_path, *who, "--tx-device=lo", "--tx-max-rate=2M") as service:
         running = Running(service)
         assert running.knock(client) == 426
-        flood = subprocess.Popen([sys.executable, "-c", FLOOD])
+        flood = subprocess.Popen([*BARE_PYTHON, "-c", FLOOD])
         try:
             service.until("lo sends more than it may")
             assert [running.knock(token) for token in (client, monitor, "x.y.z")] == [503, 426, 401]

@@ -14,6 +14,7 @@ import pytest
 
 from envelope import nethost, netlab
 from envelope.netlab import LabUnavailable, NetLab, find_tool, search_env
+from tests.end_to_end.harness import BARE_PYTHON
 
 pytestmark = pytest.mark.kernel
 
@@ -29,7 +30,7 @@ _CONNECT = "import socket, sys; socket.create_connection((sys.argv[1], 5000), 2,
 
 @pytest.fixture
 def server(lab):
-    child = lab.host.popen([sys.executable, "-c", _SERVE], stdout=subprocess.PIPE, text=True)
+    child = lab.host.popen([*BARE_PYTHON, "-c", _SERVE], stdout=subprocess.PIPE, text=True)
     assert child.stdout.readline() == "up\n"
     yield child
     child.kill()
@@ -37,7 +38,7 @@ def server(lab):
 
 
 def connect(host, to: str, source: str) -> bool:
-    return host.run([sys.executable, "-c", _CONNECT, to, source]).returncode == 0
+    return host.run([*BARE_PYTHON, "-c", _CONNECT, to, source]).returncode == 0
 
 
 def test_client_and_host_reach_each_other_over_both_families(lab, server) -> None:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 
-from tests.end_to_end.harness import HERE, PATH, Lines, Rig
+from tests.end_to_end.harness import BARE_PYTHON, HERE, PATH, Lines, Rig
 
 
 class Crowd(Lines):
@@ -24,7 +23,7 @@ class Crowd(Lines):
         orders = {"port": 8880, "tls": tls, "clients": clients, "stay": stay,
                   "path": f"{PATH}?access_token={token}", "pairs": pairs}
         self._program = client.popen(
-            [sys.executable, HERE / "crowd.py", json.dumps(orders)], stdin=subprocess.PIPE,
+            [*BARE_PYTHON, HERE / "crowd.py", json.dumps(orders)], stdin=subprocess.PIPE,
             stdout=subprocess.PIPE, text=True, bufsize=1)
         super().__init__(self._program)
 

@@ -11,7 +11,6 @@ import json
 import os
 import re
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -24,7 +23,7 @@ from envelope.accepting import BATCH
 from envelope.config import Config
 from envelope.descriptors import RESERVE
 from envelope.netlab import LabUnavailable, NetLab
-from tests.end_to_end.harness import HERE, PATIENCE, Client, Rig
+from tests.end_to_end.harness import BARE_PYTHON, HERE, PATIENCE, Client, Rig
 from tests.environment import need
 
 pytestmark = pytest.mark.kernel
@@ -54,7 +53,7 @@ class Flooded(Rig):
     def flood(self, kind: str, number: int, sources: tuple[str, ...]) -> subprocess.Popen[str]:
         """Start a flood, and wait until it is there."""
         process = self.lab.client().popen(
-            [sys.executable, HERE / "flood.py", kind, str(number), self.lab.host.address4, "8880",
+            [*BARE_PYTHON, HERE / "flood.py", kind, str(number), self.lab.host.address4, "8880",
              *sources],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1,
         )
@@ -81,7 +80,7 @@ class Flooded(Rig):
         """What the service tells its operator, which no flood may keep it from."""
         program = "import sys, urllib.request as u; print(u.urlopen(sys.argv[1]).read().decode())"
         return self.lab.host.run(
-            [sys.executable, "-c", program, "http://127.0.0.1:9990/metrics"], check=True,
+            [*BARE_PYTHON, "-c", program, "http://127.0.0.1:9990/metrics"], check=True,
             timeout=PATIENCE,
         ).stdout
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 
 import pytest
 
 from envelope.netlab import Host
-from tests.end_to_end.harness import HERE, Client, Lines, Rig, every_kind
+from tests.end_to_end.harness import BARE_PYTHON, HERE, Client, Lines, Rig, every_kind
 
 pytestmark = pytest.mark.kernel
 
@@ -17,7 +16,7 @@ class Peer(Lines):
     """One end of flows: see `peers`."""
 
     def __init__(self, rig: Rig, host: Host, *words: str) -> None:
-        process = host.popen([sys.executable, HERE / "peers.py", *words], stdin=subprocess.PIPE,
+        process = host.popen([*BARE_PYTHON, HERE / "peers.py", *words], stdin=subprocess.PIPE,
                              stdout=subprocess.PIPE, text=True, bufsize=1)
         super().__init__(process)
         rig.keep(self)

@@ -6,11 +6,10 @@ import json
 import os
 import signal
 import subprocess
-import sys
 
 import pytest
 
-from tests.end_to_end.harness import PATH, UPGRADE, Lines, every_kind
+from tests.end_to_end.harness import BARE_PYTHON, PATH, UPGRADE, Lines, every_kind
 
 pytestmark = pytest.mark.kernel
 
@@ -47,7 +46,7 @@ def get(rig, url: str) -> tuple[int, str]:
         "except urllib.error.HTTPError as e:\n    r = e\n"
         "print(r.status)\nprint(r.read().decode())\n"
     )
-    printed = rig.lab.host.run([sys.executable, "-c", program, url], check=True).stdout
+    printed = rig.lab.host.run([*BARE_PYTHON, "-c", program, url], check=True).stdout
     status, _, body = printed.partition("\n")
     return int(status), body
 
@@ -57,10 +56,10 @@ def test_the_hosts_own_connection_lives_through_start_and_stop(rig) -> None:
     """A stream that only ever comes in, opened before the kernel tracked anything."""
     client = rig.lab.client()
     sender = rig.keep(Lines(client.popen(
-        [sys.executable, "-c", STREAM, client.address4], stdout=subprocess.PIPE, text=True)))
+        [*BARE_PYTHON, "-c", STREAM, client.address4], stdout=subprocess.PIPE, text=True)))
     assert sender.next() == "up"
     listener = rig.keep(Lines(rig.lab.host.popen(
-        [sys.executable, "-c", LISTEN, client.address4], stdin=subprocess.PIPE,
+        [*BARE_PYTHON, "-c", LISTEN, client.address4], stdin=subprocess.PIPE,
         stdout=subprocess.PIPE, text=True)))
     assert listener.next() == "up"
     service = rig.start()
