@@ -17,7 +17,7 @@ demo: prepare  ## see a client refused, let in, and refused again, on this machi
 
 test: prepare  ## run the whole test suite, with coverage
 	@rm -f .coverage .coverage.*
-	@tools/test
+	@.venv/bin/python tools/test
 	@.venv/bin/python -m coverage combine -q
 	@.venv/bin/python -m coverage report
 

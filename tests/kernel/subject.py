@@ -17,7 +17,6 @@ from twisted.internet.task import deferLater
 
 from envelope.config import Config, PortRange
 from envelope.firewall import FirewallError
-from envelope.firewall.generation import GenerationCounter
 from envelope.firewall.iptables import IptablesFirewall
 from envelope.firewall.nftables import NftablesFirewall
 from envelope.firewall.ruleset import read_grant
@@ -145,7 +144,6 @@ class Subject:
         # How often the kernel was asked for the generation of its rules (nftables).
         self.asked = 0
         self.counts = True
-        self._counter = GenerationCounter()
         self.firewall = made(
             self.reactor, self.config, self.metrics, check_every=check_every,
             wall=lambda: time.time() + self.clock_set_by, **more,
@@ -171,7 +169,8 @@ class Subject:
 
     def _generation(self) -> int | None:
         self.asked += 1
-        return self._counter.number() if self.counts else None
+        # The firewall's own, which it closes, whatever its stop comes to.
+        return self.firewall._counter.number() if self.counts else None
 
     async def looked(self, times: int) -> None:
         """Wait for so many looks at nftables, the one under way not among them."""
@@ -189,7 +188,6 @@ class Subject:
     def close(self) -> None:
         self.tools.order()
         blockon(self.firewall.close())
-        self._counter.close()
         assert self.kernel.saved() == self.before
 
 
