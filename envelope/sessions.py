@@ -156,16 +156,19 @@ class Sessions:
         if stay.network is None:
             return succeed(None)
         asked_at = self._reactor.seconds()
-        network, end = self._ledger.leave(stay.session_id)
-        if end is not None:
-            # Others stay: the grant shortens to the longest of them, which nobody waits for.
-            shortened = self._firewall.allow(network, self._of_day(end))
-            shortened.addErrback(lambda f: f.trap(FirewallError) and None)
-            return succeed(None)
-        done = self._firewall.revoke(network)
-        return done.addCallback(
+        done = self._strike_out(stay)
+        return succeed(None) if done is None else done.addCallback(
             lambda _: self._metrics.revoked(self._reactor.seconds() - asked_at)
         )
+
+    def _strike_out(self, stay: Stay) -> Deferred[None] | None:
+        network, end = self._ledger.leave(stay.session_id)
+        if end is None:
+            return self._firewall.revoke(network)
+        # Others stay: the grant shortens to the longest of them, which nobody waits for.
+        shortened = self._firewall.allow(network, self._of_day(end))
+        shortened.addErrback(lambda f: f.trap(FirewallError) and None)
+        return None
 
     def opened(self, stay: Stay, life: Life) -> None:
         """The session is open: start its clock."""
@@ -205,10 +208,8 @@ class Sessions:
     def forget(self, stay: Stay) -> None:
         """The grant was never made: free the slot."""
         if stay.network is not None:
-            network, end = self._ledger.leave(stay.session_id)
-            if end is None:
-                # Nothing is in force; this only makes sure that nothing comes late.
-                self._firewall.revoke(network)
+            # Nothing of it is in force; this only makes sure that nothing comes late.
+            self._strike_out(stay)
         self._drop(stay)
         self._metrics.request("iptables-grant-failure")
 

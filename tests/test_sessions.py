@@ -174,6 +174,24 @@ def test_sessions_of_one_network_share_its_grant() -> None:
     assert world.firewall.open_networks == {}
 
 
+def test_a_session_that_is_refused_leaves_the_others_their_grant_and_no_more() -> None:
+    """Its own end is asked for no longer, whatever became of it."""
+    world = World(max_clients=2)
+    world.admit()
+    end = world.firewall.open_networks[NETWORK]
+    world.clock.advance(10)
+    calls: list[str] = []
+
+    def refuse(call: str, _: object) -> str | None:
+        calls.append(call)
+        return "broken" if len(calls) == 1 else None
+
+    world.firewall.refuse = refuse
+    assert result(world.admit()[0]).check(FirewallError)
+    assert calls == ["allow", "allow"]
+    assert world.firewall.open_networks[NETWORK] == end
+
+
 def test_stopping_ends_everybody() -> None:
     """Open sessions with 1001, those still being admitted with the refusal."""
     world = World(max_clients=3)

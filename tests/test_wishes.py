@@ -47,6 +47,15 @@ def test_a_renewal_that_cannot_be_made_leaves_what_was_granted() -> None:
     assert wanted.get(ONE) == ("5",)
 
 
+def test_an_earlier_end_that_cannot_be_made_yet_is_still_wanted() -> None:
+    wanted = wishes(proxies=True)
+    wanted.allow(ONE, 9)
+    wanted.fulfilled(ONE)
+    wanted.allow(ONE, 5)
+    assert wanted.fall_back(ONE) == []
+    assert wanted.get(ONE) == wanted.get(EVERYONE[4]) == ("5",)
+
+
 def test_a_grant_that_never_was_in_force_leaves_nothing() -> None:
     wanted = wishes()
     wanted.allow(ONE, 5)

@@ -36,8 +36,9 @@ class IFirewall(Interface):
         `until` (seconds since the epoch) is when the session's deadline passes; the kernel ends
         the grant by itself a few seconds later. Asking again for a network replaces its end.
         Fails with `FirewallError`, and then nothing of it stays open: what a tool may have applied
-        without saying so is taken away as soon as the tool allows. Cancelling is not supported:
-        call `revoke`.
+        without saying so is taken away as soon as the tool allows. A network that was let in before
+        keeps its end, but an earlier one that was asked for is tried until it holds. Cancelling is
+        not supported: call `revoke`.
         """
 
     def revoke(network: Network) -> Deferred[None]:

@@ -46,7 +46,10 @@ class Demand:
         self._change(self.wishes.move(by))
 
     def refuse(self, key: Key, why: str) -> None:
-        """Refuse a grant that cannot be made; one that was granted before keeps its older end."""
+        """Refuse a grant that cannot be made; one that was granted before keeps its older end.
+
+        If it was to end earlier, it is tried again until it does.
+        """
         if self.answers.is_allowing(key):
             self._change(self.wishes.fall_back(key))
             self.answers.refused(key, why)

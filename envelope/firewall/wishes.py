@@ -53,8 +53,15 @@ class Wishes:
         return True
 
     def fall_back(self, key: Key) -> list[Key]:
-        """Want what was in force before: a grant's older end, or nothing."""
-        return self._put(key, self._granted.get(key, ()))
+        """Want what was in force before: a grant's older end, or nothing.
+
+        An end that is earlier than that is still wanted: nobody may be let in for longer.
+        """
+        older = self._granted.get(key, ())
+        end, asked = self._table.end_of(older), self._table.end_of(self.get(key))
+        if end is not None and asked is not None and asked < end:
+            return []
+        return self._put(key, older)
 
     def move(self, by: int) -> list[Key]:
         """Move every end by so many seconds, since the clock that they are told by was set."""

@@ -131,6 +131,8 @@ class IptablesWorld:
     baselines: tuple[str, ...] = ("service", "service", "operator")
     # How many of the service's seconds go into one of ours: its patience need not be waited for.
     haste = 4.0
+    # Seconds (the service's) between its looks at the kernel.
+    check_every = 0.4
 
     def __init__(self, folder: Path, kind: str) -> None:
         self.kernel = Kernel(kind, folder / LOCK)
@@ -143,7 +145,8 @@ class IptablesWorld:
         """A service's firewall here, over the faulty tool."""
         tools = {name: self._folder / name for name in FAMILY_TOOLS.values()}
         config = Config(device="lo", baseline=baseline, **tools)
-        return IptablesFirewall(reactor, config, metrics, wall=wall, check_every=0.4)
+        return IptablesFirewall(reactor, config, metrics, wall=wall,
+                                check_every=self.check_every)
 
     def begin(self, policy: str, rules: bool) -> None:
         """Before the first start: INPUT has this policy, and perhaps somebody has rules."""

@@ -78,6 +78,7 @@ class NftWorld:
     baselines = ("service",)
     # The kernel counts timeouts down by itself, and is not to be hurried.
     haste = 1.0
+    check_every = 0.1
 
     def __init__(self, folder: Path) -> None:
         self.kernel = NftKernel()
@@ -92,8 +93,8 @@ class NftWorld:
         config = Config(device="lo", firewall="nftables", baseline=baseline,
                         nft=self._folder / "nft")
         return NftablesFirewall(
-            reactor, config, metrics, wall=wall, monotonic=reactor.seconds, check_every=0.1,
-            trust=0.1)
+            reactor, config, metrics, wall=wall, monotonic=reactor.seconds,
+            check_every=self.check_every, trust=self.check_every)
 
     def begin(self, policy: str, rules: bool) -> None:
         """Before the first start: perhaps somebody has rules."""

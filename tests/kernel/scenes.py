@@ -33,12 +33,6 @@ def leave(machine: Machine, first: int) -> None:
     machine.storm([(False, "", place, 0.0) for place in range(first, len(machine.life.clients))])
 
 
-def answered(machine: Machine, *clients: Client) -> None:
-    """Wait for their answers, and compare what can be compared."""
-    machine.life.until(lambda: all(client.state != "asking" for client in clients))
-    machine.life.step()
-
-
 def others(machine: Machine, baseline: int, policy: str = "ACCEPT") -> None:
     """Begin among rules of others."""
     machine.begin(policy, True, baseline)
@@ -83,6 +77,21 @@ def sharing(machine: Machine) -> None:
         go(machine, client)
 
 
+def shortening(machine: Machine) -> None:
+    """The longest session of a network leaves while the tool fails: the grant ends earlier then."""
+    machine.begin("ACCEPT", False, SERVICE)
+    first = [come(machine, address, LONG) for address in (FOUR, SIX)]
+    for orders in ("fail", "fail@1", "die-before-echo"):
+        longest = [come(machine, address, LONGER) for address in (FOUR, SIX)]
+        machine.break_tool(orders)
+        for client in longest:
+            go(machine, client)
+        machine.life.until(machine.life.firewall.problems)
+        machine.repair_tool(0.3)
+    for client in first:
+        go(machine, client)
+
+
 def deaths(machine: Machine, policy: str) -> None:
     """Killed with few and with many inside, and followed by a service with other options."""
     others(machine, SERVICE, policy)
@@ -122,7 +131,12 @@ def troubles(machine: Machine) -> None:
             (True, FOUR, 0, LONGER), (True, ALSO, 0, LONG), (True, POISON6, 0, LONG),
             *((False, "", place, 0.0) for place in places),
         ])
-        machine.repair_tool(0.05)
+        came = machine.life.clients[-3:]
+        machine.life.until(lambda orders=orders, came=came: (
+            # Whoever cannot look does not refuse before it is too late to wait.
+            "save" in orders and machine.life.firewall.problems()
+        ) or all(client.state != "asking" for client in came))
+        machine.repair_tool(0.0)
         assert staying.state == "in"
         leave(machine, 0)
 
@@ -140,11 +154,12 @@ def poison(machine: Machine) -> None:
 
 
 def lost_answers(machine: Machine) -> None:
-    """A tool that dies before it says what it has done has done it."""
+    """A tool that dies before it says what it has done has done it: a look tells, and at once."""
+    machine.life.world.check_every = 600.0
     machine.begin("ACCEPT", False, SERVICE)
     machine.break_tool("die-before-echo")
     came = [machine.life.come(address, LONG) for address in (FOUR, ALSO, SIX, POISON6)]
-    answered(machine, *came)
+    machine.life.until(lambda: all(client.state != "asking" for client in came))
     assert {client.state for client in came} == {"in"}
     machine.repair_tool(0.0)
     for client in came:
@@ -160,21 +175,24 @@ def halves(machine: Machine) -> None:
     for orders in ("fail@2 save-fails", "fail@3 save-fails"):
         for addresses in (both, CROWD):
             machine.break_tool(orders)
-            answered(machine, *[machine.life.come(address, LONGER) for address in addresses])
+            came = [machine.life.come(address, LONGER) for address in addresses]
+            machine.life.until(lambda came=came: machine.life.firewall.problems() or all(
+                client.state != "asking" for client in came))
             machine.repair_tool(0.0)
         leave(machine, len(both))
 
 
 def clocks(machine: Machine) -> None:
-    """The time of day is set, while some are inside and while nobody is."""
+    """The time of day is set, while some are inside; whoever comes next shows that it was noticed.
+    """
     machine.begin("ACCEPT", False, SERVICE)
-    for to in (3600, -3600, 0):
+    inside = [come(machine, address) for address in (FOUR, SIX)]
+    for to in (3600, 0, -3600, 0):
         machine.set_clock(to)
-        came = [come(machine, address) for address in (FOUR, SIX)]
-        machine.set_clock(0)
-        machine.set_clock(to)
-        for client in came:
-            go(machine, client)
+        for address in (ALSO, POISON6):
+            go(machine, come(machine, address))
+    for client in inside:
+        go(machine, client)
 
 
 SCENES: Final[dict[str, Callable[[Machine], None]]] = {
@@ -182,6 +200,7 @@ SCENES: Final[dict[str, Callable[[Machine], None]]] = {
     "interference with an operator's baseline": lambda machine: interference(machine, OPERATOR),
     "interference among many": interference_among_many,
     "sharing": sharing,
+    "shortening": shortening,
     "deaths where all was open": lambda machine: deaths(machine, "ACCEPT"),
     "deaths where all was shut": lambda machine: deaths(machine, "DROP"),
     "failing starts": failing_starts,
