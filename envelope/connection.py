@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from OpenSSL.SSL import Error as TLSError
-from twisted.internet.interfaces import IDelayedCall, IHandshakeListener, ITCPTransport
+from twisted.internet.interfaces import IDelayedCall, IHandshakeListener
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -58,8 +58,6 @@ class Connection(Protocol):
         """Await a request."""
         self.address = self.factory.address_of(self.transport.getPeer())
         self.factory.arrive(self, self.address)
-        if ITCPTransport.providedBy(self.transport):
-            self.transport.setTcpNoDelay(True)
         self._opening = Opening(self)
         self._arm(self.factory.limits.request_seconds, self.give_up, "timeout")
 

@@ -23,7 +23,9 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from OpenSSL import SSL
 from twisted.internet.interfaces import IOpenSSLServerConnectionCreator
+from twisted.internet.protocol import connectionDone
 from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
+from twisted.python.failure import Failure
 from zope.interface import directlyProvides, implementedBy, implementer
 
 from envelope.promptserver import PromptServer
@@ -92,6 +94,20 @@ class ServerTLS:
         return SSL.Connection(self._context, None)
 
 
+class TLSConnection(TLSMemoryBIOProtocol):
+    """A connection whose end leaves nothing for the garbage collector to find."""
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """Tell the protocol above.
+
+        Twisted would first look for bytes that OpenSSL has kept, which are all read as they come.
+        Where the peer has not said goodbye that fails with an error that refers to itself by its
+        traceback, and holds on to the connection.
+        """
+        self._lostTLSConnection = True
+        super().connectionLost(reason)
+
+
 class TLSFactory(TLSMemoryBIOFactory):
     """Puts TLS between a transport and the protocols of a factory, without a buffer in between.
 
@@ -99,14 +115,14 @@ class TLSFactory(TLSMemoryBIOFactory):
     gather, and half a kilobyte of each connection went into it.
     """
 
-    protocol = TLSMemoryBIOProtocol
+    protocol = TLSConnection
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
         self._declared = list(_declarations())
 
 
-def _declarations() -> Iterator[TLSMemoryBIOProtocol]:
+def _declarations() -> Iterator[TLSConnection]:
     """Yield an instance for each declaration that Twisted makes of a TLS connection's interfaces.
 
     zope.interface knows a declaration as long as somebody has it, and makes it anew otherwise:
@@ -114,7 +130,7 @@ def _declarations() -> Iterator[TLSMemoryBIOProtocol]:
     """
     transport = implementedBy(PromptServer)
     for declared in (*transport, transport):
-        holder = TLSMemoryBIOProtocol.__new__(TLSMemoryBIOProtocol)
+        holder = TLSConnection.__new__(TLSConnection)
         directlyProvides(holder, declared)
         yield holder
 

@@ -130,14 +130,10 @@ def _verify(token: str, now: float) -> Claims | TokenRefusal:
 class Transport(StringTransport):
     """A TCP transport that knows an abort from a close."""
 
-    noDelay = False
     aborted = False
 
     def abortConnection(self) -> None:
         self.aborted = True
-
-    def setTcpNoDelay(self, enabled: bool) -> None:
-        self.noDelay = enabled
 
 
 class Client:

@@ -108,10 +108,6 @@ def test_a_held_session_is_silent_and_untimed() -> None:
     assert client.gate.counted == []
 
 
-def test_latency_is_not_traded_for_packets() -> None:
-    assert Client().transport.noDelay
-
-
 def test_a_transport_that_is_no_tcp_is_fine() -> None:
     gate = FakeGate()
     front = FrontFactory(gate, Clock()).buildProtocol(None)

@@ -9,17 +9,26 @@ from __future__ import annotations
 import gc
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
 
 import pytest
+from OpenSSL import SSL
+from twisted.internet.address import IPv4Address
+from twisted.internet.error import ConnectionLost
 from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransport
+from twisted.python.failure import Failure
 
 from envelope.config import Config
 from envelope.firewall.memory import MemoryFirewall
 from envelope.front import FrontFactory
 from envelope.metrics import Metrics
 from envelope.sessions import End, Sessions
+from envelope.tls import ServerTLS, TLSFactory
 from envelope.tokens import Claims, TokenRefusal
 from tests.frontfakes import HELLO, Client, close_frame, frame, request
+from tests.test_tls import Pair, client
 
 _VISITS = 20
 
@@ -166,3 +175,59 @@ def test_a_client_that(visit: Callable[[World], None]) -> None:
     assert len(world.sessions) == 0
 
 
+
+
+class SecureClient:
+    """A client of a front behind TLS, in memory."""
+
+    def __init__(self, world: World, tls: ServerTLS) -> None:
+        factory = TLSFactory(tls, False, world.factory, world.clock)
+        self.transport = StringTransport(peerAddress=IPv4Address("TCP", "192.0.2.1", 4711))
+        self.service = factory.buildProtocol(self.transport.getPeer())
+        self.service.makeConnection(self.transport)
+        self.peer = client()
+        for _ in range(3):
+            with suppress(SSL.WantReadError):
+                self.peer.do_handshake()
+            self._exchange()
+
+    def _exchange(self) -> None:
+        with suppress(SSL.WantReadError):
+            self.service.dataReceived(self.peer.bio_read(65536))
+        if self.transport.value():
+            self.peer.bio_write(self.transport.value())
+            self.transport.clear()
+
+    def send(self, data: bytes) -> bytes:
+        """What the service answers."""
+        self.peer.send(data)
+        self._exchange()
+        with suppress(SSL.WantReadError):
+            return self.peer.recv(65536)
+        return b""
+
+    def vanish(self) -> None:
+        """Be gone without TLS's goodbye, as most clients are."""
+        self.service.connectionLost(Failure(ConnectionLost()))
+
+
+@pytest.mark.usefixtures("_no_collector")
+@pytest.mark.parametrize("parting", [b"", close_frame(1000)], ids=["at once", "with a close frame"])
+def test_a_client_that_vanishes_from_tls(tmp_path: Path, parting: bytes) -> None:
+    """Leaves nothing either; an error met on the way would hold on to the whole connection."""
+    files = Pair(tmp_path)
+    files.write("first.example")
+    world, tls = World(), ServerTLS.load(files.cert, files.key)
+    gc.collect()
+    gc.set_debug(gc.DEBUG_SAVEALL)
+    for _ in range(_VISITS):
+        guest = SecureClient(world, tls)
+        assert b"101" in guest.send(HELLO)
+        if parting:
+            assert guest.send(parting)[:1] == b"\x88"
+        guest.vanish()
+        world.clock.advance(100)
+    gc.collect()
+    found = Counter(type(one).__name__ for one in gc.garbage)
+    assert not [name for name, number in found.items() if number >= _VISITS]
+    assert len(world.sessions) == 0
