@@ -74,10 +74,19 @@ def test_those_of_a_failed_transaction_are_tried_alone_and_last() -> None:
     assert not backlog
 
 
-def test_one_that_failed_alone_waits_for_the_retry() -> None:
+def test_one_that_failed_alone_twice_waits_for_the_retry() -> None:
+    """The first time may have been the tool's last, and the next one may well work."""
     backlog = filled(KEYS[:1])
-    backlog.failed(backlog.take(()))
+    assert backlog.failed(backlog.take(())) == set()
+    assert not backlog.is_waiting
+    assert backlog.failed(backlog.take(())) == {KEYS[0]}
     assert not backlog
+    assert backlog.is_waiting
+
+
+def test_one_that_took_long_to_fail_is_not_tried_at_once() -> None:
+    backlog = filled(KEYS[:1])
+    assert backlog.failed(backlog.take(()), at_length=True) == {KEYS[0]}
     assert backlog.is_waiting
     assert backlog.expects(KEYS[0])
     backlog.add(KEYS[0])
@@ -93,7 +102,7 @@ def test_one_that_failed_alone_waits_for_the_retry() -> None:
 def test_what_a_look_found_is_changed_at_once() -> None:
     """However much it is; those that are suspected, or postponed, are not among them."""
     backlog = filled(KEYS[:1])
-    backlog.failed(backlog.take(()))
+    backlog.failed(backlog.take(()), at_length=True)
     first = backlog.take_differing(set(KEYS))
     assert first == set(KEYS[1:])
     assert not backlog

@@ -1,8 +1,8 @@
 """Which networks' rules have to be changed, and which of them make trouble. Pure.
 
 Those of a transaction that failed are suspects: tried alone from then on, until they succeed, so
-that one which the kernel does not take fails by itself. One that failed alone is postponed: it
-waits for the next retry.
+that one which the kernel does not take fails by itself. A suspect that failed alone is postponed:
+it waits for the next retry.
 """
 
 from __future__ import annotations
@@ -66,13 +66,19 @@ class Backlog:
         self._suspects -= keys
         self._postponed -= keys
 
-    def failed(self, keys: set[Key]) -> None:
-        """A transaction was not; whoever was in it alone is postponed, others are tried alone."""
+    def failed(self, keys: set[Key], at_length: bool = False) -> set[Key]:
+        """A transaction was not; returns those that are postponed, all others are tried alone.
+
+        That is a suspect, and also one that was alone from the first if it failed `at_length`:
+        others would have to wait for as long again.
+        """
+        alone = len(keys) == 1 and (at_length or keys <= self._suspects)
         self._suspects |= keys
-        if len(keys) > 1:
-            self._changed.update(dict.fromkeys(keys))
-        else:
+        if alone:
             self._postponed |= keys
+            return keys
+        self._changed.update(dict.fromkeys(keys))
+        return set()
 
     def put_off(self, key: Key) -> None:
         """Do nothing about a postponed network before the next retry."""

@@ -21,7 +21,7 @@ from envelope.firewall.condition import Condition
 from envelope.firewall.demand import Demand
 from envelope.firewall.enforcement import Enforcement
 from envelope.firewall.kernel import KernelTable, Key, Seen, key_of
-from envelope.firewall.process import ToolFailed
+from envelope.firewall.process import ToolFailed, ToolTimeout
 from envelope.firewall.retry import Retry
 from envelope.firewall.ruleset import end_of_grant
 from envelope.firewall.snapshot import UnreadableRules
@@ -188,9 +188,7 @@ class Reconciler:
         except ToolFailed as error:
             self._must_look = True
             self._note_trouble(str(error))
-            self._backlog.failed(keys)
-            if len(keys) == 1:
-                (key,) = keys
+            for key in self._backlog.failed(keys, isinstance(error, ToolTimeout)):
                 self._demand.refuse(key, str(error))
                 self._backlog.put_off(key)
         else:
