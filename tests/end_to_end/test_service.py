@@ -146,7 +146,7 @@ def test_kill_9_leaves_the_door_shut_and_the_next_start_puts_everything_right(ri
     rig.serve(9000)
     before = rig.saved()
     service = rig.start("--timeout=1s")
-    lasts = 5
+    lasts = 3
     client = rig.client(rig.token(lasts))
     assert client.event()["status"] == 101
     assert service.stop(signal.SIGKILL) == -signal.SIGKILL
