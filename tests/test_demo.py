@@ -19,9 +19,12 @@ from envelope.netlab import LabUnavailable
 ENVELOPE = Path(sys.executable).with_name("envelope")
 
 
-def start(folder: Path) -> subprocess.Popen[str]:
+def start(folder: Path, tools: Path | None = None) -> subprocess.Popen[str]:
+    """Start it; `tools` is a folder to look for iptables in first."""
     env = {**os.environ, "TMPDIR": str(folder), "SSH_CONNECTION": "203.0.113.9 5000 203.0.113.1 22",
            "ENVELOPE_DEVICE": "nonsense"}
+    if tools is not None:
+        env["PATH"] = f"{tools}:{env['PATH']}"
     return subprocess.Popen(
         [sys.executable, ENVELOPE, "demo"], env=env, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, process_group=0,
@@ -29,9 +32,14 @@ def start(folder: Path) -> subprocess.Popen[str]:
 
 
 @pytest.mark.kernel
-def test_every_step_goes_as_told(lab, tmp_path) -> None:
-    """The settings and the login of whoever watches do not reach the service."""
-    out, err = start(tmp_path).communicate(timeout=60)
+@pytest.mark.parametrize("kind", ["nft", "legacy"])
+def test_every_step_goes_as_told(lab, tmp_path_factory, tmp_path, kind) -> None:
+    """With whichever iptables is the machine's; who watches has no settings that reach it."""
+    tools = tmp_path_factory.mktemp("tools")
+    for family in ("iptables", "ip6tables"):
+        for part in ("", "-save", "-restore"):
+            (tools / f"{family}{part}").symlink_to(f"/usr/sbin/{family}-{kind}{part}")
+    out, err = start(tmp_path, tools).communicate(timeout=60)
     assert err == ""
     assert re.findall(r"^(\d+)\.", out, re.MULTILINE) == [str(n) for n in range(1, 10)]
     assert out.rstrip().endswith("Every step went as told; the two hosts are gone")
