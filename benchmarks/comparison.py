@@ -3,7 +3,8 @@
     tools/in-namespace .venv/bin/python -m benchmarks.comparison [GRANTS, 1000] [KIND...]
 
 CPU of the reactor's thread, in milliseconds, for one look at all families with what it leads to,
-and for the longest single event in it, medians of several. The process has as many descriptors
+and for the longest single event in it: the least of several looks, since a machine that does other
+things makes all dearer, and for the event the most as well. The process has as many descriptors
 open as there would be clients. The child processes that read the rules are not counted: they hold
 nothing up.
 """
@@ -18,16 +19,17 @@ import time
 from collections.abc import Awaitable, Callable
 from ipaddress import ip_network
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 from twisted.internet.defer import ensureDeferred, gatherResults
-from twisted.internet.task import react
+from twisted.internet.task import deferLater, react
 
 from benchmarks.timedreactor import install
+from envelope.collector import Collector
 from envelope.config import Config, PortRange
 from envelope.firewall.iptables import IptablesFirewall
 from envelope.firewall.nftables import NftablesFirewall
+from envelope.firewall.rereading import Rereader
 from envelope.metrics import Metrics
 from envelope.spawning import spawn_cheaply
 
@@ -99,11 +101,19 @@ class _Bench:
         self._grants = [ip_network((10 << 24) + number) for number in range(grants)]
         self._fresh = (ip_network((11 << 24) + number) for number in range(1 << 24))
         self._passing: list[Any] = []
+        self._collector = Collector(reactor, lambda: grants)
 
     async def open(self) -> None:
         """Begin, and let everybody in."""
+        # As in the service.
+        self._collector.start()
         await self.firewall.open((PortRange("tcp", 8880, 8880),))
         await self._allow(self._grants)
+
+    async def close(self) -> None:
+        """Shut everybody out."""
+        await self.firewall.close()
+        self._collector.stop()
 
     async def _allow(self, networks: list[Any]) -> None:
         await gatherResults([self.firewall.allow(each, self._until) for each in networks])
@@ -114,8 +124,17 @@ class _Bench:
         await self._allow(self._passing)
         await gatherResults([self.firewall.revoke(each) for each in gone])
 
+    def forget(self) -> None:
+        """Make the next look the first one."""
+        for table, _ in self.firewall._tables:
+            if self.kind == "nftables":
+                table._certainty.know(None)
+            else:
+                table._reader = Rereader()
+
     async def look(self) -> tuple[float, float]:
         """Milliseconds of one look, and of the longest event in it."""
+        await deferLater(self._reactor, 0)
         self._reactor.times.forget()
         began = time.thread_time()
         self.firewall._check()
@@ -123,12 +142,14 @@ class _Bench:
             reconciler._working for _, reconciler in self.firewall._tables if reconciler._working
         ])
         spent = time.thread_time() - began
+        # The event that ended it counts when it is over.
+        await deferLater(self._reactor, 0)
         return spent * 1000, self._reactor.times.event_cpu * 1000
 
     async def looks(
         self, change: Callable[[], Awaitable[None] | None], times: int = _TIMES
-    ) -> tuple[float, float]:
-        """The same after `change`, each time with nothing else to be found."""
+    ) -> tuple[float, float, float]:
+        """The least of each after `change`, with nothing else to be found; the longest event."""
         found = []
         for _ in range(times):
             for _ in range(2):
@@ -137,7 +158,8 @@ class _Bench:
             if done is not None:
                 await done
             found.append(await self.look())
-        return median(spent for spent, _ in found), median(longest for _, longest in found)
+        spent, events = zip(*found, strict=True)
+        return min(spent), min(events), max(events)
 
 
 async def _measure(reactor: Any, kind: str, grants: int) -> None:
@@ -145,23 +167,23 @@ async def _measure(reactor: Any, kind: str, grants: int) -> None:
     strangers = _Strangers(kind)
     await bench.open()
     try:
-        found = {"first look": await bench.look()}
+        found = {"first look": await bench.looks(bench.forget)}
         found["nothing changed"] = await bench.looks(lambda: None)
         found[f"{_CHURN} of ours came, {_CHURN} went"] = await bench.looks(bench.churn)
         found["a rule of others came"] = await bench.looks(strangers.add)
         found["one grant was deleted"] = await bench.looks(strangers.delete)
         found["all grants were flushed"] = await bench.looks(strangers.flush, times=3)
     finally:
-        await bench.firewall.close()
-    for case, (spent, longest) in found.items():
-        print(f"{kind:16}{case:32}{spent:10.1f}{longest:10.1f}", flush=True)
+        await bench.close()
+    for case, figures in found.items():
+        print(f"{kind:16}{case:32}" + "".join(f"{each:10.1f}" for each in figures), flush=True)
 
 
 async def _main(reactor: Any, grants: int, kinds: tuple[str, ...]) -> None:
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     descriptors = [os.open("/dev/null", os.O_RDONLY) for _ in range(grants)]
-    print(f"{grants} grants, milliseconds of CPU {'a look':>24}{'event':>10}")
+    print(f"{grants} grants, milliseconds of CPU {'a look':>24}{'event':>10}{'at most':>10}")
     try:
         for kind in kinds:
             await _measure(reactor, kind, grants)

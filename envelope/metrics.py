@@ -232,9 +232,9 @@ class Metrics:
         family, outcome = _one_of(TABLES, family), _one_of(OUTCOMES, outcome)
         self._transactions.labels(family, outcome).inc()
 
-    def drift(self, kind: str) -> None:
-        """Count a difference in the rules that was found (`kind` is one of `DRIFT_KINDS`)."""
-        self._drift.labels(_one_of(DRIFT_KINDS, kind)).inc()
+    def drift(self, kind: str, number: int = 1) -> None:
+        """Count differences in the rules that were found (`kind` is one of `DRIFT_KINDS`)."""
+        self._drift.labels(_one_of(DRIFT_KINDS, kind)).inc(number)
 
     def text(self) -> bytes:
         """All of them in Prometheus' text format, version 0.0.4."""

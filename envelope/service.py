@@ -151,9 +151,7 @@ class EnvelopeService(Service):
             for port in ports:
                 accept_carefully(port, self._reactor, self._front.make_room)
                 _log.info("listening on {host}", host=port.getHost())
-        site = admin_site(
-            self.metrics, self.reasons_not_ready, warnings=self.warnings
-        )
+        site = admin_site(self.metrics, self.reasons_not_ready, warnings=self.warnings)
         for text in self._config.admin:
             ports = await listen(self._reactor, parse_listen(text), site, None)
             self._admin += ports

@@ -14,12 +14,31 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Final
 
-from twisted.internet.process import Process
+from twisted.internet import main
+from twisted.internet.process import Process, ProcessReader
 from twisted.internet.protocol import ProcessProtocol
 
 _STANDARD: Final = 3
+# Bytes that a pipe holds (pipe(7)).
+_PIPE: Final = 1 << 16
 # Python ignores some signals, and whoever started us may have ignored others: no child does.
 _DEFAULTED: Final = sorted(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP})
+
+
+class _Reader(ProcessReader):
+    """Reads all that a pipe holds in one turn of the reactor; Twisted takes eight turns for it."""
+
+    def doRead(self) -> Any:
+        try:
+            output = os.read(self.fd, _PIPE)
+        except BlockingIOError:
+            return None
+        except OSError:
+            return main.CONNECTION_LOST
+        if not output:
+            return main.CONNECTION_DONE
+        self.dataReceived(output)
+        return None
 
 
 def inherited() -> list[int]:
@@ -37,12 +56,14 @@ def spawn_cheaply(reactor: Any) -> None:
     """Make `reactor` start children without a look at what is open; call it at the start.
 
     `spawnProcess` is `IReactorProcess`'s own method, replaced on this one reactor; it takes a
-    program's absolute path, its arguments and its environment.
+    program's absolute path, its arguments, its environment, and `childFDs`.
     """
     closed = inherited()
 
     class Child(Process):
         """Twisted's, but for how it begins; a Twisted that does not ask begins it as ever."""
+
+        processReaderFactory = _Reader
 
         def _trySpawnInsteadOfFork(self, *asked: Any) -> bool:
             *_, executable, arguments, environment, more = asked
@@ -62,8 +83,9 @@ def spawn_cheaply(reactor: Any) -> None:
             return True
 
     def spawn(
-        protocol: ProcessProtocol, executable: str, args: Sequence[str], env: Mapping[str, str]
+        protocol: ProcessProtocol, executable: str, args: Sequence[str], env: Mapping[str, str],
+        childFDs: Mapping[int, int | str] | None = None,
     ) -> Process:
-        return Child(reactor, executable, args, env, None, protocol)
+        return Child(reactor, executable, args, env, None, protocol, childFDs=childFDs)
 
     reactor.spawnProcess = spawn

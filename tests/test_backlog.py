@@ -88,7 +88,7 @@ def test_one_that_took_long_to_fail_is_not_tried_at_once() -> None:
     backlog = filled(KEYS[:1])
     assert backlog.failed(backlog.take(()), at_length=True) == {KEYS[0]}
     assert backlog.is_waiting
-    assert backlog.expects(KEYS[0])
+    assert backlog.surprising({KEYS[0], KEYS[1]}) == {KEYS[1]}
     backlog.add(KEYS[0])
     backlog.put_off(KEYS[0])
     assert not backlog
@@ -96,7 +96,7 @@ def test_one_that_took_long_to_fail_is_not_tried_at_once() -> None:
     assert backlog.take(()) == {KEYS[0]}
     backlog.succeeded({KEYS[0]})
     assert not backlog.is_waiting
-    assert not backlog.expects(KEYS[0])
+    assert backlog.surprising({KEYS[0]}) == {KEYS[0]}
 
 
 def test_what_a_look_found_is_changed_at_once() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -25,7 +26,7 @@ def logged() -> Iterator[list[Any]]:
 
 
 def test_a_trouble_is_told_once_and_so_is_its_end(logged: list[Any]) -> None:
-    condition = Condition("ipv4", [].append)
+    condition = Condition("ipv4", lambda kind, number: None)
     for _ in range(3):
         condition.refused("no")
     assert condition.trouble == "no"
@@ -38,13 +39,13 @@ def test_a_trouble_is_told_once_and_so_is_its_end(logged: list[Any]) -> None:
 
 def test_a_difference_counts_once_however_often_it_is_seen(logged: list[Any]) -> None:
     counted: list[str] = []
-    condition = Condition("ipv4", counted.append)
-    condition.differs(["jump", "grant"])
-    condition.differs(["jump", "grant", "grant"])
+    condition = Condition("ipv4", lambda kind, number: counted.extend([kind] * number))
+    condition.differs(Counter(["jump", "grant"]))
+    condition.differs(Counter(["jump", "grant", "grant"]))
     assert counted == ["jump", "grant", "grant"]
     assert logged == [LogLevel.warn] * 2
     condition.mended()
-    condition.differs(["jump"])
+    condition.differs(Counter(["jump"]))
     assert counted[3:] == ["jump"]
-    condition.differs([])
+    condition.differs(Counter())
     assert len(logged) == 3

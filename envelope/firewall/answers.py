@@ -57,6 +57,10 @@ class Answers:
         self._revoking.setdefault(key, []).append(answer)
         return answer
 
+    def is_awaited(self, key: Key) -> bool:
+        """Whether somebody waits for the network."""
+        return key in self._allowing or key in self._revoking
+
     def is_allowing(self, key: Key) -> bool:
         """Whether somebody waits for the network to be let in."""
         return key in self._allowing

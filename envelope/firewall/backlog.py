@@ -36,9 +36,9 @@ class Backlog:
         """Something is wanted of this network."""
         self._changed[key] = None
 
-    def expects(self, key: Key) -> bool:
-        """Whether it is no surprise that this network's rules are not as wanted."""
-        return key in self._changed or key in self._suspects
+    def surprising(self, differing: set[Key]) -> set[Key]:
+        """Those of these networks of which it is a surprise that their rules are not as wanted."""
+        return differing - self._changed.keys() - self._suspects
 
     def take(self, eager: Iterable[Key], apart: bool = False) -> set[Key]:
         """The next transaction's networks, chosen by `next_batch`; nobody is overtaken for ever."""
@@ -56,7 +56,7 @@ class Backlog:
         """
         keys = differing - self._suspects
         self._changed = dict.fromkeys(
-            key for key in (*self._changed, *differing)
+            key for key in (*self._changed, *(differing & self._suspects))
             if key not in keys and key not in self._postponed
         )
         return keys

@@ -46,6 +46,8 @@ def change(chain: str, have: Rules, want: Rules) -> list[str]:
     """The lines that turn a network's rules into others; what comes, comes first."""
     if have == want:
         return []
+    if not have or not want:
+        return [f"-A {chain} {rule}" for rule in want] or [f"-D {chain} {rule}" for rule in have]
     there, asked = Counter(have), Counter(want)
     return [
         *(f"-A {chain} {rule}" for rule in (asked - there).elements()),

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 from twisted.logger import Logger
 
@@ -12,12 +12,12 @@ _log = Logger(namespace="envelope.firewall")
 
 
 class Condition:
-    """Tells of each trouble and each difference once; `drift` counts a difference's kind.
+    """Tells of each trouble and each difference once; `drift` counts them by kind.
 
     `trouble` is what the tool last refused, as long as anything is still refused.
     """
 
-    def __init__(self, label: str, drift: Callable[[str], None]) -> None:
+    def __init__(self, label: str, drift: Callable[[str, int], None]) -> None:
         self._label = label
         self._drift = drift
         self.trouble: str | None = None
@@ -36,13 +36,12 @@ class Condition:
             _log.info("{table}: the rules hold again", table=self._label)
         self.trouble = None
 
-    def differs(self, kinds: Iterable[str]) -> None:
+    def differs(self, kinds: Counter[str]) -> None:
         """So many differences of these kinds are there; told once however long mending takes."""
-        now = Counter(kinds)
-        news = now - self._told
-        self._told |= now
-        for kind in news.elements():
-            self._drift(kind)
+        news = kinds - self._told
+        self._told |= kinds
+        for kind, number in news.items():
+            self._drift(kind, number)
         if news:
             _log.warn(
                 "{table}: somebody changed the rules ({kinds}); mending",

@@ -12,6 +12,7 @@ from twisted.internet.task import deferLater
 from envelope.firewall.demand import Demand
 from envelope.firewall.grants import Grants
 from envelope.firewall.kernel import KernelTable, Key, Rules
+from envelope.firewall.turns import SLICE, in_turns
 from envelope.metrics import Metrics
 
 # Callers answered in one turn of the reactor; each goes on to log a line and write to a socket,
@@ -38,23 +39,30 @@ class Enforcement:
         In one transaction, of `patience` seconds at most.
         """
         wants = {key: self._demand.wishes.get(key) for key in keys}
+        if len(wants) > SLICE:
+            await deferLater(self._reactor, 0)
         if mending or wants:
             await self._table.write(mending, self.grants, wants, patience)
-        for key, rules in wants.items():
-            self.grants.put(key, rules)
-        await self._settle(keys)
+        await in_turns(self._reactor, wants.items(), self._note)
+        await self._settle([key for key in keys if self._demand.answers.is_awaited(key)])
 
     async def found(self, grants: Mapping[Key, Rules]) -> None:
         """Take over what a look has found to be in force."""
         self.grants.replace(grants)
+        if len(grants) > SLICE:
+            await deferLater(self._reactor, 0)
         # A tool that failed to answer may have done its work all the same.
         await self._settle(self._demand.answers.awaited)
+
+    def _note(self, part: list[tuple[Key, Rules]]) -> tuple[()]:
+        for key, rules in part:
+            self.grants.put(key, rules)
+        return ()
 
     @property
     def differing(self) -> set[Key]:
         """The networks whose rules are not as wanted."""
-        keys = self.grants.keys() | self._demand.wishes.keys()
-        return {key for key in keys if not self._is_settled(key)}
+        return self._demand.wishes.differing(self.grants)
 
     def over(self, now: float) -> list[Key]:
         """The networks to be shut out that the kernel has shut out by itself (seconds, epoch).

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from envelope.firewall.kernel import EVERYONE, Key, Rules, version_of
+from envelope.firewall.kernel import EVERYONE, NO_CLIENTS, Key, Rules, version_of
 
 
 class Grants(dict[Key, Rules]):
@@ -20,17 +20,19 @@ class Grants(dict[Key, Rules]):
 
     def put(self, key: Key, rules: Rules) -> None:
         """Note a network's rules; without any it is not let in."""
-        if key not in EVERYONE.values():
-            self.networks[version_of(key)] += bool(rules) - (key in self)
+        there = key in self
         if rules:
             self[key] = rules
-        else:
-            self.pop(key, None)
+        elif there:
+            del self[key]
+        if there != bool(rules) and key not in NO_CLIENTS:
+            self.networks[version_of(key)] += -1 if there else 1
 
     def replace(self, grants: Mapping[Key, Rules]) -> None:
-        """Forget everything, and note these."""
+        """Note that these are all there are."""
+        if grants.keys() != self.keys():
+            six = sum(":" in key for key in grants) - (EVERYONE[6] in grants)
+            four = len(grants) - six - sum(key in grants for key in NO_CLIENTS)
+            self.networks = {4: four, 6: six}
         self.clear()
         self.update(grants)
-        self.networks = dict.fromkeys(EVERYONE, 0)
-        for key in grants.keys() - set(EVERYONE.values()):
-            self.networks[version_of(key)] += 1

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import socket
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, NewType, Protocol, TypeAlias
@@ -18,11 +19,17 @@ Rules: TypeAlias = tuple[str, ...]
 
 # Whom `--proxy-port` is open to: all networks of one family, as long as one of them has a grant.
 EVERYONE: Final = {4: Key("0.0.0.0/0"), 6: Key("::/0")}
+NO_CLIENTS: Final = frozenset(EVERYONE.values())
 
 
 def key_of(network: Network) -> Key:
     """The key of a network."""
-    return Key(str(network))
+    return one_key(str(network))
+
+
+def one_key(text: str) -> Key:
+    """The one object for a key, however it was come by: thousands are compared at each look."""
+    return Key(sys.intern(text))
 
 
 def version_of(key: Key) -> int:
@@ -49,15 +56,14 @@ def parts_of(key: Key) -> tuple[bytes, int]:
 class Seen:
     """What a look at the kernel found.
 
-    `text` stands for all of it: as long as it is the same, nothing has changed. `mending` are the
-    lines that put the structure right, `kinds` what kinds of differences they mend (labels of
-    `envelope_firewall_drift_total`), `grants` the networks let in, each with its rules.
+    `mending` are the lines that put the structure right, `kinds` what kinds of differences they
+    mend (labels of `envelope_firewall_drift_total`), `grants` the networks let in, each with its
+    rules.
     """
 
-    text: bytes
     mending: Sequence[str]
     kinds: Sequence[str]
-    grants: dict[Key, Rules]
+    grants: Mapping[Key, Rules]
 
 
 class KernelTable(Protocol):
@@ -89,11 +95,8 @@ class KernelTable(Protocol):
     def end_of(self, rules: Rules) -> int | None:
         """When the kernel ends a network's rules by itself; None for no rules."""
 
-    async def look(self, in_force: Mapping[Key, Rules], vouched: bytes | None) -> Seen | None:
-        """Read what the kernel holds; None when that is just what is in force.
-
-        That is so when its text is `vouched`, which was all well, or when the table knows of it by
-        other means.
+    async def look(self, in_force: Mapping[Key, Rules]) -> Seen | None:
+        """Read what the kernel holds; None when it is known to be just what is in force.
 
         Raises `ToolFailed` or `UnreadableRules`.
         """

@@ -8,35 +8,36 @@ what reading and writing take count as the same.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import ip_address
-from typing import Final
+from typing import Any, Final
 
 from envelope.firewall.kernel import EVERYONE, Key, Rules
 from envelope.firewall.nftruleset import ADDRESSES, PROXIES
 from envelope.firewall.nftsnapshot import NftSnapshot
 from envelope.firewall.ruleset import Layout
 from envelope.firewall.snapshot import UnreadableRules
+from envelope.firewall.turns import slices
 
 # By how much (seconds) an element's end may lie before or after the one that was asked for: ends
 # are whole seconds, and a transaction may have been under way for as long as is waited for one.
 EARLIER: Final = 1.5
 LATER: Final = 9.0
-# Elements that are read in one go: some 3 ms.
-SLICE: Final = 500
 
 _END: Final = "ends "
 _NEVER: Final[Rules] = ("never ends",)
 _FAMILIES: Final = {"ipv4": 4, "ipv6": 6}
-_ELEMENT: Final = re.compile(
-    r'(?P<name>[^\s,}]+)(?: timeout [0-9a-z]+ expires (?P<left>[0-9a-z]+))?'
-    r'(?P<more>(?:[^",}]|"[^"]*")*)(?P<after>[,}])\s*'
-)
+# With a comment in quotes, which may hold everything that stands between elements.
+_PIECE: Final = re.compile(r'((?:[^",]|"[^"]*")*)(?:, |$)')
+_ELEMENT: Final = re.compile(r'(?P<name>[^\s,}"]+)(?P<more>(?: (?:[^",}]|"[^"]*")+)?)')
 _LEFT: Final = re.compile(r" expires ([0-9a-z]+)")
 _QUOTED: Final = re.compile(r'"[^"]*"')
 _ADDRESS: Final = re.compile(r"[0-9a-f.:]+")
-_TIME: Final = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m(?!s))?(?:(\d+)s)?(?:(\d+)ms)?")
+_TIME: Final = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?")
+_DIGITS: Final = "0123456789"
+_PLAIN: Final = 5
 
 
 def ending(second: int) -> Rules:
@@ -44,6 +45,7 @@ def ending(second: int) -> Rules:
     return (f"{_END}{second}",)
 
 
+@lru_cache(maxsize=1 << 12)
 def end_of(rules: Rules) -> int | None:
     """The second at which a grant ends; None for no grant, or one that does not end by itself."""
     if not rules or rules == _NEVER:
@@ -76,11 +78,23 @@ def certain(
 
 def seconds(text: str) -> float:
     """A time as nft prints it, `1d2h3m4s5ms`; raise `UnreadableRules`."""
+    if not text.endswith("ms"):
+        return _whole_seconds(text)
+    whole = text[:-2].rstrip(_DIGITS)
+    thousandths = text[len(whole):-2]
+    if not thousandths:
+        raise UnreadableRules(f"{text!r} is no time")
+    return (_whole_seconds(whole) if whole else 0) + int(thousandths) / 1000
+
+
+@lru_cache(maxsize=1 << 12)
+def _whole_seconds(text: str) -> int:
+    # Remembered, since thousands of elements end in the same few minutes.
     match = _TIME.fullmatch(text)
     if match is None or not text:
         raise UnreadableRules(f"{text!r} is no time")
-    days, hours, minutes, full, thousandths = (int(part or 0) for part in match.groups())
-    return ((days * 24 + hours) * 60 + minutes) * 60 + full + thousandths / 1000
+    days, hours, minutes, full = (int(part or 0) for part in match.groups())
+    return ((days * 24 + hours) * 60 + minutes) * 60 + full
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,12 +112,14 @@ class Reading:
             return _NEVER
         remaining = seconds(left)
         known = self.in_force.get(key, ())
-        end = end_of(known)
-        if end is not None and self.begun + remaining - LATER <= end <= (
-            self.ended + remaining + EARLIER
-        ):
-            return known
-        return ending(round(self.ended + remaining))
+        return known if self.agrees(known, remaining) else ending(round(self.ended + remaining))
+
+    def agrees(self, rules: Rules, remaining: float) -> bool:
+        """Whether a grant with so many seconds left is the one that was written as `rules`."""
+        end = end_of(rules)
+        return end is not None and (
+            self.begun + remaining - LATER <= end <= self.ended + remaining + EARLIER
+        )
 
     def is_over(self, rules: Rules) -> bool:
         """Whether the kernel has ended a grant by itself."""
@@ -112,32 +128,60 @@ class Reading:
 
 
 def grants_in(
-    snapshot: NftSnapshot, reading: Reading, found: dict[Key, Rules]
-) -> Iterator[None]:
-    """Note in `found` the grants among the elements, in steps of `SLICE`.
+    snapshot: NftSnapshot, reading: Reading
+) -> Generator[int, None, dict[Key, Rules]]:
+    """The grants among the elements, read in steps of `SLICE`.
 
     What the kernel has ended by itself is gone from its sets; it is noted as it was written,
     since nobody has to do anything about it. Raises `UnreadableRules`.
     """
+    found: dict[Any, Rules] = {}
+    # Thousands are looked up: names of types are left to what is read more carefully.
+    in_force: Mapping[Any, Rules] = reading.in_force
+    earliest, latest = reading.begun - LATER + 1, reading.ended + EARLIER
     for name, shown in snapshot.sets.items():
         if name not in (*ADDRESSES.values(), PROXIES):
             continue
-        text = " ".join(shown.elements)
-        position = count = 0
-        while position < len(text):
-            match = _ELEMENT.match(text, position)
-            if match is None:
-                raise UnreadableRules(f"an element of the set {name} that cannot be read")
-            position = match.end()
-            key = _key_of(name, match["name"], reading.layout)
-            if key is not None:
-                found[key] = reading.grant(key, match["left"] or _left(match["more"]))
-            count += 1
-            if count % SLICE == 0:
-                yield
-    for key, rules in reading.in_force.items():
-        if key not in found and reading.is_over(rules):
-            found[key] = rules
+        suffix = f"/{reading.layout.prefix(6 if name == ADDRESSES[6] else 4)}"
+        for part in slices(_pieces(name, shown.elements)):
+            for piece in part:
+                words = piece.split(" ")
+                plain = words[0] + suffix
+                if len(words) == _PLAIN and plain in in_force and words[3] == "expires":
+                    # As we write them, and nft prints them, in nearly all cases.
+                    known, left = in_force[plain], words[4]
+                    whole = left[:-2].rstrip(_DIGITS) if left.endswith("ms") else left
+                    end = end_of(known)
+                    if whole and end and earliest < end - _whole_seconds(whole) < latest:
+                        found[plain] = known
+                        continue
+                match = _ELEMENT.fullmatch(piece)
+                if match is None:
+                    raise UnreadableRules(f"an element of the set {name} that cannot be read")
+                key = _key_of(name, match["name"], reading.layout)
+                if key is not None:
+                    found[key] = reading.grant(key, _left(match["more"]))
+            yield len(part)
+    for key in reading.in_force.keys() - found.keys():
+        if reading.is_over(reading.in_force[key]):
+            found[key] = reading.in_force[key]
+    return found
+
+
+def _pieces(name: str, elements: str) -> list[str]:
+    """The elements of a set one by one, with what nft says of each."""
+    text = " ".join(elements.split())
+    if not text:
+        return []
+    if not text.endswith(" }"):
+        raise UnreadableRules(f"the elements of the set {name} have no end")
+    text = text.removesuffix(" }")
+    if '"' not in text:
+        return text.split(", ")
+    pieces: list[str] = _PIECE.findall(text)[:-1]
+    if ", ".join(pieces) != text:
+        raise UnreadableRules(f"an element of the set {name} that cannot be read")
+    return pieces
 
 
 def _left(more: str) -> str | None:

@@ -1,13 +1,12 @@
 """Our table, read from what `nft -a list table` prints. Pure.
 
-Elements of sets are kept as lines: there may be thousands, and `nftelements` reads them piece by
+Elements of sets are kept as text: there may be thousands, and `nftelements` reads them piece by
 piece.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -18,8 +17,7 @@ _OPENING: Final = re.compile(r"\t(?P<kind>[a-z]+) (?P<name>\S+) \{(?: # handle \
 _RULE: Final = re.compile(r"(?P<text>.*) # handle (?P<handle>\d+)", re.DOTALL)
 _HOOK: Final = re.compile(r"type .*;")
 _COMMENT: Final = re.compile(r'comment "[^"]*"')
-_ELEMENTS: Final = "elements = { "
-_EXPIRES: Final = re.compile(rb" expires [0-9a-z]+")
+_ELEMENTS: Final = "\n\t\telements = { "
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +43,10 @@ class Chain:
 
 @dataclass(frozen=True, slots=True)
 class SetShown:
-    """One set: how it is declared, and the lines of its elements."""
+    """One set: how it is declared, and the text of its elements, `10.0.0.1, 10.0.0.2 }`."""
 
     declaration: tuple[str, ...] = ()
-    elements: tuple[str, ...] = ()
+    elements: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,22 +63,27 @@ class NftSnapshot:
         """Read what nft printed; nothing at all is no table. Raise `UnreadableRules`."""
         if not text:
             return cls()
-        lines = iter(text.splitlines())
-        if not next(lines).startswith(f"table {TABLE} {{"):
+        line, _, rest = text.partition("\n")
+        if not line.startswith(f"table {TABLE} {{"):
             raise UnreadableRules("nft shows something else than our table")
         flags: list[str] = []
         sets: dict[str, SetShown] = {}
         chains: dict[str, Chain] = {}
-        for line in lines:
+        position = 0
+        while position < len(rest):
+            end = _end_of(rest, "\n", position)
+            line, position = rest[position:end], end + 1
             if line == "}":
                 return cls(True, tuple(flags), sets, chains)
             opening = _OPENING.fullmatch(line)
             if opening is None:
                 flags += [line.strip()] if line.strip() else []
                 continue
-            content = _until_closed(lines)
+            # From the end of the line that opens, so that nothing may be between the two.
+            closing = _end_of(rest, "\n\t}\n", end)
+            content, position = rest[end + 1:closing], closing + len("\n\t}\n")
             if opening["kind"] == "chain":
-                chains[opening["name"]] = _chain(content)
+                chains[opening["name"]] = _chain(_lines(content))
             elif opening["kind"] == "set":
                 sets[opening["name"]] = _set(content)
         raise UnreadableRules("the text ends before our table does")
@@ -91,18 +94,15 @@ class NftSnapshot:
         return cls.parse(output.decode("utf-8", "replace"))
 
 
-def without_clocks(output: bytes) -> bytes:
-    """What nft printed, but for what runs down by itself."""
-    return _EXPIRES.sub(b"", output)
+def _end_of(text: str, mark: str, position: int) -> int:
+    end = text.find(mark, position)
+    if end < 0:
+        raise UnreadableRules("the text ends within our table")
+    return end
 
 
-def _until_closed(lines: Iterator[str]) -> list[str]:
-    content: list[str] = []
-    for line in lines:
-        if line == "\t}":
-            return content
-        content.append(line.strip())
-    raise UnreadableRules("the text ends within our table")
+def _lines(content: str) -> list[str]:
+    return [line.strip() for line in content.split("\n")] if content else []
 
 
 def _chain(content: list[str]) -> Chain:
@@ -124,9 +124,7 @@ def _chain(content: list[str]) -> Chain:
     return Chain(hook, tuple(rules))
 
 
-def _set(content: list[str]) -> SetShown:
-    for number, line in enumerate(content):
-        if line.startswith(_ELEMENTS):
-            first = line.removeprefix(_ELEMENTS)
-            return SetShown(tuple(content[:number]), (first, *content[number + 1:]))
-    return SetShown(tuple(content))
+def _set(content: str) -> SetShown:
+    # There may be thousands of lines of elements.
+    declaration, found, elements = content.partition(_ELEMENTS)
+    return SetShown(tuple(_lines(declaration)), elements if found else "")

@@ -14,6 +14,7 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from envelope.firewall import FirewallError
+from envelope.firewall.certainty import Certainty
 from envelope.firewall.flows import carried_flows
 from envelope.firewall.kernel import Key, Rules, Seen
 from envelope.firewall.nftelements import (
@@ -26,13 +27,14 @@ from envelope.firewall.nftelements import (
 )
 from envelope.firewall.nftplan import Printed, install, last_lines, mend, remove
 from envelope.firewall.nftruleset import Structure, change_elements, probe
-from envelope.firewall.nftsnapshot import NftSnapshot, without_clocks
+from envelope.firewall.nftsnapshot import NftSnapshot
 from envelope.firewall.nfttool import Nft
 from envelope.firewall.opentool import ANSWER_WAIT
 from envelope.firewall.process import ToolFailed, ToolTimeout
 from envelope.firewall.ruleset import Layout
 from envelope.firewall.snapshot import UnreadableRules
 from envelope.firewall.steadyclock import SteadyClock
+from envelope.firewall.turns import in_turns, step_by_step
 from envelope.metrics import Metrics
 
 LABEL: Final = "inet"
@@ -47,9 +49,8 @@ class NftTable:
     """See `envelope.firewall.backend.InstalledTable`.
 
     The kernel counts timeouts with its monotonic clock, so ends are kept in seconds of it; the rest
-    of the service names them in seconds since the epoch, which `clock` translates. As long as the
-    kernel's `generation` tells of no transactions but ours, there is nothing to look for; but what
-    nft says that it has done is not believed for longer than `trust` seconds.
+    of the service names them in seconds since the epoch, which `clock` translates. For `generation`
+    and `trust` see `Certainty`: while that suffices, there is nothing to look for.
     """
 
     def __init__(
@@ -65,11 +66,7 @@ class NftTable:
         self._nft = nft
         self._metrics = metrics
         self._clock = clock
-        self._generation = generation
-        # The generation in which the kernel holds what we know it to; None when that is not sure.
-        self._known: int | None = None
-        self._trust = trust
-        self._read_at = clock.now()
+        self._certainty = Certainty(generation, clock.now, trust)
         self._standing: tuple[Structure, Printed] | None = None
         self._found = NftSnapshot()
         # Why rules may have stayed in force after a start that failed.
@@ -97,7 +94,7 @@ class NftTable:
             lines = install(snapshot, structure, probe())
             try:
                 await self._apply(lines)
-                output, known = await self._show()
+                output, known = await self._certainty.read(self._nft.show)
                 printed = Printed.learn(NftSnapshot.of(output), structure)
             except (ToolFailed, UnreadableRules):
                 await self._take_back(snapshot)
@@ -105,7 +102,8 @@ class NftTable:
         except (ToolFailed, UnreadableRules, FirewallError) as error:
             await self._nft.writer.stop()
             raise FirewallError(f"nftables: {error}") from None
-        self._standing, self._found, self._known = (structure, printed), snapshot, known
+        self._standing, self._found = (structure, printed), snapshot
+        self._certainty.know(known)
 
     async def abandon(self) -> None:
         """Take a start back because another table's failed."""
@@ -172,39 +170,22 @@ class NftTable:
         end = end_of(rules)
         return None if end is None else self._clock.of_day(end)
 
-    async def look(self, in_force: Mapping[Key, Rules], vouched: bytes | None) -> Seen | None:
+    async def look(self, in_force: Mapping[Key, Rules]) -> Seen | None:
         """See `KernelTable`."""
         assert self._standing is not None, "the table is installed"
-        if self._known is not None and self._known == self._generation() and (
-            self._clock.now() < self._read_at + self._trust
-        ):
+        if self._certainty.suffices:
             return None
-        self._known = None
         begun = self._clock.now()
-        output, known = await self._show()
-        text = without_clocks(output)
-        if text == vouched:
-            self._known = known
-            return None
+        output, known = await self._certainty.read(self._nft.show)
         structure, printed = self._standing
         reading = Reading(structure.layout, begun, self._clock.now(), in_force)
         await deferLater(self._reactor, 0)
         snapshot = NftSnapshot.of(output)
         lines, kinds = mend(snapshot, structure, printed)
-        grants: dict[Key, Rules] = {}
-        for _ in grants_in(snapshot, reading, grants):
-            # Clients are served between the pieces.
-            await deferLater(self._reactor, 0)
+        grants = await step_by_step(self._reactor, grants_in(snapshot, reading))
         # What mending comes to is looked at again.
-        self._known = None if lines else known
-        return Seen(text, lines, kinds, grants)
-
-    async def _show(self) -> tuple[bytes, int | None]:
-        """What nft prints, and the generation that it is of, if that is certain."""
-        before = self._generation()
-        output = await self._nft.show()
-        self._read_at = self._clock.now()
-        return output, before if before == self._generation() else None
+        self._certainty.know(None if lines else known)
+        return Seen(lines, kinds, grants)
 
     async def write(
         self,
@@ -219,10 +200,16 @@ class NftTable:
         net.core.wmem_max). Then the grants are changed in several, each whole by itself.
         """
         now = self._clock.now()
-        ends = ((key, milliseconds_left(rules, now)) for key, rules in wants.items())
         # As long as nobody else has changed the rules there is little to doubt.
-        sure = not mending and self._known is not None and self._known == self._generation()
-        lines = [*mending, *change_elements(ends, certain(wants, in_force, now) if sure else {})]
+        sure = not mending and self._certainty.undisturbed
+
+        def commands(part: list[tuple[Key, Rules]]) -> list[str]:
+            standing = certain((key for key, _ in part), in_force, now) if sure else {}
+            ends = [(key, milliseconds_left(rules, now)) for key, rules in part]
+            return change_elements(ends, standing)
+
+        changes = await in_turns(self._reactor, wants.items(), commands)
+        lines = [*mending, *changes]
         try:
             if lines:
                 await self._apply(lines, patience)
@@ -236,10 +223,9 @@ class NftTable:
 
     async def _apply(self, lines: Sequence[str], patience: float = ANSWER_WAIT) -> None:
         outcome = "ok"
-        known, self._known = self._known, None
         try:
-            await self._nft.writer.apply(lines, patience)
-            self._known = None if known is None else known + 1
+            with self._certainty.writing():
+                await self._nft.writer.apply(lines, patience)
         except ToolTimeout:
             outcome = "timeout"
             raise

@@ -147,7 +147,7 @@ def mend(snapshot: Snapshot, structure: Structure) -> tuple[list[str], list[str]
         if mending:
             kinds.append("baseline")
             lines += mending
-    stale = [chain for chain in snapshot.rules if is_branch(chain) and chain not in grant_chains]
+    stale = [chain for chain in snapshot.rules if chain not in grant_chains and is_branch(chain)]
     if stale:
         kinds.append("chain")
         lines += drop_branches(stale, snapshot.jumps_to(stale))

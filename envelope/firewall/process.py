@@ -19,6 +19,11 @@ from twisted.python.failure import Failure
 CLEAN_ENVIRONMENT: Final = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"}
 # More than this from a tool is not an answer but a fault; 10,000 grants are 1.2 MB of rules.
 OUTPUT_LIMIT: Final = 64 << 20
+# A tool may write line by line (nft: 260 times for 1,000 grants), which is a turn of the reactor
+# each, unless one waits a little (seconds) until more has gathered. A read of at least so many
+# bytes, all that Twisted reads at once, says that there is more already.
+GATHER_FOR: Final = 0.004
+_PLENTY: Final = 8192
 
 
 class ToolFailed(Exception):
@@ -64,13 +69,15 @@ class Finished:
 
 
 class _Run(ProcessProtocol):
-    def __init__(self, name: str, stdin: bytes) -> None:
+    def __init__(self, reactor: IReactorTime, name: str, stdin: bytes) -> None:
+        self.reactor = reactor
         self.name = name
         self.stdin = stdin
         self.output: list[bytes] = []
         self.errors: list[bytes] = []
         self.size = 0
         self.timer: IDelayedCall | None = None
+        self.gathering: IDelayedCall | None = None
         self.finished: Deferred[Finished] = Deferred(lambda _: self.kill())
 
     def connectionMade(self) -> None:
@@ -84,10 +91,15 @@ class _Run(ProcessProtocol):
         self.size += len(data)
         if self.size > OUTPUT_LIMIT:
             self.give_up(ToolFailed(f"{self.name} printed without end"))
+        elif childFD == 1 and len(data) < _PLENTY and self.transport is not None:
+            pipe = self.transport.pipes[childFD]  # type: ignore[attr-defined]
+            pipe.pauseProducing()
+            self.gathering = self.reactor.callLater(GATHER_FOR, pipe.resumeProducing)
 
     def processEnded(self, reason: Failure) -> None:
-        if self.timer is not None and self.timer.active():
-            self.timer.cancel()
+        for timer in (self.timer, self.gathering):
+            if timer is not None and timer.active():
+                timer.cancel()
         if self.finished.called:
             return
         output, errors = b"".join(self.output), b"".join(self.errors)
@@ -116,10 +128,16 @@ def run(
     Cancelling kills the child.
     """
     name = Path(argv[0]).name
-    protocol = _Run(name, stdin)
+    protocol = _Run(reactor, name, stdin)
     try:
         require_executable(Path(argv[0]))
-        reactor.spawnProcess(protocol, argv[0], argv, env=CLEAN_ENVIRONMENT)
+        # A pipe costs two turns of the reactor until it is closed.
+        with open(os.devnull, "rb") as nothing:
+            source = "w" if stdin else nothing.fileno()
+            reactor.spawnProcess(
+                protocol, argv[0], argv, env=CLEAN_ENVIRONMENT,
+                childFDs={0: source, 1: "r", 2: "r"},
+            )
     except (ToolFailed, OSError) as error:
         protocol.finished.errback(ToolFailed(str(error)))
         return protocol.finished

@@ -8,7 +8,8 @@ Allowing is given up after a while, revoking never.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
@@ -52,8 +53,6 @@ class Reconciler:
         self._retry = Retry(reactor, self._try_again)
         self._must_look = False
         self._working: Deferred[None] | None = None
-        # What the kernel showed when all was well and nothing has been written since.
-        self._vouched: bytes | None = None
 
     # -- its life --------------------------------------------------------------------------
 
@@ -148,56 +147,51 @@ class Reconciler:
     async def _look(self) -> bool:
         """Read the kernel's rules and mend what differs, in one transaction."""
         try:
-            vouched = None if self._backlog else self._vouched
             self._must_look = False
-            seen = await self._table.look(self._enforcement.grants, vouched)
+            seen = await self._table.look(self._enforcement.grants)
             if seen is not None:
                 await self._mend(seen)
             elif not self._backlog and not self._backlog.is_waiting:
                 self._all_is_well()
         except (ToolFailed, UnreadableRules) as error:
             self._must_look = True
-            self._note_trouble(str(error))
+            self._condition.refused(str(error))
             return False
         return True
 
     async def _mend(self, seen: Seen) -> None:
         await self._enforcement.found(seen.grants)
+        if not self._running:
+            return
         differing = self._enforcement.differing
-        self._condition.differs([*seen.kinds, *(
-            "grant" if key in self._demand.wishes else "stray"
-            for key in differing if not self._backlog.expects(key)
-        )])
+        surprising = self._backlog.surprising(differing)
+        grants = len(self._demand.wishes.wanted(surprising))
+        self._condition.differs(
+            Counter(seen.kinds) + Counter(grant=grants, stray=len(surprising) - grants)
+        )
         keys = self._backlog.take_differing(differing)
         try:
-            await self._apply(seen.mending, keys)
+            await self._enforcement.write(seen.mending, keys, self._retry.patience)
         except ToolFailed:
             self._backlog.suspect(keys)
             raise
         self._condition.mended()
-        if not seen.mending and not differing:
-            self._vouched = seen.text
-            if not self._backlog.is_waiting:
-                self._all_is_well()
+        if not seen.mending and not differing and not self._backlog.is_waiting:
+            self._all_is_well()
 
     async def _apply_next(self) -> None:
         """Apply what is wanted: what is not suspected together, or one suspect alone."""
         keys = self._backlog.take(self._demand.answers.allowing, self._table.comers_apart)
         try:
-            await self._apply((), keys)
+            await self._enforcement.write((), keys, self._retry.patience)
         except ToolFailed as error:
             self._must_look = True
-            self._note_trouble(str(error))
+            self._condition.refused(str(error))
             for key in self._backlog.failed(keys, isinstance(error, ToolTimeout)):
                 self._demand.refuse(key, str(error))
                 self._backlog.put_off(key)
         else:
             self._backlog.succeeded(keys)
-
-    async def _apply(self, mending: Sequence[str], keys: set[Key]) -> None:
-        if mending or keys:
-            self._vouched = None
-        await self._enforcement.write(mending, keys, self._retry.patience)
 
     def _plan_retry(self) -> None:
         """After a failure, try again until the kernel agrees."""
@@ -214,10 +208,6 @@ class Reconciler:
         self._backlog.retry()
         self._must_look = True
         self._work()
-
-    def _note_trouble(self, error: str) -> None:
-        self._condition.refused(error)
-        self._vouched = None
 
     def _all_is_well(self) -> None:
         self._condition.well()

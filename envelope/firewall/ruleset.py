@@ -15,7 +15,7 @@ from ipaddress import ip_network
 from typing import Final, Literal
 
 from envelope.config import Config, Network, PortRange
-from envelope.firewall.kernel import EVERYONE, Key, Rules, parts_of
+from envelope.firewall.kernel import EVERYONE, NO_CLIENTS, Key, Rules, one_key, parts_of
 
 CHAIN: Final = "ENVELOPE"
 GRANTS: Final = "ENVELOPE-GRANTS"
@@ -120,7 +120,7 @@ def grant_rules(layout: Layout, key: Key, end: int) -> Rules:
 
     For everyone, it is a rule for each `--proxy-port`. Sorted, so that what is read back compares.
     """
-    if key in EVERYONE.values():
+    if key in NO_CLIENTS:
         return tuple(sorted(
             f"-p tcp -m tcp --dport {port} {_until(end)} -j ACCEPT"
             for port in set(layout.proxy_port)
@@ -147,7 +147,7 @@ def read_grant(rule: str, version: int = 4) -> tuple[Key, int] | None:
         return None
     try:
         end = datetime.fromisoformat(match["end"]).replace(tzinfo=UTC)
-        key = Key(match["source"]) if match["source"] else EVERYONE[version]
+        key = one_key(match["source"]) if match["source"] else EVERYONE[version]
         parts_of(key)
     except ValueError:
         return None

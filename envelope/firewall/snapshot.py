@@ -4,12 +4,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Container
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Final
 
 from envelope.firewall.ruleset import OWN_CHAINS
 
-_CHAIN = re.compile(r":(?P<name>\S+) (?P<policy>\S+)")
+# What iptables-nft-save says, in a comment, of a table that it can show only in part.
+INCOMPATIBLE: Final = "incompatible"
+
+
+def text_of(output: bytes) -> str:
+    """What a tool printed, as text; comments may hold anything."""
+    return output.decode("utf-8", "replace")
 
 
 class UnreadableRules(Exception):
@@ -30,24 +37,34 @@ class Snapshot:
 
     @classmethod
     def parse(cls, text: str) -> Snapshot:
-        """Read the filter table out of iptables-save's output; raise `UnreadableRules`."""
+        """Read the filter table out of iptables-save's output; raise `UnreadableRules`.
+
+        No character but the newline ends a line, whatever a comment among them holds.
+        """
+        return cls.of_lines(text.split("\n"))
+
+    @classmethod
+    def of_lines(
+        cls, lines: Iterable[str], besides: Mapping[str, Iterable[str]] | None = None
+    ) -> Snapshot:
+        """Read it out of lines; `besides` are chains and rules whose lines were left out."""
         policies: dict[str, str] = {}
-        rules: dict[str, list[str]] = {}
+        rules = {chain: [*lines] for chain, lines in (besides or {}).items()}
         table: str | None = None
         exists = False
-        for line in text.splitlines():
+        for line in lines:
             if line.startswith("-A ") and table == "filter":
-                _, chain, rule = [*line.split(" ", 2), ""][:3]
+                chain, _, rule = line[3:].partition(" ")
                 if chain not in rules:
                     raise UnreadableRules(f"a rule of the undeclared chain {chain[:40]!r}")
                 rules[chain].append(rule)
             elif line.startswith(":") and table == "filter":
-                match = _CHAIN.match(line)
-                if match is None:
+                chain, policy, *_ = [*line[1:].split(" "), ""]
+                if not chain or not policy:
                     raise UnreadableRules("a malformed chain line")
-                rules[match["name"]] = []
-                if match["policy"] != "-":
-                    policies[match["name"]] = match["policy"]
+                rules[chain] = []
+                if policy != "-":
+                    policies[chain] = policy
             elif line.startswith("*"):
                 if table is not None:
                     raise UnreadableRules("a table without its end")
@@ -55,7 +72,7 @@ class Snapshot:
                 exists = exists or table == "filter"
             elif line == "COMMIT":
                 table = None
-            elif "incompatible" in line:
+            elif line.startswith("#") and INCOMPATIBLE in line:
                 raise UnreadableRules("the filter table was changed by nft in ways it cannot show")
             elif line and not line.startswith(("#", "-A ", ":")):
                 raise UnreadableRules("a line that is no rule")
@@ -66,7 +83,7 @@ class Snapshot:
     @classmethod
     def of(cls, output: bytes) -> Snapshot:
         """Read what iptables-save printed; raise `UnreadableRules`."""
-        return cls.parse(output.decode("utf-8", "replace"))
+        return cls.parse(text_of(output))
 
     @property
     def policy(self) -> str:

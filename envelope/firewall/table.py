@@ -13,10 +13,11 @@ from twisted.logger import Logger
 
 from envelope.firewall import FirewallError
 from envelope.firewall.changes import change, change_all, end_of, grants_in, should_spread
-from envelope.firewall.kernel import EVERYONE, Key, Rules, Seen, key_of
+from envelope.firewall.kernel import NO_CLIENTS, Key, Rules, Seen, key_of
 from envelope.firewall.opentool import ANSWER_WAIT
 from envelope.firewall.plan import Structure, before, install, is_all_ours, mend, remove
 from envelope.firewall.process import ToolFailed, ToolTimeout
+from envelope.firewall.rereading import Rereader
 from envelope.firewall.ruleset import (
     GRANTS,
     Family,
@@ -25,8 +26,9 @@ from envelope.firewall.ruleset import (
     grant_rules,
     read_grant,
 )
-from envelope.firewall.snapshot import Snapshot, UnreadableRules
+from envelope.firewall.snapshot import Snapshot, UnreadableRules, text_of
 from envelope.firewall.tools import Tools
+from envelope.firewall.turns import in_turns, step_by_step
 from envelope.metrics import Metrics
 
 _log = Logger(namespace="envelope.firewall")
@@ -45,6 +47,7 @@ class FilterTable:
         self._found = Snapshot()
         # Why rules may have stayed in force after a start that failed.
         self._left = ""
+        self._reader = Rereader()
 
     @property
     def label(self) -> str:
@@ -173,15 +176,11 @@ class FilterTable:
         """See `KernelTable`."""
         return end_of(rules)
 
-    async def look(self, in_force: Mapping[Key, Rules], vouched: bytes | None) -> Seen | None:  # noqa: ARG002
+    async def look(self, in_force: Mapping[Key, Rules]) -> Seen | None:
         """See `KernelTable`."""
-        text = await self.tools.save()
-        if text == vouched:
-            return None
-        snapshot = Snapshot.of(text)
-        lines, kinds = mend(snapshot, self._standing)
-        grants, astray = grants_in(snapshot, self._standing)
-        return Seen(text, [*lines, *astray], [*kinds, *("stray" for _ in astray)], grants)
+        text = text_of(await self.tools.save())
+        reading = self._reader.read(text, self._standing, in_force)
+        return await step_by_step(self.tools.reactor, reading)
 
     async def write(
         self,
@@ -194,11 +193,18 @@ class FilterTable:
         now = self._standing
         networks = len(in_force) + sum(
             bool(want) - (key in in_force)
-            for key, want in wants.items() if key not in EVERYONE.values()
+            for key, want in wants.items() if key not in NO_CLIENTS
         )
         # What has to be mended is mended as it stands, and moved another time.
         then = now if mending else replace(now, spread=should_spread(now, networks))
-        lines = [*mending, *change_all(now, then, in_force, wants)]
+        if then == now:
+            changes = await in_turns(
+                self.tools.reactor, wants.items(),
+                lambda part: change_all(now, now, in_force, dict(part)),
+            )
+        else:
+            changes = change_all(now, then, in_force, wants)
+        lines = [*mending, *changes]
         if lines:
             await self._apply(lines, patience)
         if self._structure is now:

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,9 +20,6 @@ from envelope.firewall.snapshot import Snapshot
 
 SAVE_WAIT: Final = 5.0
 _SEARCH_PATH: Final = "/usr/sbin:/sbin:/usr/local/sbin:/usr/bin:/bin"
-# Comments carry the time, and policies packet counts: neither is a rule.
-_NOISE: Final = re.compile(rb"^#.*\n|(?<=\S) \[\d+:\d+\]$", re.MULTILINE)
-_TELLING: Final = re.compile(rb"^#.*incompatible.*$", re.MULTILINE)
 
 
 def find_tool(name: str, chosen: Path | None, search_path: str) -> Path:
@@ -64,14 +60,14 @@ class Tools:
     """One family's tools, ready to run."""
 
     def __init__(self, reactor: IProcessReactor, paths: Paths) -> None:
-        self._reactor = reactor
+        self.reactor = reactor
         self._paths = paths
         self.restorer = restorer(reactor, paths.restore)
 
     def save(self) -> Deferred[bytes]:
-        """The filter table's rules, without what changes by itself; fails with `ToolFailed`."""
+        """The filter table's rules as the tool prints them; fails with `ToolFailed`."""
         argv = (str(self._paths.save), "-t", "filter")
-        return run(self._reactor, argv, SAVE_WAIT).addCallback(_filter_without_noise)
+        return run(self.reactor, argv, SAVE_WAIT).addCallback(_output)
 
     async def find(self) -> Snapshot:
         """What the kernel holds, telling an absent filter table from an empty one.
@@ -82,8 +78,7 @@ class Tools:
         then the table counts as there, as it is for good once iptables-legacy has been run.
         """
         try:
-            text = await run(self._reactor, (str(self._paths.save),), SAVE_WAIT)
-            shown = _without_noise(text)
+            shown = (await run(self.reactor, (str(self._paths.save),), SAVE_WAIT)).output
         except ToolTimeout:
             raise
         except ToolFailed:
@@ -104,28 +99,18 @@ class Tools:
         if self._paths.nft is None:
             return False
         try:
-            version = await run(self._reactor, (str(self._paths.save), "-V"), SAVE_WAIT)
+            version = await run(self.reactor, (str(self._paths.save), "-V"), SAVE_WAIT)
             if b"nf_tables" not in version.output:
                 return False
             command = f"delete table {family.nft} filter"
-            await run(self._reactor, (str(self._paths.nft), command), SAVE_WAIT)
+            await run(self.reactor, (str(self._paths.nft), command), SAVE_WAIT)
         except ToolFailed:
             return False
         return True
 
 
-def _filter_without_noise(finished: Finished) -> bytes:
-    # Only what is before and behind the rules can be noise; between them are thousands of lines.
-    start, end = finished.output.find(b"\n-A "), finished.output.rfind(b"\nCOMMIT\n")
-    if not 0 <= start < end or b"incompatible" in finished.output:
-        return _without_noise(finished)
-    head, tail = finished.output[: start + 1], finished.output[end + 1 :]
-    return _NOISE.sub(b"", head) + finished.output[start + 1 : end + 1] + _NOISE.sub(b"", tail)
-
-
-def _without_noise(finished: Finished) -> bytes:
-    telling = _TELLING.findall(finished.output)
-    return b"\n".join((_NOISE.sub(b"", finished.output), *telling))
+def _output(finished: Finished) -> bytes:
+    return finished.output
 
 
 FAMILIES: Final = (IPV4, IPV6)

@@ -3,9 +3,9 @@
 
 from __future__ import annotations
 
-from collections.abc import KeysView
+from collections.abc import Mapping, Set
 
-from envelope.firewall.kernel import EVERYONE, KernelTable, Key, Rules, version_of
+from envelope.firewall.kernel import EVERYONE, NO_CLIENTS, KernelTable, Key, Rules, version_of
 from envelope.firewall.latest import Latest
 from envelope.firewall.ruleset import LATEST_END
 
@@ -25,16 +25,18 @@ class Wishes:
         self._granted: dict[Key, Rules] = {}
         self._ends: dict[int, Latest[int]] = {version: Latest() for version in EVERYONE}
 
-    def __contains__(self, key: Key) -> bool:
-        return key in self._rules
-
-    def keys(self) -> KeysView[Key]:
-        """The networks that any rules are wanted for."""
-        return self._rules.keys()
-
     def get(self, key: Key) -> Rules:
         """The rules that are wanted for a network, none if it shall not be let in."""
         return self._rules.get(key, ())
+
+    def differing(self, in_force: Mapping[Key, Rules]) -> set[Key]:
+        """The networks whose rules in force are not as wanted."""
+        # One step of the interpreter's, 40 ns for each network.
+        return {key for key, _ in self._rules.items() ^ in_force.items()}
+
+    def wanted(self, keys: Set[Key]) -> Set[Key]:
+        """Those of these networks that shall be let in."""
+        return keys & self._rules.keys()
 
     def allow(self, key: Key, end: int) -> list[Key]:
         """Want a network let in until `end` (seconds since the epoch)."""
@@ -71,7 +73,7 @@ class Wishes:
             return () if end is None else self._table.rules(key, min(end + by, LATEST_END))
 
         changed = [
-            each for key, rules in list(self._rules.items()) if key not in EVERYONE.values()
+            each for key, rules in list(self._rules.items()) if key not in NO_CLIENTS
             for each in self._put(key, moved(key, rules))
         ]
         self._granted = {key: moved(key, rules) for key, rules in self._granted.items()}
