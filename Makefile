@@ -1,4 +1,4 @@
-.PHONY: help prepare demo test soak fuzz lint bench bench-full clean
+.PHONY: help prepare demo test soak mutants fuzz lint bench bench-full clean
 
 # How long (seconds) each of the three targets of "make fuzz" runs.
 FUZZ_SECONDS ?= 30
@@ -26,6 +26,9 @@ soak: prepare  ## anything in any order, and kill -9 at random moments, for SOAK
 	tools/in-namespace .venv/bin/python -m pytest -q -s tests/kernel/test_model.py & model=$$!; \
 	tools/in-namespace .venv/bin/python -m pytest -q -s tests/end_to_end/test_crashes.py; \
 	crashes=$$?; wait $$model && exit $$crashes
+
+mutants: prepare  ## plant faults in copies of the firewall and see each found (some 40 minutes); FAULTS="5 jump" for some
+	@.venv/bin/python -m tests.kernel.mutants $(FAULTS)
 
 fuzz: prepare  ## let a coverage-guided fuzzer loose on tokens, requests and frames, for FUZZ_SECONDS each
 	@.venv/bin/python -c 'import atheris' 2>/dev/null || \

@@ -92,6 +92,19 @@ def shortening(machine: Machine) -> None:
         go(machine, client)
 
 
+def leaving_early(machine: Machine) -> None:
+    """Clients that leave before they are answered: alone, and from a network that others are in."""
+    machine.begin("ACCEPT", False, SERVICE)
+    for _ in range(2):
+        inside = len(machine.life.clients)
+        machine.storm([
+            *((True, address, 0, LONGER) for address in (FOUR, SIX)),
+            *((False, "", place, 0.0) for place in (inside, inside + 1)),
+        ])
+        for address in (FOUR, SIX):
+            come(machine, address)
+
+
 def deaths(machine: Machine, policy: str) -> None:
     """Killed with few and with many inside, and followed by a service with other options."""
     others(machine, SERVICE, policy)
@@ -144,6 +157,9 @@ def troubles(machine: Machine) -> None:
 def poison(machine: Machine) -> None:
     """A network that the tool refuses harms nobody else, and operators are told of it."""
     machine.begin("ACCEPT", False, SERVICE)
+    machine.break_tool("poison")
+    machine.storm([(True, address, 0, LONG) for address in (POISON4, FOUR, POISON6, SIX)])
+    machine.repair_tool(0.0)
     leaving = [come(machine, address) for address in (POISON4, POISON6)]
     machine.break_tool("poison")
     for client in leaving:
@@ -168,6 +184,7 @@ def lost_answers(machine: Machine) -> None:
 
 def halves(machine: Machine) -> None:
     """A tool that fails from some transaction on shuts nobody out who is inside."""
+    machine.life.world.check_every = 600.0
     machine.begin("ACCEPT", False, SERVICE)
     both = [FOUR, SIX]
     for address in both:
@@ -178,6 +195,7 @@ def halves(machine: Machine) -> None:
             came = [machine.life.come(address, LONGER) for address in addresses]
             machine.life.until(lambda came=came: machine.life.firewall.problems() or all(
                 client.state != "asking" for client in came))
+            machine.life.look()
             machine.repair_tool(0.0)
         leave(machine, len(both))
 
@@ -201,6 +219,7 @@ SCENES: Final[dict[str, Callable[[Machine], None]]] = {
     "interference among many": interference_among_many,
     "sharing": sharing,
     "shortening": shortening,
+    "leaving early": leaving_early,
     "deaths where all was open": lambda machine: deaths(machine, "ACCEPT"),
     "deaths where all was shut": lambda machine: deaths(machine, "DROP"),
     "failing starts": failing_starts,

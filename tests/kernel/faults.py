@@ -1,0 +1,192 @@
+"""Faults that a firewall could have, each as a change to the source of this one.
+
+Every one breaks a promise of the README or of `IFirewall`. `make mutants` plants them one by one in
+a copy of the source and shows that a test fails; `docs/testing.md` has what it found. The text that
+is replaced is looked for in the whole package, and has to be in it exactly once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+IPTABLES: Final = ("nft", "legacy")
+NFTABLES: Final = ("nftables",)
+EVERY: Final = (*IPTABLES, *NFTABLES)
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One fault: what is wrong with it in place, what becomes what, and `by` what it is noticed.
+
+    That is a scene of the model's, or the file of other tests. `kinds` are those of the tools that
+    the fault makes a difference for.
+    """
+
+    name: str
+    by: str
+    old: str
+    new: str
+    kinds: tuple[str, ...] = EVERY
+
+    def plant(self, package: Path) -> Path:
+        """Change the source under `package`; returns the file. Raises `LookupError`."""
+        found = [path for path in sorted(package.rglob("*.py")) if self.old in path.read_text()]
+        if len(found) != 1 or found[0].read_text().count(self.old) != 1:
+            raise LookupError(f"not in exactly one place: {self.old!r}")
+        (path,) = found
+        path.write_text(path.read_text().replace(self.old, self.new))
+        return path
+
+
+FAULTS: Final = (
+    # -- promise 1: whole transactions, and answers that speak of the kernel
+    Fault("a change of grants is several transactions", "halves",
+          "        if lines:\n            await self._apply(lines, patience)\n        if self._s",
+          "        for line in sorted(lines, key=lambda line: line[:2] != '-D'):\n"
+          "            await self._apply([line], patience)\n        if self._s", IPTABLES),
+    Fault("a change of grants is several transactions", "halves",
+          "            if lines:\n                await self._apply(lines, patience)\n        exc",
+          "            for line in lines:\n"
+          "                await self._apply([line], patience)\n        exc", NFTABLES),
+    Fault("spreading grants over chains forgets those who are in", "interference among many",
+          "for key in dict.fromkeys((*in_force, *wants)):", "for key in dict.fromkeys(wants):",
+          IPTABLES),
+    Fault("a grant is answered before it is in force", "sharing",
+          "answer = self.answers.await_allowed(key)",
+          "answer = self.answers.await_allowed(key)\n        self.answers.allowed(key)"),
+    Fault("a revocation is answered before it holds", "sharing",
+          "answer = self.answers.await_revoked(key)",
+          "answer = self.answers.await_revoked(key)\n        self.answers.revoked(key)"),
+    # -- promise 2: every grant's own end in the kernel
+    Fault("a grant ends an hour late in the kernel", "sharing",
+          "return min(math.ceil(deadline) + BACKSTOP, LATEST_END)",
+          "return min(math.ceil(deadline) + BACKSTOP + 3600, LATEST_END)"),
+    Fault("a grant has no end in the kernel", "sharing",
+          'element if lasts is None else f"{element} timeout {duration(lasts)}"', "element",
+          NFTABLES),
+    Fault("a grant that is shared is not prolonged", "sharing",
+          "return self._put(key, self._table.rules(key, end))",
+          "return self._put(key, self._rules.get(key) or self._table.rules(key, end))"),
+    Fault("a grant that is shared ends with the shortest session", "sharing",
+          "return max(self._ends.values(), default=None)",
+          "return min(self._ends.values(), default=None)"),
+    Fault("the clock is not watched", "clocks",
+          "if step := self._clock.step():", "if step := 0 * self._clock.step():", IPTABLES),
+    Fault("ends follow the clock the wrong way", "clocks",
+          "min(end + by, LATEST_END)", "min(end - by, LATEST_END)", IPTABLES),
+    Fault("timeouts follow the clock that people set", "clocks",
+          "self._demand.move(by if self._table.by_time_of_day else 0)",
+          "self._demand.move(by)", NFTABLES),
+    Fault("no session ends by its deadline", "sharing",
+          "stay.timer = self._reactor.callLater(remaining, life.end, End.DEADLINE)",
+          "stay.timer = None"),
+    # -- promise 3: leftovers, starts that fail, stops
+    Fault("a start leaves the jump of a service that was killed", "deaths where all was open",
+          'if chain == "INPUT" and rule in (f"-j {CHAIN}", f"-j {GRANTS}")]',
+          'if chain == "INPUT" and not rule]', IPTABLES),
+    Fault("a start leaves the chains of a service that was killed", "deaths where all was open",
+          "stale = [chain for chain in snapshot.own_chains if chain not in chains]",
+          "stale: list[str] = []", IPTABLES),
+    Fault("a start leaves the grants of a service that was killed", "deaths where all was open",
+          'lines += [f":{chain} - [0:0]" for chain in (*stale, *chains)]',
+          'lines += [f":{chain} - [0:0]" for chain in (*stale, *chains)\n'
+          "              if chain != GRANTS or chain not in snapshot.rules]", IPTABLES),
+    Fault("a start leaves what a service that was killed had", "deaths where all was open",
+          "return [*REMOVE_TABLE, ruleset(structure)]", "return [ruleset(structure)]", NFTABLES),
+    Fault("the policy from before the first start is forgotten", "deaths where all was open",
+          "if _MARKER + mark in snapshot.rules:", "if _MARKER in snapshot.rules:", IPTABLES),
+    Fault("a stop leaves the default drop", "deaths where all was open",
+          "lines.append(_policy_line(before(snapshot)))", "pass", IPTABLES),
+    Fault("a stop lets everybody in", "deaths where all was shut",
+          "lines.append(_policy_line(before(snapshot)))", "lines.append('-P INPUT ACCEPT')",
+          IPTABLES),
+    Fault("a stop leaves the table", "deaths where all was open",
+          "lines = last_lines(snapshot, structure, printed)", "lines: list[str] = []", NFTABLES),
+    Fault("a start that fails for IPv6 leaves IPv4's rules", "failing starts",
+          "await table.abandon()", "pass", IPTABLES),
+    # -- promise 4: what fails
+    Fault("no look at the kernel after a transaction that failed", "lost answers",
+          "            self._must_look = True\n            self._note_trouble(str(error))\n"
+          "            for key in",
+          "            self._note_trouble(str(error))\n            for key in"),
+    Fault("a grant that was refused is still wanted",
+          # Sessions ask for what is left as well, so that the model sees no difference.
+          "tests/test_wishes.py",
+          "return self._put(key, older)", "return []"),
+    Fault("a grant that cannot be made to end earlier yet keeps its end", "shortening",
+          "if end is not None and asked is not None and asked < end:", "if False:"),
+    Fault("a revocation that failed is not tried again", "poison",
+          "self._backlog.retry()", "pass"),
+    Fault("one poisonous change fails its neighbours", "poison",
+          "alone = len(keys) == 1 and (", "alone = not not keys or ("),
+    Fault("nobody is told that the tool refuses", "poison",
+          "        revoking = len(self._demand.answers.revoking)\n", "        return None\n"),
+    Fault("a grant that fails costs a place", "troubles",
+          "        self._drop(stay)\n        self._metrics.request(",
+          "        self._metrics.request("),
+    Fault("a client that leaves before its answer leaves its grant", "leaving early",
+          "def _leave_early(life: Life, stay: Stay, why: End) -> None:\n    stay.why = why\n"
+          "    stay.owner.revoke(stay).addCallback(lambda _: life.gone())",
+          "def _leave_early(life: Life, stay: Stay, why: End) -> None:\n    stay.why = why\n"
+          "    life.gone()"),
+    # -- promise 5: what others do
+    Fault("the rules are not compared", "interference",
+          "self._checks.start(self._check_every, now=False)", "pass"),
+    Fault("the rules of IPv6 are not compared", "interference",
+          "for _, reconciler in self._tables:\n            reconciler.check()",
+          "for _, reconciler in self._tables[:1]:\n            reconciler.check()", IPTABLES),
+    Fault("a chain's order is never repaired", "interference",
+          "rest = iter(there)", "rest = there"),
+    Fault("stray grants stay", "interference",
+          "keys = self.grants.keys() | self._demand.wishes.keys()",
+          "keys = self._demand.wishes.keys()"),
+    Fault("mending drops others' rules from our chains", "interference",
+          "astray = {rule for rule in ours if Counter(there)[rule] > kept[rule]}",
+          "astray = {rule for rule in ours if Counter(there)[rule] > kept[rule]}"
+          " | ({*there} - {*ours})", IPTABLES),
+    Fault("mending drops others' rules from our chains", "interference",
+          "place for place, text in enumerate(texts) if text in ours and place not in staying",
+          "place for place, _ in enumerate(texts) if place not in staying", NFTABLES),
+    Fault("mending the jump drops others' rules", "interference",
+          'lines += [f"-D INPUT {structure.jump}"] * entries.count(structure.jump)',
+          'lines += [f"-D INPUT {rule}" for rule in entries]', IPTABLES),
+    Fault("mending the jump drops others' rules", "interference",
+          'lines += [f"delete rule {TABLE} {INPUT} handle {rule.handle}" for rule in jumps]',
+          'lines += [f"delete rule {TABLE} {INPUT} handle {rule.handle}" for rule in entries]',
+          NFTABLES),
+    Fault("the jump comes back behind others' rules", "interference",
+          'lines.append(f"-I INPUT 1 {structure.jump}")\n    return declared',
+          'lines.append(f"-A INPUT {structure.jump}")\n    return declared', IPTABLES),
+    Fault("the jump comes back behind others' rules", "interference",
+          'lines.append(f"insert rule {TABLE} {INPUT} {structure.jump}")',
+          'lines.append(f"add rule {TABLE} {INPUT} {structure.jump}")', NFTABLES),
+    Fault("the policy is not set again", "interference",
+          'if structure.layout.baseline == "service" and snapshot.policy != "DROP":',
+          'if structure.layout.baseline == "service" and not snapshot.policy:', IPTABLES),
+    Fault("the policy is not set again", "interference",
+          'if structure.layout.baseline == "service" and hook != printed.hook:',
+          'if structure.layout.baseline == "service" and not hook:', NFTABLES),
+    Fault("a table that was put to sleep sleeps on", "interference",
+          '"flags dormant" in snapshot.flags and', '"flags" in snapshot.flags and', NFTABLES),
+    Fault("the kernel's count of changes is believed whatever it is",
+          "tests/kernel/test_nft_interference.py",
+          "if self._known is not None and self._known == self._generation() and (",
+          "if self._known is not None and (", NFTABLES),
+    # -- promise 6, and who shares a network
+    Fault("flows live on after their grant's end", "sharing",
+          'direction = " --ctdir REPLY" if layout.established == "cut" else ""', 'direction = ""',
+          IPTABLES),
+    Fault("flows live on after their grant's end", "sharing",
+          'direction = " ct direction reply" if layout.established == "cut" else ""',
+          'direction = ""', NFTABLES),
+    Fault("everybody is let in", "sharing",
+          '"reject with icmpx type port-unreachable"', '"accept"', NFTABLES),
+    Fault("the last but one session of a network takes the grant along", "sharing",
+          "if not held:", "if len(held) < 2:"),
+    Fault("IPv6 clients are not shut out", "sharing",
+          "return succeed(None) if reconciler is None else reconciler.revoke(network)",
+          "return succeed(None) if reconciler is None or network.version == 6"
+          " else reconciler.revoke(network)"),
+)
