@@ -54,11 +54,6 @@ class Started:
         """Wait for the daemon's end."""
         assert os.read(self._life, 1) == b""
 
-    def is_gone(self) -> None:
-        """The daemon has ended already."""
-        os.set_blocking(self._life, False)
-        self.gone()
-
     def close(self) -> None:
         """Wait for nothing any more; what still runs ends with its host."""
         self._process.kill()
@@ -125,7 +120,7 @@ def test_a_port_in_use_is_one_line_and_status_1(rig, start) -> None:
     assert re.fullmatch(r"envelope: cannot listen on .*8880: address already in use\n", errors)
     assert errors.removeprefix("envelope: ") in started.log
     assert not (rig.folder / "pid").exists()
-    started.is_gone()
+    started.gone()
     assert rig.saved() == before
     assert busy.stop() == 0
     started = start(*rig.options())
@@ -142,7 +137,7 @@ def test_a_tool_that_fails_is_one_whole_line(rig, start, tool) -> None:
     assert started.ended() == (
         1, "", f"envelope: ipv4: iptables-restore: no rules today, {7:0150} reasons\n")
     assert not (rig.folder / "pid").exists()
-    started.is_gone()
+    started.gone()
     assert rig.saved() == before
 
 
@@ -154,7 +149,7 @@ def test_what_is_wrong_in_the_options_and_files_is_told_as_ever(rig, start) -> N
         assert (status, printed) == (1, "")
         assert re.fullmatch(r"envelope: .*\n", errors)
         assert not (rig.folder / "pid").exists()
-        started.is_gone()
+        started.gone()
 
 
 def test_a_daemon_that_is_killed_during_its_start_keeps_nobody_waiting(rig, start, tool) -> None:
@@ -163,7 +158,7 @@ def test_a_daemon_that_is_killed_during_its_start_keeps_nobody_waiting(rig, star
     started = start(*tool("kill -9 $PPID"))
     assert started.ended() == (
         1, "", "envelope: the service ended before it was ready; its log says what it did\n")
-    started.is_gone()
+    started.gone()
     # twistd removes a dead one's by itself, but not before somebody has reaped the process.
     (rig.folder / "pid").unlink()
     started = start(*rig.options())
@@ -179,7 +174,7 @@ def test_a_daemon_that_is_stopped_during_its_start_is_not_ready(rig, start, tool
     started = start(*tool("kill -TERM $PPID"))
     assert started.ended() == (
         1, "", "envelope: the service ended before it was ready; its log says what it did\n")
-    started.is_gone()
+    started.gone()
     assert not (rig.folder / "pid").exists()
     assert rig.saved() == before
 
@@ -204,4 +199,4 @@ def test_a_pid_file_that_cannot_be_written_ends_it_with_twistds_own_word(rig, st
     assert (status, printed) == (1, "")
     assert errors.startswith("An error has occurred: ")
     assert "envelope:" not in errors
-    started.is_gone()
+    started.gone()
