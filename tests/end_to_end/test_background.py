@@ -64,6 +64,8 @@ class Started:
 @pytest.fixture
 def start(rig):
     """Starts a twistd with these options, in the background."""
+    # Whoever runs the tests may have us ignore this one (nohup), and then our children do.
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
     made: list[Started] = []
 
     def one(*options: str, **how: str) -> Started:
@@ -73,6 +75,7 @@ def start(rig):
     yield one
     for each in made:
         each.close()
+    signal.signal(signal.SIGHUP, before)
 
 
 def script(path: Path, line: str, real: str) -> None:
