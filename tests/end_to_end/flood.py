@@ -90,7 +90,9 @@ class Flood:
         for number in range(len(REQUEST)):
             writer.write(REQUEST[number : number + 1])
             with suppress(TimeoutError):
-                await asyncio.wait_for(reader.read(), 1)
+                # Python 3.11's wait_for loses a cancellation that comes as it ends.
+                async with asyncio.timeout(1):
+                    await reader.read()
                 break
 
     async def token(self, reader, writer):
