@@ -30,14 +30,17 @@ class Fault:
     new: str
     kinds: tuple[str, ...] = EVERY
 
-    def plant(self, package: Path) -> Path:
-        """Change the source under `package`; returns the file. Raises `LookupError`."""
+    def place(self, package: Path) -> Path:
+        """The file under `package` that has the text, once; raise `LookupError` otherwise."""
         found = [path for path in sorted(package.rglob("*.py")) if self.old in path.read_text()]
         if len(found) != 1 or found[0].read_text().count(self.old) != 1:
-            raise LookupError(f"not in exactly one place: {self.old!r}")
-        (path,) = found
+            raise LookupError(f"{self.name}: not in exactly one place: {self.old!r}")
+        return found[0]
+
+    def plant(self, package: Path) -> None:
+        """Change the source under `package`."""
+        path = self.place(package)
         path.write_text(path.read_text().replace(self.old, self.new))
-        return path
 
 
 FAULTS: Final = (
@@ -108,9 +111,9 @@ FAULTS: Final = (
           "await table.abandon()", "pass", IPTABLES),
     # -- promise 4: what fails
     Fault("no look at the kernel after a transaction that failed", "lost answers",
-          "            self._must_look = True\n            self._note_trouble(str(error))\n"
+          "            self._must_look = True\n            self._condition.refused(str(error))\n"
           "            for key in",
-          "            self._note_trouble(str(error))\n            for key in"),
+          "            self._condition.refused(str(error))\n            for key in"),
     Fault("a grant that was refused is still wanted",
           # Sessions ask for what is left as well, so that the model sees no difference.
           "tests/test_wishes.py",
@@ -140,8 +143,7 @@ FAULTS: Final = (
     Fault("a chain's order is never repaired", "interference",
           "rest = iter(there)", "rest = there"),
     Fault("stray grants stay", "interference",
-          "keys = self.grants.keys() | self._demand.wishes.keys()",
-          "keys = self._demand.wishes.keys()"),
+          "self._rules.items() ^ in_force.items()", "self._rules.items() - in_force.items()"),
     Fault("mending drops others' rules from our chains", "interference",
           "astray = {rule for rule in ours if Counter(there)[rule] > kept[rule]}",
           "astray = {rule for rule in ours if Counter(there)[rule] > kept[rule]}"
@@ -172,8 +174,8 @@ FAULTS: Final = (
           '"flags dormant" in snapshot.flags and', '"flags" in snapshot.flags and', NFTABLES),
     Fault("the kernel's count of changes is believed whatever it is",
           "tests/kernel/test_nft_interference.py",
-          "if self._known is not None and self._known == self._generation() and (",
-          "if self._known is not None and (", NFTABLES),
+          "return self._known is not None and self._known == self._generation()",
+          "return self._known is not None", NFTABLES),
     # -- promise 6, and who shares a network
     Fault("flows live on after their grant's end", "sharing",
           'direction = " --ctdir REPLY" if layout.established == "cut" else ""', 'direction = ""',

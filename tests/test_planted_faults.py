@@ -1,0 +1,20 @@
+"""The faults that `make mutants` plants still fit the source, and the tests that notice them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.kernel.faults import FAULTS, Fault
+from tests.kernel.scenes import SCENES
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: f"{fault.name}-{fault.kinds[0]}")
+def test_a_fault_can_be_planted_and_names_what_notices_it(fault: Fault) -> None:
+    """Its text is in one place of the firewall's or the sessions' source, and once."""
+    assert fault.place(ROOT / "envelope").is_file()
+    assert fault.old != fault.new
+    assert fault.by in SCENES or (ROOT / fault.by).is_file()
