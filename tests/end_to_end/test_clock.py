@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from tests.end_to_end.harness import every_kind
+from tests.end_to_end.harness import PATIENCE, every_kind
 
 pytestmark = pytest.mark.kernel
 
@@ -32,8 +32,10 @@ def end_in_kernel(rig) -> datetime:
 
 
 def follows(rig, before: datetime, by: int) -> None:
-    """Wait until the grant's end in the kernel has moved along."""
+    """Wait until the grant's end in the kernel has moved along: nothing tells of that by itself."""
+    limit = time.monotonic() + PATIENCE
     while (now := end_in_kernel(rig)) == before:
+        assert time.monotonic() < limit, "the end stays where it was"
         time.sleep(0.05)
     assert now == before + timedelta(seconds=by)
 
