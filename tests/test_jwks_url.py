@@ -180,4 +180,4 @@ def test_what_is_wrong_is_one_line(tmp_path: Path, options: tuple[str, ...], wor
         assert words in line
         assert "hush" not in line
         assert service.next() is None
-        assert service.process.wait(20) == 1
+        assert service.ended() == 1

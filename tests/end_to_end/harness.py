@@ -24,7 +24,7 @@ HERE = Path(__file__).parent
 # which would take a fifth of a second of a processor each.
 BARE_PYTHON = (sys.executable, "-IS")
 PATH = "/v0/envelope/access"
-PATIENCE = 20.0
+PATIENCE = 60.0
 UPGRADE = (
     "Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13",
     "Sec-WebSocket-Key: aGVsbG8K",
@@ -91,6 +91,10 @@ class Service(Lines):
     def stop(self, how: int = signal.SIGTERM) -> int:
         """Ask it to end, and return its exit status."""
         self.process.send_signal(how)
+        return self.ended()
+
+    def ended(self) -> int:
+        """Wait for its end, and return its exit status."""
         return self.process.wait(PATIENCE)
 
 

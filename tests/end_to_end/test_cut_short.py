@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from tests.end_to_end.harness import PATIENCE
-
 pytestmark = [pytest.mark.kernel, pytest.mark.parametrize("rig", ["nft"], indirect=True)]
 
 # In place of iptables-restore: at the first transaction it ends its service and itself, as a
@@ -55,7 +53,7 @@ def test_a_start_that_is_cut_short_is_a_clean_stop(rig, options) -> None:
     before = rig.saved()
     service = rig.twistd(*options)
     service.until("the start was cut short")
-    assert service.process.wait(PATIENCE) == 0
+    assert service.ended() == 0
     while service.next() is not None:
         pass
     assert not [line for line in service.seen if "Traceback" in line or "envelope:" in line]
@@ -72,7 +70,7 @@ def test_what_a_killed_service_left_stays_and_is_told(rig, options) -> None:
     killed.process.wait()
     service = rig.twistd(*options)
     service.until("^envelope: ipv4: the rules are still in force: a killed service's were")
-    assert service.process.wait(PATIENCE) == 1
+    assert service.ended() == 1
     assert rig.drops()
     assert rig.start().stop() == 0
     assert rig.saved() == before

@@ -150,7 +150,7 @@ def test_draining_lets_sessions_go_on_and_admits_nobody(rig) -> None:
     assert get(rig, "http://127.0.0.1:9990/readyz")[0] == 503
     client.tell("close")
     assert client.event()["code"] == 1000
-    assert service.process.wait(20) == 0
+    assert service.ended() == 0
 
 
 def test_the_seeds_curl_works_as_printed(rig) -> None:
@@ -173,5 +173,5 @@ def test_a_start_that_would_cut_off_its_own_login_is_refused(rig) -> None:
     before = rig.saved()
     service = rig.twistd(*rig.options(), env={**os.environ, "SSH_CONNECTION": login})
     service.until(r"envelope: .*--allow=?.?tcp/22")
-    assert service.process.wait(20) == 1
+    assert service.ended() == 1
     assert rig.saved() == before

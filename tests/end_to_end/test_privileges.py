@@ -134,7 +134,7 @@ def test_what_is_missing_is_named_in_one_line(open_rig, how, said) -> None:
     before = open_rig.saved()
     service = open_rig.twistd(*open_rig.options("--admin=none"), by=how())
     service.until(f"^envelope: {said}")
-    assert service.process.wait(20) == 1
+    assert service.ended() == 1
     while service.next() is not None:
         pass
     assert not [line for line in service.seen if "Traceback" in line]
@@ -145,7 +145,7 @@ def test_a_port_below_1024_takes_a_capability_of_its_own(open_rig) -> None:
     by = as_nobody("net_admin")
     service = open_rig.twistd(*open_rig.options("--listen=:443", "--admin=none"), by=by)
     service.until("^envelope: cannot listen on :443: CAP_NET_BIND_SERVICE is missing")
-    assert service.process.wait(20) == 1
+    assert service.ended() == 1
 
 
 # -- the programs that it runs --------------------------------------------------------------

@@ -186,7 +186,7 @@ def test_what_is_wrong_is_one_line_and_changes_nothing(rig) -> None:
         lines = []
         while (line := service.next()) is not None:
             lines.append(line)
-        assert service.process.wait(20) == 1, what
+        assert service.ended() == 1, what
         own = [line for line in lines if line.startswith("envelope: ")]
         assert len(own) == 1, (what, lines)
         assert not any("Traceback" in line for line in lines), (what, lines)

@@ -36,7 +36,7 @@ def test_every_session_ends_with_a_close_frame(rig, crowd) -> None:
     # By now it admits nobody. Those who leave come back and hear so, until it listens no more.
     service.until("stopped")
     assert time.monotonic() - asked >= DRAIN
-    assert service.process.wait(20) == 0
+    assert service.ended() == 0
     crowd.tell("end")
     happened = crowd.heard("end")
     print(happened, f"{time.monotonic() - asked:.1f} s")
