@@ -8,7 +8,7 @@ what reading and writing take count as the same.
 from __future__ import annotations
 
 import re
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from ipaddress import ip_address
@@ -135,37 +135,76 @@ def grants_in(
     What the kernel has ended by itself is gone from its sets; it is noted as it was written,
     since nobody has to do anything about it. Raises `UnreadableRules`.
     """
-    found: dict[Any, Rules] = {}
-    # Thousands are looked up: names of types are left to what is read more carefully.
-    in_force: Mapping[Any, Rules] = reading.in_force
-    earliest, latest = reading.begun - LATER + 1, reading.ended + EARLIER
+    found: dict[Key, Rules] = {}
     for name, shown in snapshot.sets.items():
         if name not in (*ADDRESSES.values(), PROXIES):
             continue
-        suffix = f"/{reading.layout.prefix(6 if name == ADDRESSES[6] else 4)}"
-        for part in slices(_pieces(name, shown.elements)):
-            for piece in part:
-                words = piece.split(" ")
-                plain = words[0] + suffix
-                if len(words) == _PLAIN and plain in in_force and words[3] == "expires":
-                    # As we write them, and nft prints them, in nearly all cases.
-                    known, left = in_force[plain], words[4]
-                    whole = left[:-2].rstrip(_DIGITS) if left.endswith("ms") else left
-                    end = end_of(known)
-                    if whole and end and earliest < end - _whole_seconds(whole) < latest:
-                        found[plain] = known
-                        continue
-                match = _ELEMENT.fullmatch(piece)
-                if match is None:
-                    raise UnreadableRules(f"an element of the set {name} that cannot be read")
-                key = _key_of(name, match["name"], reading.layout)
-                if key is not None:
-                    found[key] = reading.grant(key, _left(match["more"]))
-            yield len(part)
+        plain = _plain(shown.elements)
+        if plain is not None:
+            for part in slices(plain):
+                for element in _unlike(name, part, reading, found):
+                    _note(name, element, reading, found)
+                yield len(part)
+            continue
+        for pieces in slices(_pieces(name, shown.elements)):
+            for piece in pieces:
+                _note(name, piece, reading, found)
+            yield len(pieces)
     for key in reading.in_force.keys() - found.keys():
         if reading.is_over(reading.in_force[key]):
             found[key] = reading.in_force[key]
     return found
+
+
+def _plain(text: str) -> Iterator[tuple[str, str]] | None:
+    """Each element and the time that it has left, if all are as we write them and nft prints them.
+
+    `10.0.0.1 timeout 1h expires 59m59s, …, 10.0.0.9 timeout 1h expires 59m59s }`
+    """
+    words = text.split()
+    number = len(words) // _PLAIN
+    if len(words) % _PLAIN != 1 or words.pop() != "}" or text.count(",") != number - 1:
+        return None
+    if {*words[1::_PLAIN]} != {"timeout"} or {*words[3::_PLAIN]} != {"expires"}:
+        return None
+    return zip(words[::_PLAIN], words[4::_PLAIN], strict=True)
+
+
+def _unlike(
+    name: str, part: list[tuple[str, str]], reading: Reading, found: dict[Any, Rules]
+) -> Iterator[str]:
+    """Note those elements that are as they were written; yield the others, to be read with care.
+
+    Thousands are looked at, in half a microsecond each: names of types and calls cost as much.
+    """
+    in_force: Mapping[Any, Rules] = reading.in_force
+    suffix = f"/{reading.layout.prefix(6 if name == ADDRESSES[6] else 4)}"
+    earliest, latest = reading.begun - LATER + 1, reading.ended + EARLIER
+    for element, left in part:
+        known = in_force.get(element + suffix)
+        if known:
+            # `59m59` of `59m59s120ms`, and what takes longer to find of `59m120ms`.
+            whole = left.partition("s")[0]
+            whole = f"{whole}s" if whole[-1:] in _DIGITS else _without_thousandths(left)
+            end = end_of(known)
+            if whole and end and earliest < end - _whole_seconds(whole) < latest:
+                found[element + suffix] = known
+                continue
+        yield f"{element} expires {left.rstrip(',')}"
+
+
+def _without_thousandths(left: str) -> str:
+    left = left.removesuffix(",")
+    return left[:-2].rstrip(_DIGITS) if left.endswith("ms") else left
+
+
+def _note(name: str, piece: str, reading: Reading, found: dict[Key, Rules]) -> None:
+    match = _ELEMENT.fullmatch(piece)
+    if match is None:
+        raise UnreadableRules(f"an element of the set {name} that cannot be read")
+    key = _key_of(name, match["name"], reading.layout)
+    if key is not None:
+        found[key] = reading.grant(key, _left(match["more"]))
 
 
 def _pieces(name: str, elements: str) -> list[str]:
