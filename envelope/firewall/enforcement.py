@@ -48,8 +48,9 @@ class Enforcement:
 
     async def found(self, grants: Mapping[Key, Rules]) -> None:
         """Take over what a look has found to be in force."""
+        many = max(len(grants), len(self.grants)) > SLICE
         self.grants.replace(grants)
-        if len(grants) > SLICE:
+        if many:
             await deferLater(self._reactor, 0)
         # A tool that failed to answer may have done its work all the same.
         await self._settle(self._demand.answers.awaited)

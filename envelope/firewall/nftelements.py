@@ -150,9 +150,11 @@ def grants_in(
             for piece in pieces:
                 _note(name, piece, reading, found)
             yield len(pieces)
-    for key in reading.in_force.keys() - found.keys():
-        if reading.is_over(reading.in_force[key]):
-            found[key] = reading.in_force[key]
+    for gone in slices(reading.in_force.keys() - found.keys()):
+        for key in gone:
+            if reading.is_over(reading.in_force[key]):
+                found[key] = reading.in_force[key]
+        yield len(gone)
     return found
 
 
