@@ -182,10 +182,20 @@ class Life:
         self.clients = self._inside()
         self._send_packets(exactly=True)
         # What nobody has changed needs no mending.
-        drift, self.drift = self.drift, sum(
-            sample.value for metric in self.metrics.registry.collect()
-            for sample in metric.samples if sample.name == "envelope_firewall_drift_total")
+        drift, self.drift = self.drift, self._counted("envelope_firewall_drift_total")
         assert self.disturbed or self.drift == drift, "mended what nobody has changed"
+
+    def failures(self) -> float:
+        """How many transactions the tool has failed, also those that were soon made up for."""
+        name = "envelope_firewall_transactions_total"
+        return self._counted(name) - self._counted(name, outcome="ok")
+
+    def _counted(self, name: str, **labels: str) -> float:
+        return sum(
+            sample.value for metric in self.metrics.registry.collect()
+            for sample in metric.samples
+            if sample.name == name and labels.items() <= sample.labels.items()
+        )
 
     def _unsettled(self) -> list[str]:
         if problems := self.firewall.problems():

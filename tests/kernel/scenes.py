@@ -83,10 +83,11 @@ def shortening(machine: Machine) -> None:
     first = [come(machine, address, LONG) for address in (FOUR, SIX)]
     for orders in ("fail", "fail@1", "die-before-echo"):
         longest = [come(machine, address, LONGER) for address in (FOUR, SIX)]
+        failed = machine.life.failures()
         machine.break_tool(orders)
         for client in longest:
             go(machine, client)
-        machine.life.until(machine.life.firewall.problems)
+        machine.life.until(lambda failed=failed: machine.life.failures() > failed)
         machine.repair_tool(0.3)
     for client in first:
         go(machine, client)
