@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
@@ -16,7 +15,7 @@ from envelope.firewall.changes import change_all, grants_in
 from envelope.firewall.kernel import Key, Rules, Seen
 from envelope.firewall.plan import Structure, install, mend
 from envelope.firewall.rereading import Rereader
-from envelope.firewall.ruleset import GRANTS, IPV4, Layout, grant_rules, read_grant
+from envelope.firewall.ruleset import GRANTS, IPV4, Layout, grant_rules
 from envelope.firewall.snapshot import Snapshot, UnreadableRules
 from envelope.firewall.spread import branches, leaf
 from envelope.firewall.turns import SLICE
@@ -51,9 +50,6 @@ class Kernel:
             key: () if end is None else grant_rules(now.layout, key, end)
             for key, end in ends.items()
         }
-        for rule in itertools.chain(*wants.values()):
-            # As a table does with what it writes.
-            read_grant(rule, 4)
         self.model.apply(change_all(now, then, self.grants, wants))
         self.structure = then
         self.grants = {key: want for key, want in {**self.grants, **wants}.items() if want}

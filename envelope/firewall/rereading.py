@@ -12,7 +12,7 @@ from collections.abc import Generator, Iterator, Mapping
 from typing import Final
 
 from envelope.firewall.changes import chain_of, grants_in
-from envelope.firewall.kernel import Key, Rules, Seen
+from envelope.firewall.kernel import Key, Rules, Seen, one_key
 from envelope.firewall.plan import Structure, mend
 from envelope.firewall.ruleset import GRANTS, read_grant
 from envelope.firewall.snapshot import INCOMPATIBLE, Snapshot, UnreadableRules
@@ -58,7 +58,7 @@ class Rereader:
         familiar = set(self._others)
         for part in slices([line for line in others if line not in familiar]):
             for line in part:
-                grant = _grant_in(line, structure)
+                grant = _grant_in(line, structure, in_force)
                 if grant is None:
                     quiet[line] = _without_noise(line)
                 else:
@@ -129,15 +129,28 @@ def _lines_of(chains: Mapping[str, Rules]) -> Iterator[str]:
         yield from (f"-A {chain} {rule}" for rule in rules)
 
 
-def _grant_in(line: str, structure: Structure) -> tuple[Key, str] | None:
+def _grant_in(
+    line: str, structure: Structure, in_force: Mapping[Key, Rules]
+) -> tuple[Key, str] | None:
     """The network and the rule of a grant where it belongs; None for every other line."""
     if not line.startswith(_GRANT):
         return None
     chain, _, rule = line.removeprefix("-A ").partition(" ")
-    grant = read_grant(rule, structure.family.version)
-    if grant is None or chain != chain_of(structure, grant[0]):
+    key = _network_of(rule, structure, in_force)
+    if key is None or chain != chain_of(structure, key):
         return None
-    return grant[0], rule
+    return key, rule
+
+
+def _network_of(rule: str, structure: Structure, in_force: Mapping[Key, Rules]) -> Key | None:
+    words = rule.split(" ", 2)
+    if words[0] == "-s":
+        # Nearly all are as we have written them, and need no closer look.
+        key = one_key(words[1])
+        if rule in in_force.get(key, ()):
+            return key
+    grant = read_grant(rule, structure.family.version)
+    return None if grant is None else grant[0]
 
 
 def _without_noise(line: str) -> str:

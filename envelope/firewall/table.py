@@ -24,7 +24,6 @@ from envelope.firewall.ruleset import (
     Layout,
     end_of_grant,
     grant_rules,
-    read_grant,
 )
 from envelope.firewall.snapshot import Snapshot, UnreadableRules, text_of
 from envelope.firewall.tools import Tools
@@ -166,11 +165,7 @@ class FilterTable:
 
     def rules(self, key: Key, end: int) -> Rules:
         """See `KernelTable`."""
-        rules = grant_rules(self._standing.layout, key, end)
-        for rule in rules:
-            # Remembered now, one at a time, rather than for all of them at the next look.
-            read_grant(rule, self.family.version)
-        return rules
+        return grant_rules(self._standing.layout, key, end)
 
     def end_of(self, rules: Rules) -> int | None:
         """See `KernelTable`."""
