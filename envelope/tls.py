@@ -10,6 +10,7 @@ certificate, and the client judges it.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias
 
@@ -34,6 +35,9 @@ from envelope.validity import Validity
 HTTP: Final = b"http/1.1"
 LEAST_RSA_BITS: Final = 2048
 LEAST_CURVE_BITS: Final = 256
+
+# More than OpenSSL ever has to send at once: a record, or a flight of the handshake.
+_ALL: Final = 1 << 15
 
 Profile: TypeAlias = Literal["intermediate", "modern"]
 _LEAST_VERSION: Final = {"intermediate": SSL.TLS1_2_VERSION, "modern": SSL.TLS1_3_VERSION}
@@ -95,7 +99,30 @@ class ServerTLS:
 
 
 class TLSConnection(TLSMemoryBIOProtocol):
-    """A connection whose end leaves nothing for the garbage collector to find."""
+    """A connection that sends no ticket by itself, and leaves no garbage behind at its end."""
+
+    # What goes out along with whatever is said next.
+    _tickets = b""
+
+    def _checkHandshakeStatus(self) -> None:
+        """Go on with the handshake.
+
+        A server's TLS 1.3 ends it with two tickets, which only a call that pyOpenSSL does not have
+        could turn off (SSL_CTX_set_num_tickets(3)). No client waits for them, and alone they would
+        cost both sides a packet.
+        """
+        super()._checkHandshakeStatus()
+        if self._handshakeDone and self._tlsConnection.get_protocol_version() >= SSL.TLS1_3_VERSION:
+            with suppress(SSL.WantReadError):
+                self._tickets = self._tlsConnection.bio_read(_ALL)
+
+    def _flushSendBIO(self) -> None:
+        """Send what OpenSSL has to say, if anything."""
+        with suppress(SSL.WantReadError):
+            said = self._tlsConnection.bio_read(_ALL)
+            tickets, self._tickets = self._tickets, b""
+            assert self.transport is not None
+            self.transport.write(tickets + said)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Tell the protocol above.

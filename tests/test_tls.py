@@ -26,7 +26,7 @@ from twisted.internet.testing import StringTransport
 from twisted.protocols.tls import TLSMemoryBIOFactory
 from zope.interface.verify import verifyObject
 
-from envelope.tls import ServerTLS, TLSFileError
+from envelope.tls import ServerTLS, TLSFactory, TLSFileError
 
 PKCS8 = PrivateFormat.PKCS8
 
@@ -317,3 +317,41 @@ def test_twisted_serves_with_it(pair: Pair) -> None:
     peer.send(b"GET /")
     protocol.dataReceived(peer.bio_read(65536))
     assert heard == [b"GET /"]
+
+
+@pytest.mark.parametrize(("version", "finishes"), [
+    (SSL.TLS1_2_VERSION, True), (SSL.TLS1_3_VERSION, False),
+])
+def test_nothing_is_sent_that_nobody_waits_for(pair: Pair, version: int, finishes: bool) -> None:
+    """TLS 1.3's tickets go along with the first answer; 1.2's last word is not held back."""
+
+    class Echo(Protocol):
+        def dataReceived(self, data: bytes) -> None:
+            self.transport.write(data)
+
+    tls = ServerTLS.load(pair.cert, pair.key)
+    service = TLSFactory(tls, False, Factory.forProtocol(Echo), Clock()).buildProtocol(None)
+    transport = StringTransport()
+    service.makeConnection(transport)
+    peer = client(version)
+    said = []
+    for _ in range(2):
+        with suppress(SSL.WantReadError):
+            peer.do_handshake()
+        service.dataReceived(peer.bio_read(65536))
+        said.append(transport.value())
+        transport.clear()
+        if said[-1]:
+            peer.bio_write(said[-1])
+    assert [bool(each) for each in said] == [True, finishes]
+    peer.do_handshake()
+    for word in (b"first", b"second"):
+        peer.send(word)
+        service.dataReceived(peer.bio_read(65536))
+        peer.bio_write(transport.value())
+        transport.clear()
+        assert peer.recv(65536) == word
+    service.loseConnection()
+    peer.bio_write(transport.value())
+    with pytest.raises(SSL.ZeroReturnError):
+        peer.recv(65536)
