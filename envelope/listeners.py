@@ -27,7 +27,7 @@ from envelope.config import PortRange
 from envelope.places import PROXIED, ListenSpec, client_address, parse_listen
 from envelope.promptserver import write_promptly
 from envelope.proxied import ProxiedFactory
-from envelope.tls import TLSFactory
+from envelope.tlsconnection import TLSFactory
 
 __all__ = [
     "ListenError", "ListenSpec", "client_address", "listen", "parse_listen", "service_ports",

@@ -25,7 +25,8 @@ from envelope.firewall.memory import MemoryFirewall
 from envelope.front import FrontFactory
 from envelope.metrics import Metrics
 from envelope.sessions import End, Sessions
-from envelope.tls import ServerTLS, TLSFactory
+from envelope.tls import ServerTLS
+from envelope.tlsconnection import TLSFactory
 from envelope.tokens import Claims, TokenRefusal
 from tests.frontfakes import HELLO, Client, close_frame, frame, request
 from tests.test_tls import Pair, client

@@ -26,7 +26,8 @@ from twisted.internet.testing import StringTransport
 from twisted.protocols.tls import TLSMemoryBIOFactory
 from zope.interface.verify import verifyObject
 
-from envelope.tls import ServerTLS, TLSFactory, TLSFileError
+from envelope.tls import ServerTLS, TLSFileError
+from envelope.tlsconnection import TLSFactory
 
 PKCS8 = PrivateFormat.PKCS8
 
