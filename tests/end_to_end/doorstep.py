@@ -100,7 +100,10 @@ class Doorstep:
         return sum(target.startswith("socket:") for target in targets)
 
     def settle(self) -> None:
-        """Wait until no connection is left, and no socket but those that listen."""
+        """Wait until no connection is left, and no socket but those that listen.
+
+        Nothing tells of that by itself.
+        """
         limit = time.monotonic() + PATIENCE
         while (left := self.connections()) or self.sockets() > self._idle:
             assert time.monotonic() < limit, f"left: {left}, and {self.sockets()} sockets"
