@@ -1,6 +1,6 @@
 """How fast the service is, how it grows, and what that costs; `python -m benchmarks --help`.
 
-The real `twistd` on one host, real TLS clients on another (`envelope.netlab`), the real rules.
+The real `twistd` on one host, real TLS clients on another (`envelope.lab`), the real rules.
 Every figure that has a goal is a ratio, or comes beside one that was taken in the same run: the
 variants take turns, in short rounds, each on two hosts of its own.
 

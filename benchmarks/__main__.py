@@ -24,7 +24,7 @@ from benchmarks.points import (
 )
 from benchmarks.results import Results
 from benchmarks.variants import BACKENDS, IPTABLES, NFTABLES, NONE, Variant
-from envelope.netlab import LabUnavailable
+from envelope.lab import LabUnavailable
 
 RESULTS = REPOSITORY / "benchmarks" / "results.json"
 # An interrupted run goes on where it was, for as long as this (seconds).

@@ -19,7 +19,7 @@ from twisted.internet.defer import ensureDeferred
 from twisted.internet.task import deferLater, react
 
 from benchmarks.comparison import KINDS, make_firewall
-from envelope.config import PortRange
+from envelope.addresses import PortRange
 
 # Milliseconds.
 PAUSES: Final = (0, 2, 5, 10, 20, 50)

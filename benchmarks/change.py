@@ -18,7 +18,7 @@ from twisted.internet.defer import ensureDeferred, gatherResults
 from twisted.internet.task import react
 
 from benchmarks.comparison import KINDS, make_firewall
-from envelope.config import PortRange
+from envelope.addresses import PortRange
 
 _ROUNDS = 3
 _CHANGES = 100

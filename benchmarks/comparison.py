@@ -25,13 +25,14 @@ from twisted.internet.defer import ensureDeferred, gatherResults
 from twisted.internet.task import deferLater, react
 
 from benchmarks.timedreactor import install
-from envelope.collector import Collector
-from envelope.config import Config, PortRange
+from envelope.addresses import PortRange
+from envelope.config import Config
 from envelope.firewall.iptables import IptablesFirewall
+from envelope.firewall.iptables.incremental import Rereader
 from envelope.firewall.nftables import NftablesFirewall
-from envelope.firewall.rereading import Rereader
 from envelope.metrics import Metrics
-from envelope.spawning import spawn_cheaply
+from envelope.runtime.collector import Collector
+from envelope.runtime.reactor import spawn_cheaply
 
 _TIMES = 9
 # Clients that come, and clients that leave, in ten seconds of a busy server.

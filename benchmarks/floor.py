@@ -17,9 +17,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from OpenSSL import SSL
 
 from benchmarks.processes import cpu_seconds
-from envelope.keys import load_key_ring
-from envelope.tls import ServerTLS
-from envelope.tokens import TokenExpectations, verify
+from envelope.credentials.keys import load_key_ring
+from envelope.credentials.tls import ServerTLS
+from envelope.credentials.tokens import TokenExpectations, verify
 
 _TIMES = 300
 _CHUNK = 65536

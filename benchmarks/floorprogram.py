@@ -6,7 +6,7 @@ import sys
 
 from benchmarks.floor import transaction_ms
 from benchmarks.lab import REPOSITORY
-from envelope.netlab import NetLab
+from envelope.lab import NetLab
 
 
 def in_namespace() -> float:

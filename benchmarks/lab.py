@@ -17,7 +17,7 @@ from typing import Any
 from benchmarks.credentials import MACHINE, SUBJECT, write_credentials
 from benchmarks.processes import cpu_seconds, delivered, resident_kilobytes
 from benchmarks.variants import Variant
-from envelope.netlab import NetLab
+from envelope.lab import NetLab
 
 REPOSITORY = Path(__file__).parents[1]
 PORT = 8880

@@ -14,11 +14,12 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
-from envelope.config import Network, PortRange
+from envelope.addresses import Network, PortRange
 from envelope.firewall import IFirewall
-from envelope.firewall.process import ToolFailed, run
-from envelope.options import Options
+from envelope.firewall.errors import ToolFailed
+from envelope.firewall.process import run
 from envelope.service import EnvelopeService
+from envelope.twistd import Options
 
 __all__ = ["Options", "ReferenceFirewall", "makeService"]
 

@@ -24,7 +24,7 @@ from statistics import median
 
 from tests.end_to_end import flood
 from tests.end_to_end.doorstep import Doorstep
-from tests.frontfakes import HELLO, close_frame, request
+from tests.support.frontfakes import HELLO, close_frame, request
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 _VISITS = 40

@@ -21,7 +21,7 @@ from prometheus_client import (
 )
 
 from envelope import __version__
-from envelope.admission import ACCESS_PATH
+from envelope.protocol import ACCESS_PATH
 
 FAMILIES: Final = ("ipv4", "ipv6")
 # Tables of the kernel: iptables has one for each family, nftables one for both.

@@ -5,9 +5,7 @@ The only module that knows every other one and the global reactor.
 
 from __future__ import annotations
 
-import os
 import signal
-import sys
 import time
 from typing import Any
 
@@ -17,32 +15,25 @@ from twisted.internet.interfaces import IListeningPort
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
-from envelope import __version__, descriptors
-from envelope.accepting import accept_carefully, open_door
-from envelope.admin import admin_site
-from envelope.background import StartReport, report_for
-from envelope.collector import Collector
+from envelope.admin.site import admin_site
 from envelope.config import Config
-from envelope.credentials import CredentialError, Credentials
-from envelope.exitstatus import ExitStatus, end_at_once_on_ctrl_c, stop_cleanly_on_signals
+from envelope.credentials.current import CredentialError, Credentials
 from envelope.firewall import FirewallError, IFirewall
 from envelope.firewall.iptables import IptablesFirewall
 from envelope.firewall.memory import MemoryFirewall
 from envelope.firewall.nftables import NftablesFirewall
-from envelope.front import FrontFactory
-from envelope.hardening import keep_memory_private
-from envelope.limits import Limits
-from envelope.listeners import ListenError, listen, parse_listen, service_ports
-from envelope.load import TransmitRate
-from envelope.login import check_login
+from envelope.front.factory import FrontFactory
+from envelope.front.limits import Limits
+from envelope.front.listeners import ListenError, listen, service_ports
 from envelope.metrics import Metrics
-from envelope.monotonic import count_monotonically
-from envelope.options import Options
-from envelope.privileges import explained, pass_on_needed
-from envelope.sessions import End, Sessions
-from envelope.spawning import spawn_cheaply
-
-__all__ = ["EnvelopeService", "Options", "makeService"]
+from envelope.preflight import explained, pass_on_needed
+from envelope.protocol import End
+from envelope.runtime.accepting import accept_carefully, open_door
+from envelope.runtime.background import StartReport
+from envelope.runtime.collector import Collector
+from envelope.runtime.exitstatus import ExitStatus, stop_cleanly_on_signals
+from envelope.sessions.registry import Sessions
+from envelope.sessions.txrate import TransmitRate
 
 _log = Logger(namespace="envelope")
 
@@ -142,9 +133,9 @@ class EnvelopeService(Service):
             self._reactor.stop()
 
     async def _listen(self) -> None:
-        for text in self._config.listen:
+        for spec in self._config.listen:
             ports = await listen(
-                self._reactor, parse_listen(text), self._front, self._credentials.tls,
+                self._reactor, spec, self._front, self._credentials.tls,
                 lambda: self.metrics.connection_dropped("proxy"),
             )
             self._doors += ports
@@ -152,8 +143,8 @@ class EnvelopeService(Service):
                 accept_carefully(port, self._reactor, self._front.make_room)
                 _log.info("listening on {host}", host=port.getHost())
         site = admin_site(self.metrics, self.reasons_not_ready, warnings=self.warnings)
-        for text in self._config.admin:
-            ports = await listen(self._reactor, parse_listen(text), site, None)
+        for spec in self._config.admin:
+            ports = await listen(self._reactor, spec, site, None)
             self._admin += ports
             for port in ports:
                 accept_carefully(port, self._reactor, self._front.make_room)
@@ -226,23 +217,3 @@ class EnvelopeService(Service):
         return waited.addTimeout(seconds, self._reactor).addErrback(lambda _: None)
 
 
-def makeService(options: Options) -> EnvelopeService:
-    """Build the service that twistd runs; whatever is wrong is one line and exit status 1."""
-    end_at_once_on_ctrl_c()
-    report = report_for(options.parent)
-    from twisted.internet import reactor
-
-    environ = dict(os.environ)
-    keep_memory_private()
-    count_monotonically(reactor)
-    spawn_cheaply(reactor)
-    try:
-        if message := check_login(options.config, environ):
-            raise StartError(message)
-        descriptors.ensure(options.config)
-        service = EnvelopeService(reactor, options.config, environ, report)
-    except (StartError, descriptors.TooFewDescriptors) as error:
-        sys.stderr.write(f"envelope: {error}\n")
-        raise SystemExit(1) from None
-    _log.info("envelope {version}", version=__version__)
-    return service

@@ -10,9 +10,9 @@ from contextlib import suppress
 import pytest
 from hypothesis import settings
 
-from envelope.netlab import LabUnavailable, NetLab, search_env
-from tests.environment import need
-from tests.leaks import LoggedFailures, Watch
+from envelope.lab import LabUnavailable, NetLab, search_env
+from tests.support.environment import need
+from tests.support.leaks import LoggedFailures, Watch
 
 # How long an example takes says more about the machine than about what is tested.
 settings.register_profile("envelope", deadline=None)

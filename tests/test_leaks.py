@@ -12,7 +12,7 @@ import pytest
 from twisted.internet import reactor
 from twisted.logger import Logger
 
-from tests.leaks import LoggedFailures, Watch
+from tests.support.leaks import LoggedFailures, Watch
 
 
 @pytest.fixture

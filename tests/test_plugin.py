@@ -12,8 +12,8 @@ from twisted.application.service import IServiceMaker
 from twisted.plugin import IPlugin, getPlugins
 from zope.interface.verify import verifyObject
 
-from envelope.options import Options
-from tests.test_commands import INTERRUPT
+from envelope.twistd import Options
+from tests.commands.test_commands import INTERRUPT
 
 ROOT = Path(__file__).parent.parent
 

@@ -49,7 +49,7 @@ def _told(argv: list[str] | None) -> int:
 
     from twisted.python.usage import UsageError
 
-    from envelope.output import settle_output
+    from envelope.runtime.stdout import settle_output
 
     argv = sys.argv[1:] if argv is None else argv
     if sys.stdout is None:  # closed by whoever started us

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from twisted.python import usage
 
-from envelope import demo
+from envelope.lab import demo
 
 
 class Options(usage.Options):

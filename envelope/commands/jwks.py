@@ -8,7 +8,7 @@ from typing import Any
 
 from twisted.python import usage
 
-from envelope.keys import KeyFileError, KeyRing, members_of, public_half, public_key
+from envelope.credentials.keys import KeyFileError, KeyRing, members_of, public_half, public_key
 
 
 class Options(usage.Options):

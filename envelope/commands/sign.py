@@ -12,10 +12,17 @@ from typing import Any, Final
 from jwcrypto import jwk, jws
 from twisted.python import usage
 
-from envelope.admission import ACCESS_PATH
-from envelope.durations import parse_duration
-from envelope.keys import Key, KeyFileError, KeyRing, members_of, public_half, public_key
-from envelope.tokens import TokenRefusal, verify_signature
+from envelope.config.values import parse_duration
+from envelope.credentials.keys import (
+    Key,
+    KeyFileError,
+    KeyRing,
+    members_of,
+    public_half,
+    public_key,
+)
+from envelope.credentials.tokens import TokenRefusal, verify_signature
+from envelope.protocol import ACCESS_PATH
 
 _PLACE: Final = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):([0-9]{1,5})")
 

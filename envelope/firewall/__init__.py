@@ -1,7 +1,7 @@
 """The firewall as the rest of the service sees it: one interface, several kernels behind it.
 
 `iptables` drives the real kernel, `memory` is the twin that token-less services and tests use.
-One contract suite (`tests/test_firewall_contract.py`) runs on every one of them.
+One contract suite (`tests/firewall/test_contract.py`) runs on every one of them.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from twisted.internet.defer import Deferred
 from zope.interface import Interface
 
-from envelope.config import Network, PortRange
+from envelope.addresses import Network, PortRange
 
 
 class FirewallError(Exception):
@@ -19,7 +19,7 @@ class FirewallError(Exception):
 class IFirewall(Interface):
     """Lets networks in and shuts them out again.
 
-    The caller counts who shares a network (`envelope.firewall.ledger`); this interface knows
+    The caller counts who shares a network (`envelope.sessions.sharing`); this interface knows
     networks only. Calls may overlap freely; each answer speaks of the kernel, not of a wish.
     """
 

@@ -19,8 +19,8 @@ from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 from typing import Final
 
-from envelope.config import Address
-from envelope.firewall.ruleset import Layout
+from envelope.addresses import Address
+from envelope.firewall.policy import Layout
 
 _LISTENING: Final = "0A"
 # A machine with more connections than this has long been tracking them.

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, NewType, Protocol, TypeAlias
 
-from envelope.config import Network
+from envelope.addresses import Network
 
 # A network as the tools print it, `203.0.113.7/32`. A text, because thousands of them are looked
 # up when the kernel's rules are compared, and ipaddress computes its hashes in Python.
@@ -113,3 +113,7 @@ class KernelTable(Protocol):
         No rules means that the network is shut out. `in_force` is what every network has now.
         Raises `ToolFailed` after `patience` seconds at most; then only a look tells what holds.
         """
+
+
+# A grant must be answered within 10 s, so the tool gives up first, then we do, then the caller.
+ANSWER_WAIT: Final = 7.0

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from twisted.internet.defer import Deferred, fail, succeed
 from zope.interface import implementer
 
-from envelope.config import Network, PortRange
+from envelope.addresses import Network, PortRange
 from envelope.firewall import FirewallError, IFirewall
 
 

@@ -6,6 +6,7 @@ Children get a clean environment and an absolute path; no shell is involved.
 from __future__ import annotations
 
 import os
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -16,6 +17,9 @@ from twisted.internet.interfaces import IDelayedCall, IReactorProcess, IReactorT
 from twisted.internet.protocol import ProcessProtocol
 from twisted.python.failure import Failure
 
+from envelope.firewall import FirewallError
+from envelope.firewall.errors import ToolFailed, ToolTimeout
+
 CLEAN_ENVIRONMENT: Final = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"}
 # More than this from a tool is not an answer but a fault; 10,000 grants are 1.2 MB of rules.
 OUTPUT_LIMIT: Final = 64 << 20
@@ -24,14 +28,6 @@ OUTPUT_LIMIT: Final = 64 << 20
 # bytes, all that Twisted reads at once, says that there is more already.
 GATHER_FOR: Final = 0.004
 _PLENTY: Final = 8192
-
-
-class ToolFailed(Exception):
-    """A child process did not do its work; the text is one line saying which and why."""
-
-
-class ToolTimeout(ToolFailed):
-    """A child process did not answer in time and was killed."""
 
 
 class IProcessReactor(IReactorProcess, IReactorTime):
@@ -145,3 +141,14 @@ def run(
         late = ToolTimeout(f"{name} did not answer within {timeout:g} s")
         protocol.timer = reactor.callLater(timeout, protocol.give_up, late)
     return protocol.finished
+
+
+def find_tool(name: str, chosen: Path | None, search_path: str) -> Path:
+    """The absolute path of a tool: the operator's, or the first on PATH and in /usr/sbin:/sbin."""
+    found = shutil.which(str(chosen or name), path=f"{search_path}:{_SEARCH_PATH}")
+    if found is None:
+        raise FirewallError(f"{chosen or name} is not installed, or cannot be run")
+    return Path(found).absolute()
+
+
+_SEARCH_PATH: Final = "/usr/sbin:/sbin:/usr/local/sbin:/usr/bin:/bin"

@@ -4,9 +4,9 @@ from contextlib import ExitStack
 
 import pytest
 
-from envelope.netlab import LabUnavailable, NetLab
+from envelope.lab import LabUnavailable, NetLab
 from tests.end_to_end.harness import Rig
-from tests.environment import need
+from tests.support.environment import need
 
 
 @pytest.fixture(params=["nft", "legacy"])

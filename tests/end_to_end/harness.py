@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from jwcrypto import jwk
 
-from envelope.netlab import NetLab
+from envelope.lab import NetLab
 from tests.end_to_end.papers import MACHINE, SUBJECT, make_key, sign, write_certificate
 
 HERE = Path(__file__).parent

@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 
 from tests.end_to_end.doorstep import Doorstep, describe, until_end
-from tests.frontfakes import HELLO, UPGRADE, close_frame, frame, request
-from tests.test_front_attacks import ATTACKS, CANARY, WELCOME
-from tests.test_websocket import BROKEN
+from tests.front.test_attacks import ATTACKS, CANARY, WELCOME
+from tests.front.test_websocket import BROKEN
+from tests.support.frontfakes import HELLO, UPGRADE, close_frame, frame, request
 
 # Bytes that the service reads at most before it answers; a close on top of unread bytes is a reset,
 # which may overtake the answer (RFC 9112 section 9.6).

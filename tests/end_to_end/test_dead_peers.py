@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from envelope.listeners import KEEPALIVE_IDLE, KEEPALIVE_INTERVAL, KEEPALIVE_PROBES
+from envelope.front.listeners import KEEPALIVE_IDLE, KEEPALIVE_INTERVAL, KEEPALIVE_PROBES
 
 pytestmark = pytest.mark.kernel
 

@@ -9,7 +9,7 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 
 from tests.end_to_end.doorstep import Doorstep, describe, until_end
-from tests.frontfakes import HELLO, close_frame
+from tests.support.frontfakes import HELLO, close_frame
 
 _FEW = 12
 

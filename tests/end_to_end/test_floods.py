@@ -19,12 +19,12 @@ from typing import Any
 
 import pytest
 
-from envelope.accepting import BATCH
 from envelope.config import Config
-from envelope.descriptors import RESERVE
-from envelope.netlab import LabUnavailable, NetLab
+from envelope.lab import LabUnavailable, NetLab
+from envelope.runtime.accepting import BATCH
+from envelope.runtime.descriptors import RESERVE
 from tests.end_to_end.harness import BARE_PYTHON, HERE, PATIENCE, Client, Rig
-from tests.environment import need
+from tests.support.environment import need
 
 pytestmark = pytest.mark.kernel
 

@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from envelope.netlab import Host
+from envelope.lab import Host
 from tests.end_to_end.harness import BARE_PYTHON, HERE, Client, Lines, Rig, every_kind
 
 pytestmark = pytest.mark.kernel

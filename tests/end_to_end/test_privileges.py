@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from envelope.capabilities import Capabilities
 from envelope.firewall.process import CLEAN_ENVIRONMENT
-from envelope.netlab import LabUnavailable, NetLab
+from envelope.lab import LabUnavailable, NetLab
+from envelope.runtime.capabilities import Capabilities
 from tests.end_to_end.harness import Rig, Service
-from tests.environment import need
-from tests.nobody import (
+from tests.support.environment import need
+from tests.support.nobody import (
     as_bare_root,
     as_nobody,
     need_own_mounts,

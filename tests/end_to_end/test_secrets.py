@@ -25,7 +25,7 @@ from jwcrypto import jwk
 from tests.end_to_end.doorstep import Doorstep, describe
 from tests.end_to_end.harness import PATIENCE
 from tests.end_to_end.papers import MACHINE, SUBJECT, make_key, sign, write_certificate
-from tests.frontfakes import UPGRADE, close_frame, frame, request
+from tests.support.frontfakes import UPGRADE, close_frame, frame, request
 
 ACCESS = b"/v0/envelope/access"
 CANARY = b"CanaryWord"

@@ -8,11 +8,11 @@ from urllib.parse import quote
 
 import pytest
 
-from envelope.limits import Limits
+from envelope.front.limits import Limits
 from tests.end_to_end.doorstep import Doorstep, describe
-from tests.frontfakes import UPGRADE, close_frame, request
-from tests.tokenattacks import ATTACKS
-from tests.tokenmaking import GOOD, KINDS, PUBLIC_SET, signed
+from tests.support.frontfakes import UPGRADE, close_frame, request
+from tests.support.tokenattacks import ATTACKS
+from tests.support.tokenmaking import GOOD, KINDS, PUBLIC_SET, signed
 
 ACCESS = b"/v0/envelope/access"
 

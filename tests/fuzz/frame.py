@@ -9,8 +9,8 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass, field
 
-from tests.frontfakes import HELLO, Client, FakeGate
 from tests.fuzz.watching import leave, send
+from tests.support.frontfakes import HELLO, Client, FakeGate
 
 _FRAMES_A_SECOND = 100
 _DATA, _CONTROL = frozenset((0, 1, 2)), frozenset((8, 9, 10))

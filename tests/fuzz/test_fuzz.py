@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from envelope.keys import KeyRing
-from tests.frontfakes import HELLO, close_frame, frame
+from envelope.credentials.keys import KeyRing
 from tests.fuzz import frame as frame_path
 from tests.fuzz import request as request_path
 from tests.fuzz import token as token_path
 from tests.fuzz import watching
+from tests.support.frontfakes import HELLO, close_frame, frame
 
 CORPUS = Path(__file__).with_name("corpus")
 TARGETS: dict[str, Callable[[bytes], None]] = {

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from typing import get_args
 
-from envelope.tokens import Claims, Reason, TokenRefusal
-from tests.strictreading import accepts
-from tests.tokenmaking import KEYS, NOW, PAYLOAD, RING, judge, signed_as_is
-from tests.work import Work
+from envelope.credentials.tokens import Claims, Reason, TokenRefusal
+from tests.support.strictreading import accepts
+from tests.support.tokenmaking import KEYS, NOW, PAYLOAD, RING, judge, signed_as_is
+from tests.support.work import Work
 
 _PUBLIC = {kid: key.get_op_key("verify") for kid, key in KEYS.items()}
 _HEADER = b'{"alg":"EdDSA","kid":"EdDSA"}'

@@ -7,8 +7,8 @@ from contextlib import contextmanager
 
 from twisted.logger import LogEvent, LogLevel, globalLogPublisher
 
-from tests.frontfakes import Client
-from tests.work import Work
+from tests.support.frontfakes import Client
+from tests.support.work import Work
 
 # Calls of Python functions for any connection, and for each byte sent on it.
 FEW, EACH = 2000, 60

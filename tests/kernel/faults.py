@@ -116,7 +116,7 @@ FAULTS: Final = (
           "            self._condition.refused(str(error))\n            for key in"),
     Fault("a grant that was refused is still wanted",
           # Sessions ask for what is left as well, so that the model sees no difference.
-          "tests/test_wishes.py",
+          "tests/firewall/reconcile/test_wanted.py",
           "return self._put(key, older)", "return []"),
     Fault("a grant that cannot be made to end earlier yet keeps its end", "shortening",
           "if end is not None and asked is not None and asked < end:", "if False:"),

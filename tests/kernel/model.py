@@ -1,7 +1,7 @@
 """What the filter tables should hold, told by other means than the service's.
 
-The rules are spelled out here as the README has them; nothing of `envelope.firewall.ruleset` or
-`plan` is used to say what is expected.
+The rules are spelled out here as the README has them; nothing of `envelope.firewall.iptables` is
+used to say what is expected.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 
 from envelope.config import Config
 from envelope.firewall.iptables import IptablesFirewall
-from envelope.firewall.snapshot import Snapshot
+from envelope.firewall.iptables.snapshot import Snapshot
 from tests.kernel.edits import EDITS, FLUSHED, filled, fillings
 from tests.kernel.faulty import LOCK, FaultyTools
 from tests.kernel.subject import FAMILY_TOOLS, Kernel

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from ipaddress import ip_address, ip_network
 
-from envelope.admission import Admission
 from envelope.firewall import FirewallError
-from envelope.sessions import Sessions
+from envelope.sessions.admission import Admission
+from envelope.sessions.registry import Sessions
 
 
 class Client:

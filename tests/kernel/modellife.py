@@ -12,10 +12,12 @@ from pytest_twisted import blockon
 from twisted.internet import reactor
 from twisted.internet.task import deferLater
 
-from envelope.config import Config, Network
+from envelope.addresses import Network
+from envelope.config import Config
 from envelope.firewall import FirewallError
 from envelope.metrics import Metrics
-from envelope.sessions import End, Sessions
+from envelope.protocol import End
+from envelope.sessions.registry import Sessions
 from tests.kernel.model import BACKSTOP
 from tests.kernel.modelclient import Client
 from tests.kernel.mortal import MortalReactor

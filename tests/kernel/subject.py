@@ -15,18 +15,19 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 
-from envelope.config import Config, PortRange
+from envelope.addresses import PortRange
+from envelope.config import Config
 from envelope.firewall import FirewallError
 from envelope.firewall.iptables import IptablesFirewall
+from envelope.firewall.iptables.rules import read_grant
+from envelope.firewall.iptables.snapshot import Snapshot
 from envelope.firewall.nftables import NftablesFirewall
-from envelope.firewall.ruleset import read_grant
-from envelope.firewall.snapshot import Snapshot
+from envelope.lab import search_env
 from envelope.metrics import OUTCOMES, Metrics
-from envelope.netlab import search_env
-from tests.environment import need_own_network
 from tests.kernel.faulty import LOCK, FaultyTools, Orders
 from tests.kernel.faultynft import NFT, FaultyNft
 from tests.kernel.mortal import MortalReactor
+from tests.support.environment import need_own_network
 
 SERVICE = (PortRange("tcp", 8880, 8880),)
 # The kinds of iptables, and with them every kind of tool.

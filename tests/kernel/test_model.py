@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis.stateful import run_state_machine_as_test
 from twisted.internet.defer import Deferred
 
-from envelope.firewall import answers
+from envelope.firewall.reconcile import waiters
 from tests.kernel.beside import in_greenlet
 from tests.kernel.machine import Machine
 from tests.kernel.model import IptablesWorld
@@ -48,7 +48,7 @@ def machine(request, tmp_path, monkeypatch):
 
     # 9 s of ours: a service in haste would refuse early what only waits for a busy machine.
     haste = (NftWorld if kind == "nftables" else IptablesWorld).haste
-    monkeypatch.setattr(answers, "ALLOW_WAIT", answers.ALLOW_WAIT * haste)
+    monkeypatch.setattr(waiters, "ALLOW_WAIT", waiters.ALLOW_WAIT * haste)
 
     with Listener() as listener, addresses(*CLIENTS):
         made = type(f"Machine_{kind}", (Machine,), {

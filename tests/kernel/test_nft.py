@@ -15,7 +15,7 @@ from twisted.internet.task import deferLater
 
 from envelope.firewall import FirewallError
 from envelope.firewall.nftables import NftablesFirewall
-from envelope.firewall.nfttool import DIALECT
+from envelope.firewall.nftables.tool import DIALECT
 from envelope.metrics import Metrics
 from tests.kernel.faultynft import NFT
 from tests.kernel.subject import SERVICE, Subject, later, refused, settled

@@ -9,10 +9,10 @@ from pytest_twisted import ensureDeferred
 from twisted.internet import reactor
 
 from envelope.config import Config
-from envelope.firewall.ruleset import IPV4, IPV6
-from envelope.firewall.tools import Paths, Tools
-from tests.environment import need_own_network
+from envelope.firewall.iptables.tools import Paths, Tools
+from envelope.firewall.policy import IPV4, IPV6
 from tests.kernel.faulty import FaultyTools
+from tests.support.environment import need_own_network
 
 pytestmark = pytest.mark.kernel
 

@@ -4,7 +4,7 @@ from twisted.application.service import ServiceMaker
 
 serviceMaker = ServiceMaker(  # noqa: N816 (twistd's own spelling)
     "envelope",
-    "envelope.service",
+    "envelope.twistd",
     "Open this host's firewall for one authorised client at a time.",
     "envelope",
 )

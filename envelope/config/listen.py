@@ -1,0 +1,104 @@
+"""Where the service listens: reads what an operator writes for `--listen` and `--admin`. Pure."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from ipaddress import IPv6Address
+from typing import Final
+
+ENDPOINTS: Final = ("tcp", "tcp6", "systemd", "haproxy", "unix")
+
+_PROXIED: Final = "haproxy:"
+_HOST_PORT: Final = re.compile(r"(?:\[(?P<v6>[^][]*)\]|(?P<host>[^][:\s/=]*)):(?P<port>[0-9]{1,5})")
+
+
+@dataclass(frozen=True, slots=True)
+class ListenSpec:
+    """One listener, parsed; `text` is what the operator wrote.
+
+    `host` is an address or a name, empty for every address of both families, and None for a
+    Twisted endpoint description, which is then in `endpoint` without its `haproxy:`. `port` is 0
+    for any free port, and None when only the open socket tells (`systemd:`, `unix:`). `proxied`:
+    a PROXY header is expected, and says who the client is. `knows_clients`: clients have an
+    address, from their socket or from that header.
+    """
+
+    text: str
+    host: str | None
+    port: int | None
+    endpoint: str = ""
+    proxied: bool = False
+    knows_clients: bool = True
+
+    def __str__(self) -> str:
+        return self.text
+
+
+def parse_listen(text: str) -> ListenSpec:
+    """Read `[HOST]:PORT` or an endpoint description; raise `ValueError` with one line."""
+    if not text.isprintable():
+        raise ValueError(f"{text!r} has characters that cannot be seen")
+    if text.startswith(tuple(f"{kind}:" for kind in ENDPOINTS)):
+        return _endpoint(text)
+    match = _HOST_PORT.fullmatch(text)
+    if match is None:
+        raise ValueError(
+            f"{text!r} is neither [HOST]:PORT nor an endpoint ({', '.join(ENDPOINTS)})"
+        )
+    if match["v6"] is not None:
+        try:
+            IPv6Address(match["v6"])
+        except ValueError:
+            raise ValueError(f"{text!r} has no IPv6 address in its brackets") from None
+    return ListenSpec(text, match["v6"] or match["host"] or "", _port(match["port"], text))
+
+
+def _endpoint(text: str) -> ListenSpec:
+    """Read an endpoint description; whether Twisted can open it shows when it is opened."""
+    proxied = text.startswith(_PROXIED)
+    endpoint = text.removeprefix(_PROXIED)
+    if endpoint.startswith(_PROXIED):
+        raise ValueError(f"{text!r} says haproxy: twice")
+    (kind, *positional), named = _arguments(endpoint)
+    port = None
+    if kind in ("tcp", "tcp6"):
+        given = named.get("port", positional[0] if positional else None)
+        # Without one, Twisted says what is missing when the endpoint is opened.
+        port = None if given is None else _port(given, text)
+    nameless = kind == "unix" or (
+        kind == "systemd" and "UNIX" in (named.get("domain"), *positional[:1])
+    )
+    return ListenSpec(text, None, port, endpoint, proxied, proxied or not nameless)
+
+
+def _arguments(description: str) -> tuple[list[str], dict[str, str]]:
+    """Split an endpoint description into its positional and its named arguments.
+
+    By the rules of `twisted.internet.endpoints.serverFromString`: a colon separates, the first
+    equals sign names, and a backslash takes the next character literally.
+    """
+    positional: list[str] = []
+    named: dict[str, str] = {}
+    name, value = None, ""
+    characters = iter(f"{description}:")
+    for character in characters:
+        if character == "\\":
+            value += next(characters)
+        elif character == "=" and name is None:
+            name, value = value, ""
+        elif character == ":":
+            if name is None:
+                positional.append(value)
+            else:
+                named[name] = value
+            name, value = None, ""
+        else:
+            value += character
+    return positional or [""], named
+
+
+def _port(text: str, whole: str) -> int:
+    if not (text.isascii() and text.isdigit() and int(text) <= 65535):
+        raise ValueError(f"{whole!r} names a port outside 0 to 65535")
+    return int(text)

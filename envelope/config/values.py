@@ -1,0 +1,158 @@
+"""How the values of options are written: each function reads one, or raises `ValueError`.
+
+The text of the error is one line that says what was expected; `envelope.config.options` puts the
+name of the option before it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit
+
+from envelope.config.listen import ListenSpec, parse_listen
+
+# Seconds. The kernel's own end of a grant is a date; this keeps it well within its range.
+LONGEST: Final = 366 * 86_400.0
+
+_BOOLEANS: Final = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+_RATE: Final = re.compile(r"(\d{1,15}(?:\.\d{1,6})?)([kKMG]?)", re.ASCII)
+_MULTIPLES: Final = {"": 1.0, "k": 1e3, "K": 1e3, "M": 1e6, "G": 1e9}
+# The name of a host and its port (RFC 1123 section 2.1), or an IPv6 address in brackets.
+_URL: Final = re.compile(
+    r"https://([^@/?#]*@)?([a-z0-9.-]+|\[[0-9a-f:.]+\])(:\d+)?([/?#][!-~]*)?",
+    re.ASCII | re.IGNORECASE,
+)
+_LABEL: Final = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", re.ASCII | re.IGNORECASE)
+# The kernel allows more, but iptables reads a trailing + as "and all that begin like this".
+_DEVICE: Final = re.compile(r"[A-Za-z0-9_.@][A-Za-z0-9_.@-]{0,14}")
+
+
+def words(value: str) -> str:
+    """Any text that can be seen."""
+    if not value.strip() or not value.isprintable():
+        raise ValueError(f"{value!r} is not a name")
+    return value.strip()
+
+
+def boolean(value: str) -> bool:
+    """`true`, `yes`, `1`, `false`, `no` or `0`, in any case."""
+    try:
+        return _BOOLEANS[value.strip().lower()]
+    except KeyError:
+        raise ValueError(f"{value!r} is neither true nor false") from None
+
+
+def whole(least: int, most: int) -> Callable[[str], int]:
+    """A whole number from `least` to `most`."""
+
+    def read(value: str) -> int:
+        text = value.strip()
+        digits = text.isascii() and text.isdigit() and len(text) <= 10
+        if not digits or not least <= int(text) <= most:
+            raise ValueError(f"{value[:40]!r} is not a whole number from {least} to {most}")
+        return int(text)
+
+    return read
+
+
+def choice(*known: str) -> Callable[[str], str]:
+    """One of `known`."""
+
+    def read(value: str) -> str:
+        if value.strip() not in known:
+            raise ValueError(f"{value!r} is none of {', '.join(known)}")
+        return value.strip()
+
+    return read
+
+
+def duration(value: str) -> float:
+    """Seconds, not negative, at most a year."""
+    seconds = parse_duration(value)
+    if seconds > LONGEST:
+        raise ValueError(f"{value!r} is longer than a year")
+    return seconds
+
+
+def some_time(value: str) -> float:
+    """Seconds, more than none, at most a year."""
+    seconds = duration(value)
+    if seconds <= 0:
+        raise ValueError(f"{value!r} is no time at all")
+    return seconds
+
+
+def rate(value: str) -> float:
+    """Bits per second, with `k`, `M` or `G` for thousands, millions and billions."""
+    match = _RATE.fullmatch(value.strip())
+    if match is None or not float(match[1]):
+        raise ValueError(f"{value[:40]!r} is not a rate such as 800M or 1.5G")
+    return float(match[1]) * _MULTIPLES[match[2]]
+
+
+def path(value: str) -> Path:
+    """A path, made absolute: twistd may change its directory before a file is read again."""
+    if not value or "\0" in value:
+        raise ValueError(f"{value!r} is not a path")
+    return Path(value).absolute()
+
+
+def device(value: str) -> str:
+    """The name of a network device, whether or not there is one."""
+    name = value.strip()
+    if not _DEVICE.fullmatch(name) or name in (".", ".."):
+        raise ValueError(f"{value[:40]!r} is not the name of a network device")
+    return name
+
+
+def endpoint(value: str) -> ListenSpec:
+    """`[HOST]:PORT` or an endpoint description."""
+    return parse_listen(value.strip())
+
+
+def https_url(value: str) -> str:
+    """An https URL, in ASCII, without a user's name or password and without a fragment."""
+    text = value.strip()
+    try:
+        parts = urlsplit(text)
+        right = parts.scheme == "https" and _is_host(parts.hostname or "") and parts.port != 0
+    except ValueError:
+        right = False
+    # What is wrong may be a password, which does not belong on a screen.
+    if not right or not _URL.fullmatch(text):
+        raise ValueError("that is not an https URL such as https://keys.example/jwks.json")
+    if "@" in parts.netloc:
+        raise ValueError("a user's name or password in a URL ends up in logs; leave it out")
+    if "#" in text:
+        raise ValueError("a fragment (from # on) is not sent to any server; leave it out")
+    return text
+
+
+def _is_host(name: str) -> bool:
+    labels = name.removesuffix(".").split(".")
+    return ":" in name or (len(name) < 254 and all(map(_LABEL.fullmatch, labels)))
+
+
+_PARTS: Final = re.compile(
+    r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s)?", re.ASCII
+)
+_BARE: Final = re.compile(r"\d+(?:\.\d+)?", re.ASCII)
+_UNITS: Final = (86400, 3600, 60, 1)
+
+
+def parse_duration(text: str) -> float:
+    """Seconds that `text` stands for; raise `ValueError` with one line when it stands for none."""
+    text = text.strip().lower()
+    if len(text) <= 20:
+        if _BARE.fullmatch(text):
+            return float(text)
+        match = _PARTS.fullmatch(text)
+        if match is not None and text:
+            return sum(
+                float(part) * unit
+                for part, unit in zip(match.groups(), _UNITS, strict=True) if part
+            )
+    raise ValueError(f"{text[:40]!r} is not a duration such as 90, 90s, 1m30s or 2h")

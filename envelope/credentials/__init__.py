@@ -1,0 +1,1 @@
+"""Keys, tokens and certificates: what the service believes, and where it comes from."""

@@ -1,0 +1,130 @@
+"""What the service proves itself with, and what it checks tokens with: read, watched, read again.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import urlsplit
+
+from prometheus_client import CollectorRegistry
+from twisted.internet.defer import Deferred, succeed
+from twisted.logger import Logger
+
+from envelope.config import Config
+from envelope.credentials.certificate import WatchedCertificate
+from envelope.credentials.fetch import HttpsFetcher, trust_of
+from envelope.credentials.keys import KeyFileError, load_key_ring
+from envelope.credentials.metrics import CredentialMetrics
+from envelope.credentials.publishedkeys import merged
+from envelope.credentials.remotekeys import RemoteKeys
+from envelope.credentials.tls import ServerTLS, TLSFileError
+from envelope.credentials.tokens import Claims, TokenExpectations, TokenRefusal, verify
+
+_log = Logger(namespace="envelope")
+
+_UNKNOWN_KEY = TokenRefusal("unknown-key")
+
+
+class CredentialError(Exception):
+    """A key or certificate cannot be used; the text is one line that names the file."""
+
+
+class Credentials:
+    """The certificate and the keys of one service; raises `CredentialError` when they are bad."""
+
+    def __init__(
+        self,
+        config: Config,
+        reactor: Any,
+        registry: CollectorRegistry,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        self._config = config
+        self._expected = TokenExpectations(config.issuer, config.machine)
+        metrics = CredentialMetrics(registry)
+        self._certificate: WatchedCertificate | None = None
+        self._fetcher: HttpsFetcher | None = None
+        self._remote: RemoteKeys | None = None
+        self._shared: tuple[str, ...] = ()
+        self.tls: ServerTLS | None = None
+        try:
+            self._own = self._ring = load_key_ring(config.verify_key)
+            if config.cert is not None and config.key is not None:
+                self.tls = ServerTLS.load(config.cert, config.key, config.tls)
+                self._certificate = WatchedCertificate(self.tls, reactor, wall, metrics)
+            if config.verify_jwks_url is not None:
+                url, trust = config.verify_jwks_url, trust_of(config.jwks_ca)
+                self._fetcher = HttpsFetcher(reactor, url, trust)
+                self._remote = RemoteKeys(
+                    self._fetcher, _shown(url), reactor, wall, metrics, self._merge
+                )
+        except (KeyFileError, TLSFileError) as error:
+            raise CredentialError(str(error)) from None
+
+    def verify(self, token: str, now: float) -> Claims | TokenRefusal:
+        """See `envelope.tokens.verify`; `now` is seconds since the epoch."""
+        verdict = verify(token, self._ring, self._expected, now)
+        if self._remote is not None and verdict == _UNKNOWN_KEY:
+            self._remote.unknown_kid()
+        return verdict
+
+    def start(self) -> Deferred[None]:
+        """Begin to watch; fires, and never fails, when keys have been fetched or could not be."""
+        if self._certificate is not None:
+            self._certificate.start()
+        return succeed(None) if self._remote is None else self._remote.start()
+
+    def stop(self) -> None:
+        """Leave no timer and no connection behind."""
+        if self._certificate is not None:
+            self._certificate.stop()
+        if self._remote is not None:
+            self._remote.stop()
+
+    def reload(self) -> None:
+        """Read keys and certificate again; what cannot be read changes nothing, and is said."""
+        try:
+            self._own = load_key_ring(self._config.verify_key)
+            _log.info("read the keys again")
+        except KeyFileError as error:
+            _log.error("kept the old keys: {error}", error=str(error))
+        self._merge()
+        if self._remote is not None and self._fetcher is not None:
+            try:
+                self._fetcher.trust = trust_of(self._config.jwks_ca)
+            except TLSFileError as error:
+                _log.error("kept the old authorities: {error}", error=str(error))
+            self._remote.refetch()
+        if self._certificate is not None:
+            self._certificate.reload()
+
+    def problems(self) -> list[str]:
+        """Why no client can come, a line each: not one key to verify the tokens it must have."""
+        if self._ring or self._remote is None or not self._config.token_required:
+            return []
+        return self._remote.trouble()
+
+    def warnings(self) -> list[str]:
+        """What an operator should look after although clients can come, a line each."""
+        certificate = [] if self._certificate is None else self._certificate.warnings()
+        if self._remote is None or self.problems():
+            return certificate
+        return certificate + self._remote.trouble()
+
+    def _merge(self) -> None:
+        fetched = () if self._remote is None else self._remote.keys
+        self._ring, shared = merged(self._own, fetched)
+        if shared and shared != self._shared:
+            _log.warn(
+                "keys of --verify-key are used instead of fetched ones of the same kid: {kids}",
+                kids=", ".join(shared),
+            )
+        self._shared = shared
+
+
+def _shown(url: str) -> str:
+    # A query may hold a secret.
+    parts = urlsplit(url)
+    return f"https://{parts.netloc}{parts.path}"

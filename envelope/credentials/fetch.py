@@ -1,0 +1,139 @@
+"""One document from an https URL: certificate verified, size and time bounded, nothing followed.
+
+Twisted's own HTTP client bounds neither the head of an answer nor the end of its connection.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any, Final, NoReturn
+
+from OpenSSL import SSL, crypto
+from service_identity import VerificationError
+from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
+from twisted.internet.error import ConnectError, DNSLookupError
+from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.internet.ssl import (
+    Certificate,
+    optionsForClientTLS,
+    platformTrust,
+    trustRootFromCertificates,
+)
+from twisted.python.failure import Failure
+from zope.interface import Interface, implementer
+
+from envelope.credentials.httpreply import FetchFailed, Reply, ReplyReader
+from envelope.credentials.tls import read_certificates, reason_of
+
+# Seconds for all of it: looking up the name, connecting, TLS, the whole answer.
+PATIENCE: Final = 10.0
+
+
+class IFetcher(Interface):
+    """Fetches one document, the same each time."""
+
+    def fetch() -> Deferred[Reply]:
+        """The document, or `FetchFailed`; one that is cancelled fails and leaves nothing behind."""
+
+
+def trust_of(authorities: Path | None) -> Any:
+    """Trust in the authorities of a PEM file, or in the system's; raise `TLSFileError`.
+
+    It is of the kind that `optionsForClientTLS` takes, whose interface Twisted keeps private.
+    """
+    if authorities is None:
+        return platformTrust()
+    found = read_certificates(authorities)
+    known = [Certificate(crypto.X509.from_cryptography(each)) for each in found]
+    return trustRootFromCertificates(known)
+
+
+@implementer(IFetcher)
+class HttpsFetcher:
+    """Fetches `url` from whoever proves to be its host to `trust`."""
+
+    def __init__(
+        self, reactor: Any, url: str, trust: Any, patience: float = PATIENCE
+    ) -> None:
+        self.trust = trust
+        self._reactor = reactor
+        self._url = url
+        self._patience = patience
+
+    def fetch(self) -> Deferred[Reply]:
+        """See `IFetcher`."""
+        fetching = Deferred.fromCoroutine(self._fetch())
+        return fetching.addTimeout(self._patience, self._reactor, self._too_late)
+
+    def _too_late(self, _result: object, seconds: float) -> NoReturn:
+        raise FetchFailed("timeout", f"there was no whole answer within {seconds:g} s")
+
+    async def _fetch(self) -> Reply:
+        reader = ReplyReader(self._url)
+        try:
+            creator = optionsForClientTLS(
+                reader.host, self.trust, acceptableProtocols=[b"http/1.1"]
+            )
+            endpoint = wrapClientTLS(
+                creator,
+                # Its own time limit is later than that of the whole fetch, which says more.
+                HostnameEndpoint(self._reactor, reader.host, reader.port, self._patience + 1),
+            )
+            fetch = _Fetch(reader)
+            await endpoint.connect(_Once.forProtocol(lambda: fetch))
+        except (DNSLookupError, UnicodeError):
+            raise FetchFailed("unreachable", "its host's name cannot be looked up") from None
+        except ConnectError as error:
+            why = os.strerror(error.osError) if error.osError else "no connection to its host"
+            raise FetchFailed("unreachable", why[:1].lower() + why[1:]) from None
+        try:
+            return await fetch.done
+        finally:
+            fetch.abort()
+
+
+class _Once(Factory):
+    noisy = False
+
+
+class _Fetch(Protocol):
+    """The connection: sends the request, and reads until the answer is whole."""
+
+    transport: Any
+
+    def __init__(self, reader: ReplyReader) -> None:
+        self.done: Deferred[Reply] = Deferred()
+        self._reader = reader
+
+    def connectionMade(self) -> None:
+        self.transport.write(self._reader.request)
+
+    def dataReceived(self, data: bytes) -> None:
+        if self.done.called:
+            return
+        try:
+            reply = self._reader.feed(data)
+        except FetchFailed as failed:
+            self.done.errback(failed)
+        else:
+            if reply is not None:
+                self.done.callback(reply)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self.transport = None
+        if self.done.called:
+            return
+        error = reason.value
+        if isinstance(error, SSL.Error):
+            self.done.errback(FetchFailed("tls", f"TLS failed: {reason_of(error)}"))
+        elif isinstance(error, VerificationError):
+            self.done.errback(FetchFailed("tls", "its certificate is for another host"))
+        else:
+            self.dataReceived(b"")
+
+    def abort(self) -> None:
+        """A server that does not hang up by itself must not be waited for."""
+        if self.transport is not None:
+            self.transport.abortConnection()

@@ -1,0 +1,171 @@
+"""The keys that tokens are checked with: public, strong, each with a name of its own.
+
+A key that would weaken every check made with it is refused when it is read, not when it is used.
+No message here repeats anything of a key but what kind of key it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Final
+
+from jwcrypto import jwk
+
+from envelope.credentials.strictjson import decode_base64url, decode_object
+from envelope.credentials.weakkeys import check_ed25519, check_rsa
+
+_ALGORITHMS: Final = {
+    ("OKP", "Ed25519"): "EdDSA", ("EC", "P-256"): "ES256", ("RSA", None): "RS256",
+}
+# What makes up a public key (RFC 7518 section 6, RFC 8037 section 2); nothing else is passed on.
+_NUMBERS: Final = {"OKP": ("crv", "x"), "EC": ("crv", "x", "y"), "RSA": ("n", "e")}
+# Private or symmetric members (RFC 7518 section 6).
+_SECRET: Final = frozenset(("d", "p", "q", "dp", "dq", "qi", "oth", "k"))
+_MOST_BYTES: Final = 1 << 20
+# In characters; far longer ones would not fit into a token at all.
+LONGEST_KID: Final = 256
+
+
+class KeyFileError(Exception):
+    """A key cannot be used; the text is one line naming the file and the reason."""
+
+    def __init__(self, origin: object, reason: str) -> None:
+        self.reason = reason
+        super().__init__("".join(c if c.isprintable() else "?" for c in f"{origin}: {reason}"))
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """One public key, ready for use; `signature_size` is that of its signatures, in bytes."""
+
+    kid: str
+    alg: str
+    jwk: Any
+    signature_size: int = 64
+
+
+class KeyRing(Mapping[str, Key]):
+    """Public keys by `kid`; never changes."""
+
+    __slots__ = ("_keys",)
+
+    def __init__(self, keys: Iterable[Key] = ()) -> None:
+        """Raise `ValueError` when two keys share a `kid`."""
+        ring: dict[str, Key] = {}
+        for key in keys:
+            if key.kid in ring:
+                raise ValueError("two keys bear the same kid")
+            ring[key.kid] = key
+        self._keys = MappingProxyType(ring)
+
+    def __getitem__(self, kid: str) -> Key:
+        return self._keys[kid]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._keys)
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    @classmethod
+    def from_jwk_set_text(cls, text: bytes | str, origin_name: str) -> KeyRing:
+        """Read a JWK or a JWK Set (RFC 7517); `origin_name` is named in a `KeyFileError`."""
+        return _ring((origin_name, member) for member in members_of(text, origin_name))
+
+
+def load_key_ring(paths: Iterable[Path]) -> KeyRing:
+    """All keys of all files; raise `KeyFileError`."""
+    return _ring((str(path), member) for path in paths for member in read_members(path))
+
+
+def _ring(members: Iterable[tuple[str, dict[str, Any]]]) -> KeyRing:
+    ring = KeyRing()
+    for origin, member in members:
+        try:
+            ring = KeyRing([*ring.values(), public_key(member)])
+        except ValueError as error:
+            raise KeyFileError(origin, str(error)) from None
+    return ring
+
+
+def read_members(path: Path) -> list[dict[str, Any]]:
+    """The JWKs in a file, as they stand there, unchecked; raise `KeyFileError`."""
+    try:
+        with path.open("rb") as file:
+            text = file.read(_MOST_BYTES + 1)
+    except OSError as error:
+        raise KeyFileError(path, error.strerror or "cannot be read") from None
+    return members_of(text, str(path))
+
+
+def members_of(text: bytes | str, origin_name: str) -> list[dict[str, Any]]:
+    """The JWKs in a JWK or JWK Set, as they stand there, unchecked; raise `KeyFileError`."""
+    if len(text) > _MOST_BYTES:
+        raise KeyFileError(origin_name, "larger than any JWK Set")
+    try:
+        value = decode_object(text.encode() if isinstance(text, str) else text)
+    except (ValueError, RecursionError) as error:
+        raise KeyFileError(origin_name, f"not a JWK or JWK Set ({str(error)[:80]})") from None
+    members = value.get("keys", [value])
+    if not isinstance(members, list) or not members:
+        raise KeyFileError(origin_name, "the set holds no keys")
+    if not all(isinstance(member, dict) for member in members):
+        raise KeyFileError(origin_name, "a key is no JSON object")
+    return members
+
+
+def public_half(member: dict[str, Any]) -> dict[str, Any]:
+    """The members of a JWK that anyone may see and that a verifier needs; `ValueError` if none."""
+    kty = member.get("kty")
+    if kty == "oct":
+        raise ValueError("a symmetric key can sign what it verifies; a public one is needed")
+    numbers = _NUMBERS.get(str(kty), ())
+    return {
+        name: member[name] for name in ("kty", *numbers, "kid", "alg", "use") if name in member
+    }
+
+
+def public_key(member: dict[str, Any]) -> Key:
+    """Check one JWK and make it ready for use; raise `ValueError` with one line."""
+    kty, curve, kid = member.get("kty"), member.get("crv"), member.get("kid")
+    public = public_half(member)
+    if _SECRET & member.keys():
+        raise ValueError("a private key does not belong here; give its public half")
+    # Kids are shown in logs and messages.
+    if not isinstance(kid, str) or not kid or not kid.isprintable():
+        raise ValueError("a key without a readable kid cannot be named by a token")
+    if len(kid) > LONGEST_KID:
+        raise ValueError(f"a key's kid is longer than {LONGEST_KID} characters")
+    alg = _ALGORITHMS.get((str(kty), None if kty == "RSA" else str(curve)))
+    if alg is None:
+        raise ValueError("a key is neither Ed25519, P-256 nor RSA")
+    if member.get("alg", alg) != alg:
+        raise ValueError(f"a key's alg is not {alg}")
+    if member.get("use", "sig") != "sig":
+        raise ValueError("a key's use is not sig")
+    operations = member.get("key_ops", ["verify"])
+    if not isinstance(operations, list) or "verify" not in operations:
+        raise ValueError("a key's key_ops do not include verify")
+    size = 64
+    try:
+        numbers = [decode_base64url(public[name]) for name in _NUMBERS[str(kty)] if name != "crv"]
+    except (KeyError, TypeError, ValueError):
+        raise ValueError(f"the numbers of a key for {alg} cannot be read") from None
+    if kty == "RSA":
+        modulus, exponent = map(int.from_bytes, numbers)
+        check_rsa(modulus, exponent)
+        size = (modulus.bit_length() + 7) // 8
+    elif any(len(number) != 32 for number in numbers):
+        raise ValueError(f"the numbers of a key for {alg} are not 32 bytes long")
+    elif kty == "OKP":
+        check_ed25519(numbers[0])
+    try:
+        made = jwk.JWK(**public)
+        # jwcrypto builds lazily; only now does OpenSSL see whether the point is on the curve.
+        made.get_op_key("verify")
+    except Exception:  # jwcrypto and cryptography raise every kind
+        raise ValueError(f"the numbers of a key for {alg} make no key") from None
+    return Key(kid, alg, made, size)

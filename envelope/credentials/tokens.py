@@ -1,0 +1,163 @@
+"""Access tokens: a text goes in, claims or a refusal come out. Pure, and without leeway.
+
+The shape is checked here, since jwcrypto reads more than RFC 7515 and 7519 allow; jwcrypto
+checks the signature, with the one key that `kid` names and the one algorithm of that key
+(RFC 8725 section 3.1).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final, Literal, TypeAlias
+
+from jwcrypto import jws
+
+from envelope.credentials.keys import Key, KeyRing
+from envelope.credentials.strictjson import decode_base64url, decode_object
+
+LONGEST_TOKEN: Final = 8192
+_ALGORITHMS: Final = ("EdDSA", "ES256", "RS256")
+# Extensions, unencoded payloads (RFC 7797), and headers of what is encrypted or nested.
+_NOT_SPOKEN: Final = ("crit", "b64", "zip", "enc", "cty")
+# The scan of a header, which anyone can send, takes time in proportion to its length times this.
+_MOST_ESCAPES: Final = 32
+# Beyond any calendar; keeps sums of times exact.
+_LATEST: Final = 1e12
+
+Reason: TypeAlias = Literal[
+    "missing", "malformed", "unknown-key", "algorithm", "signature", "expired", "not-yet-valid",
+    "issuer", "audience", "claims",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class TokenRefusal:
+    """Why a token is not taken; the reason is its metric label too."""
+
+    reason: Reason
+
+
+@dataclass(frozen=True, slots=True)
+class Claims:
+    """What a valid token says (RFC 7519 section 4.1); times are seconds since the epoch."""
+
+    issuer: str
+    subject: str | None
+    audience: tuple[str, ...]
+    expires: float | None
+    not_before: float | None = None
+    issued_at: float | None = None
+    token_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TokenExpectations:
+    """Who must have issued a token, and for whom; no machine means that any audience will do."""
+
+    issuer: str
+    machine: str | None
+
+
+def verify(
+    text: str, keys: KeyRing, expected: TokenExpectations, now: float
+) -> Claims | TokenRefusal:
+    """The claims of a valid token, else why it is not; never raises, whatever the text."""
+    payload = verify_signature(text, keys)
+    if isinstance(payload, TokenRefusal):
+        return payload
+    try:
+        claims = _claims(decode_object(payload))
+    except (ValueError, RecursionError):
+        return TokenRefusal("claims")
+    if not claims.issuer or claims.issuer != expected.issuer:
+        return TokenRefusal("issuer")
+    if expected.machine is not None and expected.machine not in claims.audience:
+        return TokenRefusal("audience")
+    if claims.expires is not None and claims.expires <= now:
+        return TokenRefusal("expired")
+    if max(claims.not_before or 0, claims.issued_at or 0) > now:
+        return TokenRefusal("not-yet-valid")
+    return claims
+
+
+def verify_signature(text: str, keys: KeyRing) -> bytes | TokenRefusal:
+    """The payload of a compact JWS (RFC 7515 section 7.1) that one of `keys` signed, else why not.
+
+    Keys that the header brings along or points to (jwk, jku, x5c, x5u) are never looked at.
+    """
+    if len(text) > LONGEST_TOKEN or text.count(".") != 2:
+        return TokenRefusal("malformed")
+    try:
+        raw_header, payload, signature = map(decode_base64url, text.split("."))
+        if raw_header.count(b"\\") > _MOST_ESCAPES:
+            return TokenRefusal("malformed")
+        header = decode_object(raw_header)
+    except (ValueError, RecursionError):
+        return TokenRefusal("malformed")
+    if not header.keys().isdisjoint(_NOT_SPOKEN):
+        return TokenRefusal("malformed")
+    alg, kid = header.get("alg"), header.get("kid")
+    if alg not in _ALGORITHMS:
+        return TokenRefusal("algorithm")
+    key = keys.get(kid) if isinstance(kid, str) else None
+    if key is None:
+        return TokenRefusal("unknown-key")
+    if alg != key.alg:
+        return TokenRefusal("algorithm")
+    if len(signature) != key.signature_size or not _signed(text, key):
+        return TokenRefusal("signature")
+    return payload
+
+
+# A new one copies jwcrypto's whole registry of headers, which takes twice as long as Ed25519.
+_jws: Final = jws.JWS()
+
+
+def _signed(text: str, key: Key) -> bool:
+    try:
+        _jws.deserialize(text)  # which forgets whatever was there before
+        _jws.allowed_algs = [key.alg]
+        _jws.verify(key.jwk)
+    except Exception:  # jwcrypto 1.6.1 lets every kind through, on what strangers send
+        return False
+    return bool(_jws.is_valid)
+
+
+def _claims(payload: dict[str, Any]) -> Claims:
+    audience = payload.get("aud", [])
+    if isinstance(audience, str):
+        audience = [audience]
+    if not isinstance(audience, list):
+        raise ValueError("aud")
+    for name in audience:
+        _check_text(name)
+    return Claims(
+        issuer=_text(payload, "iss") or "",
+        subject=_text(payload, "sub"),
+        audience=tuple(audience),
+        expires=_time(payload, "exp"),
+        not_before=_time(payload, "nbf"),
+        issued_at=_time(payload, "iat"),
+        token_id=_text(payload, "jti"),
+    )
+
+
+def _text(payload: dict[str, Any], name: str) -> str | None:
+    return _check_text(payload[name]) if name in payload else None
+
+
+def _check_text(value: object) -> str:
+    if not isinstance(value, str):
+        raise ValueError("not a text")
+    # Half a surrogate pair is no character, and would fail wherever it is written.
+    value.encode()
+    return value
+
+
+def _time(payload: dict[str, Any], name: str) -> float | None:
+    if name not in payload:
+        return None
+    value = payload[name]
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= _LATEST:
+        raise ValueError(name)
+    return float(value)

@@ -1,0 +1,15 @@
+"""What goes wrong between us and the kernel's tools; each text is one line for the operator."""
+
+from __future__ import annotations
+
+
+class UnreadableRules(Exception):
+    """The text is not what iptables-save prints, or the tool cannot show the whole table."""
+
+
+class ToolFailed(Exception):
+    """A child process did not do its work; the text is one line saying which and why."""
+
+
+class ToolTimeout(ToolFailed):
+    """A child process did not answer in time and was killed."""

@@ -1,0 +1,61 @@
+"""The real firewall: iptables and ip6tables, of either kind, driven through iptables-restore.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from envelope.config import Config
+from envelope.firewall.iptables.plan import Structure, install
+from envelope.firewall.iptables.rules import grant_rules
+from envelope.firewall.iptables.snapshot import Snapshot
+from envelope.firewall.iptables.table import FilterTable
+from envelope.firewall.iptables.tools import FAMILIES, Paths, Tools
+from envelope.firewall.kernel import key_of
+from envelope.firewall.kernelfirewall import CHECK_EVERY, KernelFirewall
+from envelope.firewall.policy import IPV4, Family, Layout
+from envelope.firewall.process import IProcessReactor
+from envelope.metrics import Metrics
+
+
+def families_of_this_kernel(proc: Path = Path("/proc/net/if_inet6")) -> tuple[Family, ...]:
+    """The address families that the kernel speaks; IPv6 can be compiled or booted away."""
+    return FAMILIES if proc.exists() else FAMILIES[:1]
+
+
+_PLACEHOLDER_END: Final = 0
+
+
+class IptablesFirewall(KernelFirewall):
+    """Both families' filter tables; raises `FirewallError` when a tool is missing."""
+
+    def __init__(
+        self,
+        reactor: IProcessReactor,
+        config: Config,
+        metrics: Metrics,
+        search_path: str = "",
+        wall: Callable[[], float] = time.time,
+        check_every: float = CHECK_EVERY,
+    ) -> None:
+        tables = [
+            FilterTable(family, Tools(reactor, Paths.find(config, family, search_path)), metrics)
+            for family in families_of_this_kernel()
+        ]
+        super().__init__(reactor, config, metrics, tables, wall, check_every)
+
+
+def rules_text(layout: Layout, family: Family) -> str:
+    """One family's start as iptables-restore takes it, with a grant shown as a comment; pure."""
+    # An empty table: what is there already stays, and is none of this command's business.
+    structure = Structure(layout, family, "ACCEPT")
+    lines = install(Snapshot(exists=True), structure, ())
+    tool = "iptables" if family is IPV4 else "ip6tables"
+    shown = [f"# {tool}-restore --noflush", "*filter", *lines, "COMMIT"]
+    for rule in grant_rules(layout, key_of(family.example), _PLACEHOLDER_END):
+        rule = rule.replace(str(family.example), "NETWORK").replace("1970-01-01T00:00:04", "END")
+        shown.append(f"# a grant: -A ENVELOPE-GRANTS {rule.replace('1970-01-01T00:00:00', 'END')}")
+    return "\n".join(shown)

@@ -1,0 +1,173 @@
+"""The difference between what the kernel holds and what it should, as one transaction. Pure.
+
+What has to be remembered about the time before the first start, INPUT's policy, is remembered
+with the rules: the name of an unreferenced chain (`ENVELOPE-WAS-ACCEPT`) says it, so it appears
+and vanishes in the same transaction as they do, and a killed service's successor finds it. The
+chain holds one rule, since `iptables -X` sweeps away every empty chain.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final, Literal, TypeAlias
+
+from envelope.firewall.iptables.rules import CHAIN, FLOWS, GRANTS, baseline_rules
+from envelope.firewall.iptables.snapshot import Snapshot
+from envelope.firewall.iptables.spread import branches, is_branch
+from envelope.firewall.kernel import Rules
+from envelope.firewall.policy import Family, Layout
+from envelope.firewall.repair import in_order, repair
+
+Before: TypeAlias = Literal["ACCEPT", "DROP", "ABSENT"]
+
+_MARKER: Final = "ENVELOPE-WAS-"
+_MARKER_RULE: Final = "-j RETURN"
+
+
+def before(snapshot: Snapshot) -> Before:
+    """How INPUT stood before the first start: as marked, else as it stands now."""
+    for mark in ("ACCEPT", "DROP", "ABSENT"):
+        if _MARKER + mark in snapshot.rules:
+            return mark
+    if not snapshot.exists:
+        return "ABSENT"
+    return "DROP" if snapshot.policy == "DROP" else "ACCEPT"
+
+
+@dataclass(frozen=True, slots=True)
+class Structure:
+    """Everything but the grants; `spread` says whether these are spread over chains."""
+
+    layout: Layout
+    family: Family
+    before: Before
+    flows: Rules = ()
+    spread: bool = False
+
+    @property
+    def chains(self) -> dict[str, Rules]:
+        """Our chains with their fixed rules; the grants stand besides."""
+        layout = self.layout
+        chains = {**self.grant_chains}
+        if layout.baseline == "operator":
+            if self.before == "ABSENT":
+                chains[_MARKER + "ABSENT"] = (_MARKER_RULE,)
+            return chains
+        chains[_MARKER + self.before] = (_MARKER_RULE,)
+        if self.flows:
+            chains[FLOWS] = self.flows
+        return {**chains, CHAIN: tuple(baseline_rules(layout, self.family, bool(self.flows)))}
+
+    @property
+    def grant_chains(self) -> dict[str, Rules]:
+        """The chains that grants are in, with the rules that lead from one to the next."""
+        if self.spread:
+            bits = self.family.example.max_prefixlen
+            return branches(self.layout.prefix(self.family.version), bits)
+        return {GRANTS: ()}
+
+    @property
+    def jump(self) -> str:
+        """The rule that belongs at the head of INPUT."""
+        return f"-j {CHAIN if self.layout.baseline == 'service' else GRANTS}"
+
+
+def install(snapshot: Snapshot, structure: Structure, probe: Rules) -> list[str]:
+    """The start: clear what a predecessor left, then put the structure in force.
+
+    `probe` rules are added and taken away again in the same transaction: a kernel that cannot
+    hold a grant fails the start, not the first client.
+    """
+    lines = [f"-D INPUT {rule}" for chain, rule in snapshot.references
+             if chain == "INPUT" and rule in (f"-j {CHAIN}", f"-j {GRANTS}")]
+    chains = structure.chains
+    stale = [chain for chain in snapshot.own_chains if chain not in chains]
+    lines += [f":{chain} - [0:0]" for chain in (*stale, *chains)]
+    lines += [f"-A {chain} {rule}" for chain, rules in chains.items() for rule in rules]
+    lines += [f"-A {GRANTS} {rule}" for rule in probe]
+    lines += [f"-D {GRANTS} {rule}" for rule in probe]
+    if structure.layout.baseline == "service":
+        lines.append("-P INPUT DROP")
+    elif CHAIN in stale:
+        lines.append(_policy_line(structure.before))
+    lines.append(f"-I INPUT 1 {structure.jump}")
+    lines += [f"-X {chain}" for chain in stale]
+    return lines
+
+
+def remove(snapshot: Snapshot) -> list[str]:
+    """The clean stop: everything of ours goes, INPUT's policy is as it was."""
+    own = snapshot.own_chains
+    lines = [f"-D {chain} {rule}" for chain, rule in snapshot.references]
+    if CHAIN in own:
+        lines.append(_policy_line(before(snapshot)))
+    lines += [f":{chain} - [0:0]" for chain in own]
+    lines += [f"-X {chain}" for chain in own]
+    return lines
+
+
+def is_all_ours(snapshot: Snapshot) -> bool:
+    """Whether nothing would be left of the table without us that an absent one would not mean."""
+    own, jumps = set(snapshot.own_chains), set(snapshot.references)
+    return all(
+        policy == "ACCEPT" or (chain == "INPUT" and CHAIN in own)
+        for chain, policy in snapshot.policies.items()
+    ) and all(
+        chain in own or (chain in snapshot.policies and jumps.issuperset(
+            (chain, rule) for rule in rules))
+        for chain, rules in snapshot.rules.items()
+    )
+
+
+def _policy_line(was: Before) -> str:
+    return f"-P INPUT {'ACCEPT' if was == 'ABSENT' else was}"
+
+
+def mend(snapshot: Snapshot, structure: Structure) -> tuple[list[str], list[str]]:
+    """What others changed in the structure: the lines that put it right, and what kinds they are.
+
+    Rules of others stay where they are, in our own chains too.
+    """
+    declared: list[str] = []
+    lines: list[str] = []
+    kinds: list[str] = []
+    grant_chains = structure.grant_chains
+    for chain, rules in structure.chains.items():
+        there = snapshot.rules.get(chain)
+        if there is None:
+            kinds.append("chain")
+            declared.append(f":{chain} - [0:0]")
+            lines += [f"-A {chain} {rule}" for rule in rules]
+            continue
+        if chain in grant_chains:
+            # The order does not matter among grants.
+            mending = [f"-A {chain} {rule}" for rule in rules if rule not in there]
+        else:
+            mending = repair(chain, rules, there) if not in_order(rules, there) else []
+        if mending:
+            kinds.append("baseline")
+            lines += mending
+    stale = [chain for chain in snapshot.rules if chain not in grant_chains and is_branch(chain)]
+    if stale:
+        kinds.append("chain")
+        lines += drop_branches(stale, snapshot.jumps_to(stale))
+    if structure.layout.baseline == "service" and snapshot.policy != "DROP":
+        kinds.append("policy")
+        lines.append("-P INPUT DROP")
+    entries = snapshot.rules.get("INPUT", ())
+    if entries[:1] != (structure.jump,) or entries.count(structure.jump) != 1:
+        kinds.append("jump")
+        lines += [f"-D INPUT {structure.jump}"] * entries.count(structure.jump)
+        lines.append(f"-I INPUT 1 {structure.jump}")
+    return declared + lines, kinds
+
+
+def drop_branches(chains: Iterable[str], jumps: Iterable[tuple[str, str]]) -> list[str]:
+    """The lines that do away with chains that grants were spread over, and the jumps to them."""
+    chains = [*chains]
+    return [
+        *(f":{chain} - [0:0]" for chain in chains),
+        *(f"-D {chain} {rule}" for chain, rule in jumps),
+        *(f"-X {chain}" for chain in chains),
+    ]

@@ -1,0 +1,86 @@
+"""The kernel's rules as values, their text, and their inverse. Pure.
+
+Text is in the form that iptables-save prints, so that what was written and what is read back
+compare as strings. Every argument is a word of its own: iptables 1.8.9 rejects `--jump=ACCEPT`.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from functools import lru_cache
+from typing import Final
+
+from envelope.addresses import PortRange
+from envelope.firewall.kernel import EVERYONE, NO_CLIENTS, Key, Rules, one_key, parts_of
+from envelope.firewall.policy import Family, Layout
+
+CHAIN: Final = "ENVELOPE"
+GRANTS: Final = "ENVELOPE-GRANTS"
+FLOWS: Final = "ENVELOPE-FLOWS"
+OWN_CHAINS: Final = re.compile(r"ENVELOPE(-.*)?$")
+
+
+def _ports(ports: PortRange) -> str:
+    last = "" if ports.first == ports.last else f":{ports.last}"
+    return f"-p {ports.protocol} -m {ports.protocol} --dport {ports.first}{last}"
+
+
+def baseline_rules(layout: Layout, family: Family, with_flows: bool = False) -> list[str]:
+    """The rules of the ENVELOPE chain in their order (README, "The baseline")."""
+    direction = " --ctdir REPLY" if layout.established == "cut" else ""
+    always_open = dict.fromkeys((*layout.service_ports, *layout.allow))
+    return [
+        f"! -i {layout.device} -j ACCEPT",
+        f"-p {family.icmp} -j ACCEPT",
+        *(f"{_ports(ports)} -j ACCEPT" for ports in always_open),
+        f"-m conntrack --ctstate RELATED,ESTABLISHED{direction} -j ACCEPT",
+        *([f"-j {FLOWS}"] if with_flows else []),
+        f"-j {GRANTS}",
+        f"-j REJECT --reject-with {family.reject}",
+    ]
+
+
+@lru_cache(maxsize=1 << 10)
+def _until(end: int) -> str:
+    # Those who come in the same second mostly end in the same one.
+    return f"-m time --datestop {datetime.fromtimestamp(end, UTC):%Y-%m-%dT%H:%M:%S}"
+
+
+def grant_rules(layout: Layout, key: Key, end: int) -> Rules:
+    """What lets a network in until `end`: a rule, or one for each `--grant-port`.
+
+    For everyone, it is a rule for each `--proxy-port`. Sorted, so that what is read back compares.
+    """
+    if key in NO_CLIENTS:
+        return tuple(sorted(
+            f"-p tcp -m tcp --dport {port} {_until(end)} -j ACCEPT"
+            for port in set(layout.proxy_port)
+        ))
+    matches = [f" {_ports(ports)}" for ports in set(layout.grant_port)] or [""]
+    return tuple(sorted(f"-s {key}{match} {_until(end)} -j ACCEPT" for match in matches))
+
+
+_GRANT: Final = re.compile(
+    r"(?:-s (?P<source>[0-9a-f.:]+/\d+) )?(?:-p \S+ -m \S+ --dport \S+ )?"
+    r"-m time (?:--timestart \S+ --timestop \S+ )?--datestop (?P<end>\S+) -j ACCEPT"
+)
+
+
+@lru_cache(maxsize=1 << 15)
+def read_grant(rule: str, version: int = 4) -> tuple[Key, int] | None:
+    """Tell a grant's network and end from its rule; None when no grant of ours looks like this.
+
+    A rule without a source is everyone's of the address family. Remembered, since it is asked of
+    every rule each time the kernel's are compared.
+    """
+    match = _GRANT.fullmatch(rule)
+    if match is None:
+        return None
+    try:
+        end = datetime.fromisoformat(match["end"]).replace(tzinfo=UTC)
+        key = one_key(match["source"]) if match["source"] else EVERYONE[version]
+        parts_of(key)
+    except ValueError:
+        return None
+    return key, int(end.timestamp())

@@ -1,0 +1,112 @@
+"""What the kernel holds, read from iptables-save's text. Pure.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Container, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from envelope.firewall.errors import UnreadableRules
+from envelope.firewall.iptables.rules import OWN_CHAINS
+
+# What iptables-nft-save says, in a comment, of a table that it can show only in part.
+INCOMPATIBLE: Final = "incompatible"
+
+
+def text_of(output: bytes) -> str:
+    """What a tool printed, as text; comments may hold anything."""
+    return output.decode("utf-8", "replace")
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """The filter table of one address family.
+
+    `exists` is False while the kernel has no such table at all. `policies` are those of the
+    built-in chains; `rules` maps each chain, built-in or not, to its rules without `-A CHAIN`.
+    """
+
+    exists: bool = False
+    policies: dict[str, str] = field(default_factory=dict)
+    rules: dict[str, tuple[str, ...]] = field(default_factory=dict)
+
+    @classmethod
+    def parse(cls, text: str) -> Snapshot:
+        """Read the filter table out of iptables-save's output; raise `UnreadableRules`.
+
+        No character but the newline ends a line, whatever a comment among them holds.
+        """
+        return cls.of_lines(text.split("\n"))
+
+    @classmethod
+    def of_lines(
+        cls, lines: Iterable[str], besides: Mapping[str, Iterable[str]] | None = None
+    ) -> Snapshot:
+        """Read it out of lines; `besides` are chains and rules whose lines were left out."""
+        policies: dict[str, str] = {}
+        rules = {chain: [*lines] for chain, lines in (besides or {}).items()}
+        table: str | None = None
+        exists = False
+        for line in lines:
+            if line.startswith("-A ") and table == "filter":
+                chain, _, rule = line[3:].partition(" ")
+                if chain not in rules:
+                    raise UnreadableRules(f"a rule of the undeclared chain {chain[:40]!r}")
+                rules[chain].append(rule)
+            elif line.startswith(":") and table == "filter":
+                chain, policy, *_ = [*line[1:].split(" "), ""]
+                if not chain or not policy:
+                    raise UnreadableRules("a malformed chain line")
+                rules[chain] = []
+                if policy != "-":
+                    policies[chain] = policy
+            elif line.startswith("*"):
+                if table is not None:
+                    raise UnreadableRules("a table without its end")
+                table = line[1:]
+                exists = exists or table == "filter"
+            elif line == "COMMIT":
+                table = None
+            elif line.startswith("#") and INCOMPATIBLE in line:
+                raise UnreadableRules("the filter table was changed by nft in ways it cannot show")
+            elif line and not line.startswith(("#", "-A ", ":")):
+                raise UnreadableRules("a line that is no rule")
+        if table is not None:
+            raise UnreadableRules("the text ends before its table does")
+        return cls(exists, policies, {chain: tuple(lines) for chain, lines in rules.items()})
+
+    @classmethod
+    def of(cls, output: bytes) -> Snapshot:
+        """Read what iptables-save printed; raise `UnreadableRules`."""
+        return cls.parse(text_of(output))
+
+    @property
+    def policy(self) -> str:
+        """INPUT's policy; a table that does not exist lets everything in."""
+        return self.policies.get("INPUT", "ACCEPT")
+
+    @property
+    def own_chains(self) -> list[str]:
+        """The chains that bear our name."""
+        return [chain for chain in self.rules if OWN_CHAINS.match(chain)]
+
+    @property
+    def references(self) -> list[tuple[str, str]]:
+        """Rules of other chains that jump to ours, as (chain, rule)."""
+        return [
+            (chain, rule)
+            for chain, lines in self.rules.items() if not OWN_CHAINS.match(chain)
+            for rule in lines
+            if re.search(r"-[jg] ENVELOPE(-\S+)?$", rule)
+        ]
+
+    def jumps_to(self, targets: Container[str]) -> list[tuple[str, str]]:
+        """Rules that lead from other chains to one of `targets`, as (chain, rule)."""
+        return [
+            (chain, rule)
+            for chain, lines in self.rules.items() if chain not in targets
+            for rule in lines
+            if rule.rpartition(" ")[2] in targets
+        ]

@@ -1,0 +1,61 @@
+"""The real firewall with nftables: one table for both address families, driven through nft.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Final
+
+from envelope.config import Config
+from envelope.firewall.clocks import SteadyClock
+from envelope.firewall.kernelfirewall import CHECK_EVERY, KernelFirewall
+from envelope.firewall.nftables import plan, rules
+from envelope.firewall.nftables.generation import GenerationCounter
+from envelope.firewall.nftables.table import NftTable
+from envelope.firewall.nftables.tool import Nft
+from envelope.firewall.policy import Layout
+from envelope.firewall.process import IProcessReactor, find_tool
+from envelope.metrics import Metrics
+
+# Seconds for which the kernel's count of transactions is taken for a look at them.
+TRUST: Final = 60.0
+
+
+class NftablesFirewall(KernelFirewall):
+    """The table `inet envelope`; raises `FirewallError` when nft is missing."""
+
+    def __init__(
+        self,
+        reactor: IProcessReactor,
+        config: Config,
+        metrics: Metrics,
+        search_path: str = "",
+        wall: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
+        generation: Callable[[], int | None] | None = None,
+        trust: float = TRUST,
+        check_every: float = CHECK_EVERY,
+    ) -> None:
+        nft = Nft(reactor, find_tool("nft", config.nft, search_path))
+        self._counter = GenerationCounter()
+        table = NftTable(
+            reactor, nft, metrics, SteadyClock(wall, monotonic),
+            generation or self._counter.number, trust,
+        )
+        super().__init__(reactor, config, metrics, [table], wall, check_every)
+
+    def _release(self) -> None:
+        super()._release()
+        self._counter.close()
+
+
+def nft_text(layout: Layout) -> str:
+    """The start as nft takes it, with a grant shown as a comment; pure."""
+    structure = rules.Structure(layout)
+    shown = ["# nft -f", *plan.commands(structure)]
+    shown += [
+        f"# a grant: add element {rules.TABLE} {name} {{ ADDRESS timeout TIME }}"
+        for name in rules.ADDRESSES.values()
+    ]
+    return "\n".join(shown)

@@ -1,0 +1,115 @@
+"""How often the rules of nftables were changed in this network, as the kernel counts it.
+
+Each transaction of anybody's, in whatever table, makes a new generation (nf_tables(7) calls it the
+generation ID; `nft monitor` shows it). Asking takes some 10 µs, however many rules there are.
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from typing import Final
+
+# linux/netlink.h, linux/netfilter/nfnetlink.h and nf_tables.h
+_NETLINK_NETFILTER: Final = 12
+_REQUEST: Final = 1
+_GETGEN, _NEWGEN = 10 << 8 | 16, 10 << 8 | 15
+_ID: Final = 1
+_HEADER: Final = struct.Struct("=IHHIIBBH")
+_ATTRIBUTE: Final = struct.Struct("=HH")
+_ASKING: Final = _HEADER.pack(_HEADER.size, _GETGEN, _REQUEST, 0, 0, socket.AF_UNSPEC, 0, 0)
+
+
+class GenerationCounter:
+    """Asks the kernel, over one socket that stays open.
+
+    Closing such a socket waits until the kernel has destroyed whatever was deleted last (nf_tables'
+    nft_rcv_nl_event): some 15 ms behind a revocation, in which the reactor would stand still.
+    """
+
+    def __init__(self) -> None:
+        self._kernel: socket.socket | None = None
+
+    def number(self) -> int | None:
+        """The number of the generation in force; None when the kernel does not tell."""
+        try:
+            if self._kernel is None:
+                self._kernel = socket.socket(
+                    socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, _NETLINK_NETFILTER
+                )
+            self._kernel.send(_ASKING)
+            return read_answer(self._kernel.recv(4096))
+        except OSError:
+            # An answer that comes late would be taken for that of the next question.
+            self.close()
+            return None
+
+    def close(self) -> None:
+        """Close the socket; the next question opens another one."""
+        kernel, self._kernel = self._kernel, None
+        if kernel is not None:
+            kernel.close()
+
+
+def read_answer(message: bytes) -> int | None:
+    """The number in the kernel's answer; None when it is another one. Pure."""
+    if len(message) < _HEADER.size:
+        return None
+    length, kind, *_ = _HEADER.unpack_from(message)
+    position = _HEADER.size
+    while kind == _NEWGEN and position + _ATTRIBUTE.size <= min(length, len(message)):
+        size, name = _ATTRIBUTE.unpack_from(message, position)
+        value = message[position + _ATTRIBUTE.size:position + size]
+        if name == _ID and len(value) == 4:
+            return int.from_bytes(value, "big")
+        # Attributes are aligned to four bytes.
+        position += max(_ATTRIBUTE.size, size + 3 & ~3)
+    return None
+
+
+class Certainty:
+    """Our own count of transactions beside the kernel's, `generation`; without one, all is doubt.
+
+    What the tool says that it has done is not believed for longer than `trust` seconds.
+    """
+
+    def __init__(
+        self, generation: Callable[[], int | None], now: Callable[[], float], trust: float
+    ) -> None:
+        self._generation = generation
+        self._now = now
+        self._trust = trust
+        self._read_at = now()
+        # The generation in which the kernel holds what we know it to; None when that is not sure.
+        self._known: int | None = None
+
+    @property
+    def undisturbed(self) -> bool:
+        """Whether nobody but us has changed any rules since all was known."""
+        return self._known is not None and self._known == self._generation()
+
+    @property
+    def suffices(self) -> bool:
+        """Whether that can be taken for a look at the rules."""
+        return self.undisturbed and self._now() < self._read_at + self._trust
+
+    async def read(self, show: Callable[[], Awaitable[bytes]]) -> tuple[bytes, int | None]:
+        """What `show` shows, and the generation that it is of, if that is certain."""
+        self._known = None
+        before = self._generation()
+        output = await show()
+        self._read_at = self._now()
+        return output, before if before == self._generation() else None
+
+    def know(self, generation: int | None) -> None:
+        """The rules of that generation are known."""
+        self._known = generation
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """One transaction of ours; should it fail, nothing is certain."""
+        known, self._known = self._known, None
+        yield
+        self._known = None if known is None else known + 1

@@ -1,0 +1,242 @@
+"""Grants among the elements of our sets, read back. Pure.
+
+An element's end is told by the kernel as the time that it has left. Ours are kept as seconds of
+the clock that the kernel counts timeouts with, the monotonic one, and those that agree within
+what reading and writing take count as the same.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Generator, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from ipaddress import ip_address
+from typing import Any, Final
+
+from envelope.firewall.cooperate import slices
+from envelope.firewall.errors import UnreadableRules
+from envelope.firewall.kernel import EVERYONE, Key, Rules
+from envelope.firewall.nftables.rules import ADDRESSES, PROXIES
+from envelope.firewall.nftables.snapshot import NftSnapshot
+from envelope.firewall.policy import Layout
+
+# By how much (seconds) an element's end may lie before or after the one that was asked for: ends
+# are whole seconds, and a transaction may have been under way for as long as is waited for one.
+EARLIER: Final = 1.5
+LATER: Final = 9.0
+
+_END: Final = "ends "
+_NEVER: Final[Rules] = ("never ends",)
+_FAMILIES: Final = {"ipv4": 4, "ipv6": 6}
+# With a comment in quotes, which may hold everything that stands between elements.
+_PIECE: Final = re.compile(r'((?:[^",]|"[^"]*")*)(?:, |$)')
+_ELEMENT: Final = re.compile(r'(?P<name>[^\s,}"]+)(?P<more>(?: (?:[^",}]|"[^"]*")+)?)')
+_LEFT: Final = re.compile(r" expires ([0-9a-z]+)")
+_QUOTED: Final = re.compile(r'"[^"]*"')
+_ADDRESS: Final = re.compile(r"[0-9a-f.:]+")
+_TIME: Final = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?")
+_DIGITS: Final = "0123456789"
+_PLAIN: Final = 5
+
+
+def ending(second: int) -> Rules:
+    """What a grant consists of: one element, until that second of the monotonic clock."""
+    return (f"{_END}{second}",)
+
+
+@lru_cache(maxsize=1 << 12)
+def end_of(rules: Rules) -> int | None:
+    """The second at which a grant ends; None for no grant, or one that does not end by itself."""
+    if not rules or rules == _NEVER:
+        return None
+    return int(rules[0].removeprefix(_END))
+
+
+def milliseconds_left(rules: Rules, now: float) -> int | None:
+    """How long a grant has to last from `now` on; None for no grant."""
+    end = end_of(rules)
+    # Without a timeout, or with one of 0, an element would never end.
+    return None if end is None else max(1, round((end - now) * 1000))
+
+
+def certain(
+    keys: Iterable[Key], in_force: Mapping[Key, Rules], now: float
+) -> dict[Key, bool]:
+    """Which of `keys` are let in, and which are not, until a transaction from `now` on is over.
+
+    Those that end meanwhile are left out.
+    """
+    standing: dict[Key, bool] = {}
+    for key in keys:
+        rules = in_force.get(key, ())
+        end = end_of(rules)
+        if end is None or end > now + LATER:
+            standing[key] = bool(rules)
+    return standing
+
+
+def seconds(text: str) -> float:
+    """A time as nft prints it, `1d2h3m4s5ms`; raise `UnreadableRules`."""
+    if not text.endswith("ms"):
+        return _whole_seconds(text)
+    whole = text[:-2].rstrip(_DIGITS)
+    thousandths = text[len(whole):-2]
+    if not thousandths:
+        raise UnreadableRules(f"{text!r} is no time")
+    return (_whole_seconds(whole) if whole else 0) + int(thousandths) / 1000
+
+
+@lru_cache(maxsize=1 << 12)
+def _whole_seconds(text: str) -> int:
+    # Remembered, since thousands of elements end in the same few minutes.
+    match = _TIME.fullmatch(text)
+    if match is None or not text:
+        raise UnreadableRules(f"{text!r} is no time")
+    days, hours, minutes, full = (int(part or 0) for part in match.groups())
+    return ((days * 24 + hours) * 60 + minutes) * 60 + full
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """When a table was read (by the monotonic clock, from and until), and what should be there."""
+
+    layout: Layout
+    begun: float
+    ended: float
+    in_force: Mapping[Key, Rules]
+
+    def grant(self, key: Key, left: str | None) -> Rules:
+        """A grant as it was written, if it is as it was written; else as it was read."""
+        if left is None:
+            return _NEVER
+        remaining = seconds(left)
+        known = self.in_force.get(key, ())
+        return known if self.agrees(known, remaining) else ending(round(self.ended + remaining))
+
+    def agrees(self, rules: Rules, remaining: float) -> bool:
+        """Whether a grant with so many seconds left is the one that was written as `rules`."""
+        end = end_of(rules)
+        return end is not None and (
+            self.begun + remaining - LATER <= end <= self.ended + remaining + EARLIER
+        )
+
+    def is_over(self, rules: Rules) -> bool:
+        """Whether the kernel has ended a grant by itself."""
+        end = end_of(rules)
+        return end is not None and end <= self.ended + EARLIER
+
+
+def grants_in(
+    snapshot: NftSnapshot, reading: Reading
+) -> Generator[int, None, dict[Key, Rules]]:
+    """The grants among the elements, read in steps of `SLICE`.
+
+    What the kernel has ended by itself is gone from its sets; it is noted as it was written,
+    since nobody has to do anything about it. Raises `UnreadableRules`.
+    """
+    found: dict[Key, Rules] = {}
+    for name, shown in snapshot.sets.items():
+        if name not in (*ADDRESSES.values(), PROXIES):
+            continue
+        plain = _plain(shown.elements)
+        if plain is not None:
+            for part in slices(plain):
+                for element in _unlike(name, part, reading, found):
+                    _note(name, element, reading, found)
+                yield len(part)
+            continue
+        for pieces in slices(_pieces(name, shown.elements)):
+            for piece in pieces:
+                _note(name, piece, reading, found)
+            yield len(pieces)
+    for gone in slices(reading.in_force.keys() - found.keys()):
+        for key in gone:
+            if reading.is_over(reading.in_force[key]):
+                found[key] = reading.in_force[key]
+        yield len(gone)
+    return found
+
+
+def _plain(text: str) -> Iterator[tuple[str, str]] | None:
+    """Each element and the time that it has left, if all are as we write them and nft prints them.
+
+    `10.0.0.1 timeout 1h expires 59m59s, …, 10.0.0.9 timeout 1h expires 59m59s }`
+    """
+    words = text.split()
+    number = len(words) // _PLAIN
+    if len(words) % _PLAIN != 1 or words.pop() != "}" or text.count(",") != number - 1:
+        return None
+    if {*words[1::_PLAIN]} != {"timeout"} or {*words[3::_PLAIN]} != {"expires"}:
+        return None
+    return zip(words[::_PLAIN], words[4::_PLAIN], strict=True)
+
+
+def _unlike(
+    name: str, part: list[tuple[str, str]], reading: Reading, found: dict[Any, Rules]
+) -> Iterator[str]:
+    """Note those elements that are as they were written; yield the others, to be read with care.
+
+    Thousands are looked at, in half a microsecond each: names of types and calls cost as much.
+    """
+    in_force: Mapping[Any, Rules] = reading.in_force
+    suffix = f"/{reading.layout.prefix(6 if name == ADDRESSES[6] else 4)}"
+    earliest, latest = reading.begun - LATER + 1, reading.ended + EARLIER
+    for element, left in part:
+        known = in_force.get(element + suffix)
+        if known:
+            # `59m59` of `59m59s120ms`, and what takes longer to find of `59m120ms`.
+            whole = left.partition("s")[0]
+            whole = f"{whole}s" if whole[-1:] in _DIGITS else _without_thousandths(left)
+            end = end_of(known)
+            if whole and end and earliest < end - _whole_seconds(whole) < latest:
+                found[element + suffix] = known
+                continue
+        yield f"{element} expires {left.rstrip(',')}"
+
+
+def _without_thousandths(left: str) -> str:
+    left = left.removesuffix(",")
+    return left[:-2].rstrip(_DIGITS) if left.endswith("ms") else left
+
+
+def _note(name: str, piece: str, reading: Reading, found: dict[Key, Rules]) -> None:
+    match = _ELEMENT.fullmatch(piece)
+    if match is None:
+        raise UnreadableRules(f"an element of the set {name} that cannot be read")
+    key = _key_of(name, match["name"], reading.layout)
+    if key is not None:
+        found[key] = reading.grant(key, _left(match["more"]))
+
+
+def _pieces(name: str, elements: str) -> list[str]:
+    """The elements of a set one by one, with what nft says of each."""
+    text = " ".join(elements.split())
+    if not text:
+        return []
+    if not text.endswith(" }"):
+        raise UnreadableRules(f"the elements of the set {name} have no end")
+    text = text.removesuffix(" }")
+    if '"' not in text:
+        return text.split(", ")
+    pieces: list[str] = _PIECE.findall(text)[:-1]
+    if ", ".join(pieces) != text:
+        raise UnreadableRules(f"an element of the set {name} that cannot be read")
+    return pieces
+
+
+def _left(more: str) -> str | None:
+    match = _LEFT.search(_QUOTED.sub("", more))
+    return match[1] if match is not None else None
+
+
+def _key_of(name: str, element: str, layout: Layout) -> Key | None:
+    if name == PROXIES:
+        return EVERYONE.get(_FAMILIES.get(element, 0))
+    if not _ADDRESS.fullmatch(element):
+        return None
+    version = 4 if name == ADDRESSES[4] else 6
+    if version == 6 and "." in element:
+        # inet_ntop(3) writes some addresses in a mixed form, and ipaddress does not.
+        element = str(ip_address(element))
+    return Key(f"{element}/{layout.prefix(version)}")

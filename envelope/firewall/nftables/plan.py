@@ -1,0 +1,245 @@
+"""The difference between our table as it is and as it should be, as one transaction. Pure.
+
+Nothing has to be remembered about the time before the first start: our table is added besides
+those of others, and what was in force before is in force again once it is deleted. With
+`--baseline=operator` the table and its chain `input` are the operator's, and only the sets, the
+chain `grants` and the jump to it are ours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from difflib import SequenceMatcher
+from typing import Final
+
+from envelope.firewall import FirewallError
+from envelope.firewall.errors import UnreadableRules
+from envelope.firewall.nftables.rules import (
+    ADDRESSES,
+    BASELINE,
+    GRANTS,
+    HOOK,
+    INPUT,
+    PROXIES,
+    TABLE,
+    Structure,
+    ruleset,
+)
+from envelope.firewall.nftables.snapshot import Chain, NftSnapshot, Rule
+from envelope.firewall.repair import in_order
+
+_SETS: Final = (*ADDRESSES.values(), PROXIES)
+REMOVE_TABLE: Final = (f"add table {TABLE}", f"delete table {TABLE}")
+
+
+@dataclass(frozen=True, slots=True)
+class Printed:
+    """Our structure in the words that nft prints, which differ from version to version.
+
+    `chains` has the rules of each of our chains, `jump` the one in INPUT, `hook` the declaration
+    of INPUT, and `sets` those of our sets.
+    """
+
+    chains: dict[str, tuple[str, ...]]
+    sets: dict[str, tuple[str, ...]]
+    hook: str
+    jump: str
+
+    @classmethod
+    def learn(cls, snapshot: NftSnapshot, structure: Structure) -> Printed:
+        """Learn the words from what nft shows right after it has been written.
+
+        Raises `UnreadableRules` when that cannot be what was written.
+        """
+        entry = snapshot.chains.get(INPUT, Chain())
+        chains = {
+            name: snapshot.chains.get(name, Chain()).texts for name in structure.chains
+        }
+        whole = all(
+            len(chains[name]) == len(rules) for name, rules in structure.chains.items()
+        ) and all(name in snapshot.sets for name in structure.sets)
+        if not whole or structure.jump not in entry.texts[:1] or not entry.hook:
+            raise UnreadableRules("the rules do not stand as written")
+        sets = {name: snapshot.sets[name].declaration for name in structure.sets}
+        return cls(chains, sets, entry.hook, entry.texts[0])
+
+
+def install(snapshot: NftSnapshot, structure: Structure, probe: Sequence[str]) -> list[str]:
+    """The start: clear what a predecessor left, then put the structure in force.
+
+    `probe` are commands that add a grant and take it away again in the same transaction: a kernel
+    that cannot hold one fails the start, not the first client. Raises `FirewallError` when our
+    table is not ours, or not the operator's where it should be.
+    """
+    ours = BASELINE in snapshot.chains
+    if structure.layout.baseline == "service":
+        if snapshot.exists and not ours:
+            raise FirewallError(
+                f"there is a table {TABLE} that this service has not made: delete it "
+                f"(nft delete table {TABLE}), or say --baseline=operator"
+            )
+        return [*commands(structure), *probe]
+    if ours or " hook input " not in snapshot.chains.get(INPUT, Chain()).hook:
+        raise FirewallError(
+            f"--baseline=operator needs your own rules in the chain {INPUT} of the table {TABLE} "
+            "(type filter hook input), and there is none"
+        )
+    return [*_remove_ours(snapshot), *commands(structure), *probe]
+
+
+def commands(structure: Structure) -> list[str]:
+    """What puts the structure in force, whether or not a predecessor's table stands."""
+    if structure.layout.baseline == "service":
+        return [*REMOVE_TABLE, ruleset(structure)]
+    return _add_ours(structure)
+
+
+def remove(snapshot: NftSnapshot) -> list[str]:
+    """The clean stop: everything of ours goes."""
+    if not snapshot.exists:
+        return []
+    if BASELINE in snapshot.chains:
+        return [*REMOVE_TABLE]
+    return _remove_ours(snapshot)
+
+
+def _remove_ours(snapshot: NftSnapshot) -> list[str]:
+    lines = [
+        f"delete rule {TABLE} {name} handle {rule.handle}"
+        for name, chain in snapshot.chains.items() if name != GRANTS
+        for rule in chain.rules if rule.text == f"jump {GRANTS}"
+    ]
+    if GRANTS in snapshot.chains:
+        lines += [f"flush chain {TABLE} {GRANTS}", f"delete chain {TABLE} {GRANTS}"]
+    return lines + [f"delete set {TABLE} {name}" for name in _SETS if name in snapshot.sets]
+
+
+def _add_ours(structure: Structure) -> list[str]:
+    lines = [
+        f"add set {TABLE} {name} {{ {declaration} }}"
+        for name, declaration in structure.sets.items()
+    ]
+    for name, rules in structure.chains.items():
+        lines.append(f"add chain {TABLE} {name}")
+        lines += [f"add rule {TABLE} {name} {rule}" for rule in rules]
+    return [*lines, f"insert rule {TABLE} {INPUT} {structure.jump}"]
+
+
+def flush_grants(structure: Structure) -> list[str]:
+    """The commands that shut everybody out, and leave the rest in force."""
+    return [f"flush set {TABLE} {name}" for name in structure.sets]
+
+
+def last_lines(snapshot: NftSnapshot, structure: Structure, printed: Printed) -> list[str]:
+    """What a stop does: everything of ours goes, or all but the default drop."""
+    if structure.layout.on_stop == "restore":
+        return remove(snapshot)
+    # The default drop stays in force, without grants.
+    lines, _ = mend(snapshot, structure, printed)
+    return [*lines, *flush_grants(structure)]
+
+
+def mend(
+    snapshot: NftSnapshot, structure: Structure, printed: Printed
+) -> tuple[list[str], list[str]]:
+    """What others changed in the structure: the commands that put it right, and their kinds.
+
+    Rules of others stay where they are, in our own chains too. Raises `UnreadableRules` when what
+    is the operator's own is gone.
+    """
+    if structure.layout.baseline == "operator":
+        if not snapshot.chains.get(INPUT, Chain()).hook:
+            raise UnreadableRules(f"the operator's chain {INPUT} of the table {TABLE} is gone")
+    elif not snapshot.exists:
+        return [ruleset(structure)], ["chain"]
+    lines: list[str] = []
+    kinds: list[str] = []
+    hook = snapshot.chains.get(INPUT, Chain()).hook.partition("policy")[0]
+    if (
+        "flags dormant" in snapshot.flags and structure.layout.baseline == "service"
+        and hook == printed.hook.partition("policy")[0]
+    ):
+        # A table that sleeps filters nothing. The kernel does not wake it in a transaction that
+        # makes the chain anew (EINVAL): then that comes first, and the next look wakes it.
+        kinds.append("policy")
+        lines.append(f"add table {TABLE}")
+    chains = dict(snapshot.chains)
+    for name, declaration in structure.sets.items():
+        if name in snapshot.sets and snapshot.sets[name].declaration == printed.sets[name]:
+            continue
+        kinds.append("chain")
+        if name in snapshot.sets:
+            # A set cannot go as long as rules look into it.
+            chains = {**chains, GRANTS: Chain()}
+            lines += [f"flush chain {TABLE} {GRANTS}"] if GRANTS in snapshot.chains else []
+            lines.append(f"delete set {TABLE} {name}")
+        lines.append(f"add set {TABLE} {name} {{ {declaration} }}")
+    for name, rules in structure.chains.items():
+        there = chains.get(name)
+        if there is None:
+            kinds.append("chain")
+            lines.append(f"add chain {TABLE} {name}")
+            lines += [f"add rule {TABLE} {name} {rule}" for rule in rules]
+        elif not in_order(printed.chains[name], there.texts):
+            kinds.append("baseline")
+            lines += _repair(name, rules, printed.chains[name], there.rules)
+    entry_lines, entry_kinds = _mend_input(chains.get(INPUT), structure, printed)
+    return lines + entry_lines, kinds + entry_kinds
+
+
+def _mend_input(
+    there: Chain | None, structure: Structure, printed: Printed
+) -> tuple[list[str], list[str]]:
+    lines: list[str] = []
+    kinds: list[str] = []
+    hook, entries = "", there.rules if there is not None else ()
+    if there is not None:
+        hook = there.hook
+    if structure.layout.baseline == "service" and hook != printed.hook:
+        if hook.partition("policy")[0] == printed.hook.partition("policy")[0]:
+            kinds.append("policy")
+        else:
+            kinds.append("chain")
+            if there is not None:
+                lines += [f"flush chain {TABLE} {INPUT}", f"delete chain {TABLE} {INPUT}"]
+            entries = ()
+        lines.append(f"add chain {TABLE} {INPUT} {{ {HOOK} }}")
+    jumps = [rule for rule in entries if rule.text == printed.jump]
+    if [rule.text for rule in entries[:1]] != [printed.jump] or len(jumps) != 1:
+        kinds.append("jump")
+        lines += [f"delete rule {TABLE} {INPUT} handle {rule.handle}" for rule in jumps]
+        lines.append(f"insert rule {TABLE} {INPUT} {structure.jump}")
+    return lines, kinds
+
+
+def _repair(
+    name: str, rules: Sequence[str], ours: Sequence[str], there: Sequence[Rule]
+) -> list[str]:
+    """Put our rules (`ours` as nft prints them) in order around those of others.
+
+    A missing rule comes right behind the one before it.
+    """
+    texts = [rule.text for rule in there]
+    kept: dict[int, int] = {}
+    for at, place, size in SequenceMatcher(None, ours, texts, autojunk=False).get_matching_blocks():
+        kept.update(zip(range(at, at + size), range(place, place + size), strict=True))
+    staying = set(kept.values())
+    gone = {
+        place for place, text in enumerate(texts) if text in ours and place not in staying
+    }
+    lines = [
+        f"delete rule {TABLE} {name} handle {there[place].handle}" for place in sorted(gone)
+    ]
+    place = 0
+    for number, rule in enumerate(rules):
+        if number in kept:
+            place = kept[number] + 1
+            continue
+        following = next((p for p in range(place, len(there)) if p not in gone), None)
+        if following is None:
+            lines.append(f"add rule {TABLE} {name} {rule}")
+        else:
+            handle = there[following].handle
+            lines.append(f"insert rule {TABLE} {name} handle {handle} {rule}")
+    return lines

@@ -1,0 +1,176 @@
+"""The rules of `--firewall=nftables` as text in nft's own form. Pure.
+
+One table of family inet filters both address families. Grants are elements of its sets, each with
+a timeout of its own, so that a packet is looked up and not compared; the rules never change. The
+sets hold addresses with the bits beyond the prefix masked away: sets of intervals would make
+every change cost as much as there are elements (10,000: 28 ms).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from ipaddress import IPv4Network, IPv6Network
+from typing import Final, TypeAlias
+
+from envelope.addresses import PortRange
+from envelope.firewall.kernel import EVERYONE, Key, key_of, version_of
+from envelope.firewall.policy import IPV4, IPV6, Layout
+
+TABLE: Final = "inet envelope"
+INPUT: Final = "input"
+BASELINE: Final = "baseline"
+FLOWS: Final = "flows"
+GRANTS: Final = "grants"
+HOOK: Final = "type filter hook input priority filter; policy drop;"
+
+ADDRESSES: Final = {4: "grants4", 6: "grants6"}
+PROXIES: Final = "proxies"
+# An element, and how many milliseconds it lasts.
+_Change: TypeAlias = tuple[str, int | None]
+_UNKNOWN: Final[Mapping[Key, bool]] = {}
+# How nft calls the address families among the elements of `PROXIES`.
+_NAMES: Final = {4: "ipv4", 6: "ipv6"}
+
+
+@dataclass(frozen=True, slots=True)
+class Structure:
+    """Everything but the grants: the operator's choices, and the host's flows of before."""
+
+    layout: Layout
+    flows: tuple[str, ...] = ()
+
+    @property
+    def sets(self) -> dict[str, str]:
+        """Our sets with what they hold."""
+        sets = {ADDRESSES[4]: "ipv4_addr", ADDRESSES[6]: "ipv6_addr"}
+        if self.layout.proxy_port:
+            sets[PROXIES] = "nf_proto"
+        return {name: f"type {kind}; flags timeout;" for name, kind in sets.items()}
+
+    @property
+    def chains(self) -> dict[str, tuple[str, ...]]:
+        """Our chains with their rules, each after those that it leads to; INPUT is apart."""
+        chains = {GRANTS: tuple(_grant_rules(self.layout))}
+        if self.layout.baseline == "operator":
+            return chains
+        if self.flows:
+            chains[FLOWS] = self.flows
+        return {**chains, BASELINE: tuple(_baseline_rules(self.layout, bool(self.flows)))}
+
+    @property
+    def jump(self) -> str:
+        """The rule that belongs at the head of INPUT."""
+        return f"jump {GRANTS if self.layout.baseline == 'operator' else BASELINE}"
+
+
+def _ports(ports: PortRange) -> str:
+    last = "" if ports.first == ports.last else f"-{ports.last}"
+    return f"{ports.protocol} dport {ports.first}{last}"
+
+
+def _baseline_rules(layout: Layout, with_flows: bool) -> list[str]:
+    direction = " ct direction reply" if layout.established == "cut" else ""
+    return [
+        f'iifname != "{layout.device}" accept',
+        "ip protocol icmp accept",
+        # Words of nft's own; others it looks up in /etc/protocols, which not every machine has.
+        "meta nfproto ipv6 meta l4proto icmpv6 accept",
+        *(f"{_ports(ports)} accept" for ports in
+          dict.fromkeys((*layout.service_ports, *layout.allow))),
+        f"ct state established,related{direction} accept",
+        *([f"jump {FLOWS}"] if with_flows else []),
+        f"jump {GRANTS}",
+        "reject with icmpx type port-unreachable",
+    ]
+
+
+def _grant_rules(layout: Layout) -> list[str]:
+    ports = [f"{_ports(ports)} " for ports in dict.fromkeys(layout.grant_port)] or [""]
+    rules = [
+        f"{_source(version, layout.prefix(version))} @{name} {port}accept"
+        for version, name in ADDRESSES.items() for port in ports
+    ]
+    if layout.proxy_port:
+        open_ports = ", ".join(map(str, sorted(set(layout.proxy_port))))
+        rules.append(f"meta nfproto @{PROXIES} tcp dport {{ {open_ports} }} accept")
+    return rules
+
+
+def _source(version: int, prefix: int) -> str:
+    network = IPv4Network(f"0.0.0.0/{prefix}") if version == 4 else IPv6Network(f"::/{prefix}")
+    masked = "" if prefix == network.max_prefixlen else f" & {network.netmask}"
+    return f"{'ip' if version == 4 else 'ip6'} saddr{masked}"
+
+
+def ruleset(structure: Structure) -> str:
+    """The whole table, as `nft -f` takes it."""
+    blocks = [(f"set {name}", [declaration]) for name, declaration in structure.sets.items()]
+    blocks += [(f"chain {name}", [*rules]) for name, rules in structure.chains.items()]
+    blocks.append((f"chain {INPUT}", [HOOK, structure.jump]))
+    lines = [f"table {TABLE} {{"]
+    for name, content in blocks:
+        lines += [f"\t{name} {{", *(f"\t\t{line}" for line in content), "\t}"]
+    return "\n".join((*lines, "}"))
+
+
+def duration(milliseconds: int) -> str:
+    """So much time in nft's words, `1d2h3m4s5ms`; it reads no number of more than eight digits."""
+    seconds, thousandths = divmod(milliseconds, 1000)
+    minutes, full = divmod(seconds, 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    parts = ((days, "d"), (hours, "h"), (minutes, "m"), (full, "s"), (thousandths, "ms"))
+    return "".join(f"{number}{unit}" for number, unit in parts if number)
+
+
+def element_of(key: Key) -> tuple[str, str]:
+    """The set that a network's grant belongs to, and its name there."""
+    version = version_of(key)
+    if key == EVERYONE[version]:
+        return PROXIES, _NAMES[version]
+    return ADDRESSES[version], key.partition("/")[0]
+
+
+def change_elements(
+    ends: Iterable[tuple[Key, int | None]], standing: Mapping[Key, bool] = _UNKNOWN
+) -> list[str]:
+    """The commands that let networks in for so many milliseconds, or, with None, no longer.
+
+    `standing` says of which it is certain that they are let in now, or are not. Adding what is
+    there keeps its old timeout on some kernels, and deleting what is not there (or has just run
+    out) fails the whole transaction. So an element in doubt is added, which at worst changes
+    nothing, then deleted, and then added as it shall be. Should nft see only the beginning of a
+    long transaction because its writer was killed, each element has a timeout even so.
+    """
+    touched: dict[str, tuple[list[_Change], list[_Change], list[_Change]]] = {}
+    for key, milliseconds in ends:
+        name, element = element_of(key)
+        doubtful, going, staying = touched.setdefault(name, ([], [], []))
+        there = standing.get(key)
+        if there is None:
+            doubtful.append((element, milliseconds or 1))
+        if there is not False:
+            going.append((element, None))
+        if milliseconds is not None:
+            staying.append((element, milliseconds))
+    return [
+        _elements(verb, name, changes)
+        for name, steps in touched.items()
+        for verb, changes in zip(("add", "delete", "add"), steps, strict=True) if changes
+    ]
+
+
+def probe() -> list[str]:
+    """Commands that let somebody in and shut them out again, of both address families."""
+    keys = [key_of(family.example) for family in (IPV4, IPV6)]
+    return [*change_elements((key, 1000) for key in keys),
+            *change_elements((key, None) for key in keys)]
+
+
+def _elements(verb: str, name: str, changes: Sequence[_Change]) -> str:
+    listed = ", ".join(
+        element if lasts is None else f"{element} timeout {duration(lasts)}"
+        for element, lasts in changes
+    )
+    return f"{verb} element {TABLE} {name} {{ {listed} }}"

@@ -1,0 +1,76 @@
+"""What the rules are to do, whichever tool writes them: the operator's choices, and ends. Pure."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from ipaddress import ip_network
+from typing import Final, Literal
+
+from envelope.addresses import Network, PortRange
+from envelope.config import Config
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """What differs between the two address families; `label` is their name in the metrics."""
+
+    version: Literal[4, 6]
+    label: str
+    icmp: str
+    reject: str
+    nft: str
+    # From the ranges kept for documentation (RFC 5737, RFC 3849), to try a grant's rule with.
+    example: Network
+
+
+IPV4: Final = Family(
+    4, "ipv4", "icmp", "icmp-port-unreachable", "ip", ip_network("192.0.2.1/32")
+)
+
+IPV6: Final = Family(
+    6, "ipv6", "ipv6-icmp", "icmp6-port-unreachable", "ip6", ip_network("2001:db8::1/128")
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """The operator's choices that decide which rules there are."""
+
+    device: str
+    service_ports: tuple[PortRange, ...]
+    allow: tuple[PortRange, ...]
+    grant_port: tuple[PortRange, ...]
+    proxy_port: tuple[int, ...]
+    established: Literal["cut", "keep"]
+    baseline: Literal["service", "operator"]
+    on_stop: Literal["restore", "keep"]
+    grant_prefix4: int = 32
+    grant_prefix6: int = 128
+
+    @classmethod
+    def of(cls, config: Config, service_ports: tuple[PortRange, ...]) -> Layout:
+        """Take over what `config` says; `service_ports` are known once the service listens."""
+        return cls(
+            config.device, service_ports, config.allow, config.grant_port, config.proxy_port,
+            config.established, config.baseline, config.on_stop,
+            config.grant_prefix4, config.grant_prefix6,
+        )
+
+    def prefix(self, version: int) -> int:
+        """How many bits of an address of this family a grant opens."""
+        return self.grant_prefix4 if version == 4 else self.grant_prefix6
+
+
+# The kernel ends a grant this long (seconds) after its deadline, should nobody else: late enough
+# that the service's own revocation always comes first, early enough for "a few seconds".
+BACKSTOP: Final = 4
+
+# xt_time counts seconds in 32 bits but its user-space parser stops here (iptables-extensions(8)).
+LATEST_END: Final = int(datetime(2038, 1, 19, 3, 14, 7, tzinfo=UTC).timestamp())
+
+
+def end_of_grant(deadline: float) -> int:
+    """The second (since the epoch) at which the kernel ends a grant with this deadline."""
+    return min(math.ceil(deadline) + BACKSTOP, LATEST_END)

@@ -1,0 +1,1 @@
+"""The loop that makes the kernel's rules what is wanted."""

@@ -1,0 +1,52 @@
+"""When to try again what the tool has refused: after growing pauses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+
+from envelope.firewall.kernel import ANSWER_WAIT
+
+# Seconds; each pause is twice as long as the one before.
+FIRST_PAUSE: Final = 0.1
+LONGEST_PAUSE: Final = 15.0
+# A change that has already failed alone may hold others up no longer than this (seconds).
+RETRY_WAIT: Final = 2.0
+
+
+class Retry:
+    """Calls `again` once for each time it was planned, later and later until `calm` is told."""
+
+    def __init__(self, reactor: IReactorTime, again: Callable[[], None]) -> None:
+        self._reactor = reactor
+        self._again = again
+        self._pause = FIRST_PAUSE
+        self._timer: IDelayedCall | None = None
+
+    @property
+    def patience(self) -> float:
+        """Seconds that the next transaction may take."""
+        return ANSWER_WAIT if self._pause == FIRST_PAUSE else RETRY_WAIT
+
+    def plan(self) -> None:
+        """Try again after a pause, unless that is planned already."""
+        if self._timer is None:
+            self._timer = self._reactor.callLater(self._pause, self._now)
+            self._pause = min(self._pause * 2, LONGEST_PAUSE)
+
+    def calm(self) -> None:
+        """Nothing is refused: begin with the shortest pause next time."""
+        self._pause = FIRST_PAUSE
+
+    def stop(self) -> None:
+        """Try no more."""
+        timer, self._timer = self._timer, None
+        if timer is not None:
+            timer.cancel()
+
+    def _now(self) -> None:
+        self._timer = None
+        self._again()

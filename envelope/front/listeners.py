@@ -1,0 +1,207 @@
+"""The sockets that the service listens on, opened with their doors shut.
+
+Nobody is accepted before `startReading` is called on a port, so that the rules can be in force
+first. How places are written is in `envelope.config.listen`.
+"""
+
+from __future__ import annotations
+
+import re
+import socket
+from collections.abc import Callable
+from typing import Any, Final
+
+from twisted.internet.address import IPv4Address as Host4
+from twisted.internet.address import IPv6Address as Host6
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.endpoints import serverFromString
+from twisted.internet.error import CannotListenError
+from twisted.internet.interfaces import (
+    IListeningPort,
+    IOpenSSLServerConnectionCreator,
+    IProtocolFactory,
+)
+
+from envelope.addresses import PortRange
+from envelope.config.listen import ListenSpec
+from envelope.front.proxied import ProxiedFactory
+from envelope.runtime.capabilities import Capability, missing, of_this_process
+from envelope.runtime.transports import TLSFactory, write_promptly
+
+# Connections that the kernel completes while the service is busy; it caps this at somaxconn.
+BACKLOG: Final = 1024
+# Seconds. A peer that went away without a word is noticed after 15 + 3 * 5 = 30 s of silence, and
+# after as long when it does not acknowledge what was sent.
+KEEPALIVE_IDLE: Final = 15
+KEEPALIVE_INTERVAL: Final = 5
+KEEPALIVE_PROBES: Final = 3
+USER_TIMEOUT: Final = 30
+
+
+class ListenError(Exception):
+    """A place that cannot be listened on; the text is one line naming it."""
+
+
+def _nobody_minds() -> None:
+    """Do nothing."""
+
+
+async def _listen(
+    reactor: Any, spec: ListenSpec, factory: IProtocolFactory,
+    tls: IOpenSSLServerConnectionCreator | None, no_proxy: Callable[[], None],
+) -> list[IListeningPort]:
+    if tls is not None:
+        factory = TLSFactory(tls, False, factory, reactor)
+    if spec.proxied:
+        factory = ProxiedFactory(factory, no_proxy)
+    if spec.host is None:
+        return [await _listen_endpoint(reactor, spec, factory)]
+    ports: list[IListeningPort] = []
+    sockets = _open_sockets(spec)
+    try:
+        for opened in sockets:
+            port = reactor.adoptStreamPort(opened.fileno(), opened.family, factory)
+            port.stopReading()
+            write_promptly(port)
+            ports.append(port)
+    except OSError as error:
+        for port in ports:
+            await maybeDeferred(port.stopListening)
+        raise _refused(spec, error) from None
+    finally:
+        # Adopting duplicates the descriptor; the port owns the duplicate.
+        for opened in sockets:
+            opened.close()
+    return ports
+
+
+def listen(
+    reactor: Any,
+    spec: ListenSpec,
+    factory: IProtocolFactory,
+    tls: IOpenSSLServerConnectionCreator | None,
+    no_proxy: Callable[[], None] = _nobody_minds,
+) -> Deferred[list[IListeningPort]]:
+    """Open the sockets of `spec`; nobody is accepted before `startReading` is called on each port.
+
+    With `tls`, TLS runs above whatever the endpoint speaks itself (a proxy's header comes first).
+    `no_proxy` is called for each connection to a `haproxy:` endpoint that begins without a proper
+    header. Fails with `ListenError`, and then nothing of it stays open.
+    """
+    return Deferred.fromCoroutine(_listen(reactor, spec, factory, tls, no_proxy))
+
+
+async def _listen_endpoint(
+    reactor: Any, spec: ListenSpec, factory: IProtocolFactory
+) -> IListeningPort:
+    try:
+        endpoint = serverFromString(reactor, spec.endpoint)
+    except LookupError:
+        raise ListenError(f"cannot listen on {spec.text}: nobody passed this socket on") from None
+    except (ValueError, TypeError) as error:
+        raise ListenError(f"cannot listen on {spec.text}: {_about(error)}") from None
+    try:
+        port: Any = await maybeDeferred(endpoint.listen, factory)
+    except CannotListenError as error:
+        raise _refused(spec, error.socketError) from None
+    except OSError as error:
+        raise _refused(spec, error) from None
+    port.stopReading()
+    write_promptly(port)
+    if port.socket.family in (socket.AF_INET, socket.AF_INET6):
+        _watch_peers(port.socket)
+    port.socket.listen(BACKLOG)
+    return port
+
+
+def _open_sockets(spec: ListenSpec) -> list[socket.socket]:
+    opened: list[socket.socket] = []
+    port = spec.port or 0
+    try:
+        for family, address in _places(spec):
+            opened.append(_open(family, address, port))
+            # A free port that was picked for the first address is the port of all.
+            port = port or opened[-1].getsockname()[1]
+    except OSError as error:
+        for one in opened:
+            one.close()
+        raise _refused(spec, error) from None
+    return opened
+
+
+def _places(spec: ListenSpec) -> list[tuple[int, str]]:
+    if not spec.host:
+        # Every address is what `:PORT` asks for.
+        return [(socket.AF_INET6, "::") if _has_ipv6() else (socket.AF_INET, "0.0.0.0")]  # noqa: S104
+    # Nothing is served yet, so a look-up that blocks delays nobody.
+    found = socket.getaddrinfo(
+        spec.host, spec.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )
+    return list(dict.fromkeys((int(family), str(place[0])) for family, *_, place in found))
+
+
+def _has_ipv6() -> bool:
+    # With the module loaded but disabled, `::` can be opened and not bound.
+    try:
+        with socket.socket(socket.AF_INET6, socket.SOCK_STREAM) as probe:
+            probe.bind(("::", 0))
+    except OSError:
+        return False
+    return True
+
+
+def _open(family: int, address: str, port: int) -> socket.socket:
+    opened = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        opened.setblocking(False)
+        opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            # Said explicitly, since the default is the machine's (net.ipv6.bindv6only).
+            opened.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(address != "::"))
+        _watch_peers(opened)
+        opened.bind((address, port))
+        opened.listen(BACKLOG)
+    except OSError:
+        opened.close()
+        raise
+    return opened
+
+
+def _watch_peers(listening: socket.socket) -> None:
+    # Accepted sockets inherit all of these from the one that listens.
+    for level, option, value in (
+        (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
+        (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+        (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEPALIVE_IDLE),
+        (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, KEEPALIVE_INTERVAL),
+        (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, KEEPALIVE_PROBES),
+        (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, USER_TIMEOUT * 1000),
+    ):
+        listening.setsockopt(level, option, value)
+
+
+def _refused(spec: ListenSpec, error: Exception) -> ListenError:
+    reason = getattr(error, "strerror", None) or _one_line(error)
+    if isinstance(error, PermissionError):
+        # The usual reason: a port below 1024 (ip(7), "ip_unprivileged_port_start").
+        lacking = missing(of_this_process().effective, [Capability.NET_BIND_SERVICE])
+        reason = " is missing: ".join((*lacking, reason))
+        return ListenError(f"cannot listen on {spec.text}: {reason}")
+    return ListenError(f"cannot listen on {spec.text}: {reason[:1].lower()}{reason[1:]}")
+
+
+def _about(error: Exception) -> str:
+    """What Twisted's reader of endpoints stumbled over; it says so as Python does of calls."""
+    named = re.search(r"'[^']+'$", str(error))
+    return f"{named[0]} is missing or makes no sense there" if named else _one_line(error)
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def service_ports(ports: list[IListeningPort]) -> tuple[PortRange, ...]:
+    """The TCP ports that `ports` really listen on, each once."""
+    hosts = [port.getHost() for port in ports]
+    numbers = {host.port for host in hosts if isinstance(host, Host4 | Host6)}
+    return tuple(PortRange("tcp", number, number) for number in sorted(numbers))

@@ -1,0 +1,1 @@
+"""Everything that leans on private names of Twisted or CPython, or patches the process."""

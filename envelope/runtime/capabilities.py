@@ -1,0 +1,122 @@
+"""Which of Linux's capabilities the firewall's tools will have, and which are missing.
+
+See capabilities(7). A program that we run gets ours only if we are root or if they are ambient:
+`of_children` says which. Pure but for `of_this_process`.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import resource
+import struct
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import IntEnum
+from pathlib import Path
+from typing import Final
+
+
+class Capability(IntEnum):
+    """Those that matter here, by their numbers in linux/capability.h."""
+
+    NET_BIND_SERVICE = 10
+    NET_ADMIN = 12
+    NET_RAW = 13
+
+
+_ALL: Final = (1 << 64) - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """One process' sets, each a bit mask, and what else decides over those of its children."""
+
+    uid: int
+    inheritable: int
+    permitted: int
+    effective: int
+    bounding: int
+    ambient: int
+    no_new_privileges: bool
+
+    @classmethod
+    def parse(cls, status: str) -> Capabilities:
+        """Read /proc/PID/status (proc(5)); raise `ValueError` when a line is not there."""
+        fields = dict(line.partition(":")[::2] for line in status.splitlines())
+        try:
+            return cls(
+                uid=int(fields["Uid"].split()[1]),  # the second of the four is the effective one
+                inheritable=int(fields["CapInh"], 16),
+                permitted=int(fields["CapPrm"], 16),
+                effective=int(fields["CapEff"], 16),
+                bounding=int(fields["CapBnd"], 16),
+                ambient=int(fields["CapAmb"], 16),
+                no_new_privileges=int(fields["NoNewPrivs"]) == 1,
+            )
+        except (KeyError, IndexError) as error:
+            raise ValueError(f"no {error} among the lines of the process' status") from None
+
+    @property
+    def of_children(self) -> int:
+        """What a program without set-uid or capabilities of its own would run with."""
+        if self.uid:
+            return self.ambient
+        # Root's programs count as having every capability, unless nothing may be gained.
+        return (self.inheritable | self.bounding) & (
+            self.permitted if self.no_new_privileges else _ALL
+        )
+
+
+def of_this_process() -> Capabilities:
+    """Read those of this process."""
+    return Capabilities.parse(Path("/proc/self/status").read_text())
+
+
+def missing(held: int, needed: Iterable[Capability]) -> list[str]:
+    """The names, as capabilities(7) has them, of what is in `needed` and not in the mask `held`."""
+    return [f"CAP_{one.name}" for one in needed if not held >> one & 1]
+
+
+# linux/prctl.h and linux/capability.h.
+_PR_SET_DUMPABLE: Final = 4
+_PR_CAP_AMBIENT: Final = 47
+_PR_CAP_AMBIENT_RAISE: Final = 2
+_CAPABILITY_VERSION_3: Final = 0x20080522
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def keep_memory_private() -> None:
+    """Let no core dump be written, and nobody but root read this process' memory.
+
+    The memory holds the certificate's key and clients' tokens. A limit of 0 is not enough where
+    dumps are piped to a program (core(5)); not being dumpable is.
+    """
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    _call("prctl", _PR_SET_DUMPABLE, 0, 0, 0, 0)
+
+
+def pass_on(held: Capabilities, wanted: Iterable[Capability]) -> None:
+    """Let the programs that we run have those of `wanted` that we have; root's have them anyway.
+
+    Ambient capabilities come so from whoever starts the service. Those of the interpreter's file do
+    not: they are ours alone until they are made ambient.
+    """
+    ours = [one for one in wanted if held.permitted >> one & 1 and not held.ambient >> one & 1]
+    if not held.uid or not ours:
+        return
+    inheritable = held.inheritable | sum(1 << one for one in ours)
+    header = struct.pack("=Ii", _CAPABILITY_VERSION_3, 0)
+    sets = (held.effective, held.permitted, inheritable)
+    low, high = ([one >> shift & 0xFFFFFFFF for one in sets] for shift in (0, 32))
+    _call("capset", header, struct.pack("=6I", *low, *high))
+    for one in ours:
+        _call("prctl", _PR_CAP_AMBIENT, _PR_CAP_AMBIENT_RAISE, int(one), 0, 0)
+
+
+def _call(name: str, *arguments: int | bytes) -> None:
+    words = [one if isinstance(one, bytes) else ctypes.c_ulong(one) for one in arguments]
+    if getattr(_libc, name)(*words):
+        number = ctypes.get_errno()
+        raise OSError(number, f"{name}: {os.strerror(number)}")

@@ -1,0 +1,191 @@
+"""Metrics and health over HTTP, spoken to byte by byte without sockets."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from twisted.internet.error import ConnectionDone
+from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransport
+from twisted.python.failure import Failure
+
+from envelope.admin.site import IDLE_TIMEOUT, MOST_CONNECTIONS, Answer, admin_site, readiness
+from envelope.metrics import Metrics
+
+
+class Operator:
+    """A client of one admin site; counts time on its own clock."""
+
+    def __init__(self) -> None:
+        self.clock = Clock()
+        self.metrics = Metrics()
+        self.reasons: list[str] = []
+        self.broken = False
+        site = admin_site(
+            self.metrics, lambda: self.reasons, {"/more": self.more}, reactor=self.clock
+        )
+        site.doStart()
+        self.channel = site.buildProtocol(None)
+        self.transport = StringTransport()
+        self.channel.makeConnection(self.transport)
+        self._site = site
+
+    def more(self) -> Answer:
+        if self.broken:
+            raise RuntimeError("a secret detail")
+        return Answer(b"more")
+
+    def send(self, data: bytes) -> tuple[int, dict[str, str], bytes]:
+        self.transport.clear()
+        self.channel.dataReceived(data)
+        head, _, body = self.transport.value().partition(b"\r\n\r\n")
+        first, *lines = head.decode().split("\r\n")
+        headers = {
+            name.lower(): value for name, value in (line.split(": ", 1) for line in lines)
+        }
+        return int(first.split()[1]), headers, body
+
+    def ask(self, path: str, method: str = "GET") -> tuple[int, dict[str, str], bytes]:
+        return self.send(f"{method} {path} HTTP/1.1\r\nHost: admin\r\n\r\n".encode())
+
+
+@pytest.fixture
+def operator() -> Operator:
+    return Operator()
+
+
+def test_metrics_are_prometheus_text(operator: Operator) -> None:
+    operator.metrics.request("success")
+    status, headers, body = operator.ask("/metrics")
+    assert status == 200
+    assert headers["content-type"].startswith("text/plain; version=0.0.4")
+    assert b'envelope_requests_total{status="success"} 1.0' in body
+    assert headers["content-length"] == str(len(body))
+
+
+def test_alive_while_it_answers(operator: Operator) -> None:
+    operator.reasons = ["stopping"]
+    assert operator.ask("/livez")[::2] == (200, b"ok\n")
+
+
+def test_ready_without_reasons(operator: Operator) -> None:
+    status, headers, body = operator.ask("/readyz")
+    assert (status, json.loads(body)) == (200, {"ready": True})
+    assert headers["content-type"] == "application/json"
+
+
+def test_a_warning_does_not_make_it_unready() -> None:
+    answer = readiness([], ["the certificate expires in 3 days"])
+    assert answer.status == 200
+    assert json.loads(answer.body) == {
+        "ready": True, "warnings": ["the certificate expires in 3 days"],
+    }
+    assert json.loads(readiness(["stopping"], ["x"]).body) == {
+        "ready": False, "reasons": ["stopping"], "warnings": ["x"],
+    }
+
+
+def test_not_ready_says_why(operator: Operator) -> None:
+    operator.reasons = ["stopping", "ipv4: the rules do not hold"]
+    status, _, body = operator.ask("/readyz")
+    assert status == 503
+    assert json.loads(body) == {"ready": False, "reasons": operator.reasons}
+
+
+@pytest.mark.parametrize("path", ["/", "/metrics/", "/metric", "//livez", "/debug/pprof", "*"])
+def test_everything_else_is_not_there(operator: Operator, path: str) -> None:
+    status, headers, body = operator.ask(path)
+    assert status == 404
+    assert len(body) < 60
+    assert "server" not in headers
+
+
+def test_a_query_does_not_matter(operator: Operator) -> None:
+    assert operator.ask("/livez?probe=1")[0] == 200
+
+
+@pytest.mark.parametrize("path", ["/metrics", "/livez", "/readyz", "/nothing"])
+def test_no_answer_is_kept_or_names_the_software(operator: Operator, path: str) -> None:
+    _, headers, _ = operator.ask(path)
+    assert headers["cache-control"] == "no-store"
+    assert "server" not in headers
+    assert b"wisted" not in operator.transport.value()
+
+
+def test_head_is_get_without_the_body(operator: Operator) -> None:
+    _, got, body = operator.ask("/metrics")
+    status, headers, nothing = operator.ask("/metrics", "HEAD")
+    assert (status, nothing) == (200, b"")
+    assert headers["content-length"] == got["content-length"] == str(len(body))
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS", "BREW"])
+def test_other_methods_are_refused(operator: Operator, method: str) -> None:
+    status, headers, _ = operator.ask("/readyz", method)
+    assert status == 405
+    assert headers["allow"] == "GET, HEAD"
+
+
+def test_a_small_body_is_swallowed(operator: Operator) -> None:
+    status, _, _ = operator.send(
+        b"POST /metrics HTTP/1.1\r\nHost: admin\r\nContent-Length: 4\r\n\r\nbody"
+    )
+    assert status == 405
+    assert operator.ask("/livez")[0] == 200
+
+
+def test_a_large_body_cuts_the_connection(operator: Operator) -> None:
+    operator.channel.dataReceived(
+        b"POST /metrics HTTP/1.1\r\nHost: admin\r\nContent-Length: 99999999\r\n\r\n"
+    )
+    for _ in range(20):
+        operator.channel.dataReceived(bytes(1000))
+    assert operator.transport.disconnected
+
+
+def test_endless_headers_cut_the_connection(operator: Operator) -> None:
+    operator.channel.dataReceived(b"GET /metrics HTTP/1.1\r\n" + b"X-Filler: yes\r\n" * 1000)
+    assert operator.transport.disconnecting
+
+
+def test_a_silent_client_is_cut_off(operator: Operator) -> None:
+    operator.clock.advance(IDLE_TIMEOUT + 1)
+    assert operator.transport.disconnecting
+
+
+def test_a_page_that_breaks_is_logged_and_tells_nothing(
+    operator: Operator, caplog: pytest.LogCaptureFixture
+) -> None:
+    operator.broken = True
+    status, _, body = operator.ask("/more")
+    assert status == 500
+    assert b"secret" not in body
+
+
+def test_further_paths_can_be_added(operator: Operator) -> None:
+    assert operator.ask("/more")[::2] == (200, b"more")
+
+
+def test_the_site_leaves_no_timer(operator: Operator) -> None:
+    """A site that is started but not spoken to owns nothing in the reactor."""
+    clock = Clock()
+    site = admin_site(Metrics(), list, reactor=clock)
+    site.doStart()
+    assert clock.getDelayedCalls() == []
+    site.doStop()
+
+
+def test_too_many_connections_cost_the_oldest() -> None:
+    """So that who keeps connections open keeps no prober out."""
+    site = admin_site(Metrics(), list, reactor=Clock())
+    channels = []
+    for _ in range(MOST_CONNECTIONS + 2):
+        channel = site.buildProtocol(None)
+        channel.makeConnection(StringTransport())
+        channels.append(channel)
+        if len(channels) == 2:
+            channels[1].connectionLost(Failure(ConnectionDone()))
+    assert [channel.transport.disconnected for channel in channels[:3]] == [True, False, False]
+    for channel in channels:
+        channel.setTimeout(None)

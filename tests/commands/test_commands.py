@@ -1,0 +1,139 @@
+"""The `envelope` command, as a person uses it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from envelope.commands import main
+from envelope.config.values import parse_duration
+from envelope.credentials.keys import load_key_ring
+from envelope.credentials.tokens import Claims, TokenExpectations, verify
+
+
+@pytest.mark.parametrize("alg", ["EdDSA", "ES256", "RS256"])
+def test_a_key_made_here_signs_tokens_taken_here(tmp_path, capsys, alg) -> None:
+    """From keygen through sign to the service's own check."""
+    assert main(["keygen", "--alg", alg, "--kid", "k1", "--out", str(tmp_path)]) == 0
+    private = tmp_path / f"jwk_sig_{alg}_k1"
+    public = tmp_path / f"jwk_sig_{alg}_k1.pub"
+    assert capsys.readouterr().out.split() == [str(private), str(public)]
+    assert private.stat().st_mode & 0o777 == 0o600
+    common = ["sign", "--private", str(private), "--machine", "m", "--subject", "s"]
+    assert main([*common, "--expires=1m", "--claim", "sub=other", "--claim", "n=[1]"]) == 0
+    token = capsys.readouterr().out.strip()
+    now = time.time()
+    claims = verify(token, load_key_ring([public]), TokenExpectations("locate", "m"), now)
+    assert isinstance(claims, Claims)
+    assert claims.subject == "other"
+    assert 50 < claims.expires - now <= 60
+    assert main([*common, "--url", "host:8880"]) == 0
+    assert capsys.readouterr().out.startswith("wss://host:8880/v0/envelope/access?access_token=ey")
+    assert main(["jwks", str(private), str(public)]) == 0
+    printed = capsys.readouterr().out
+    (key,) = json.loads(printed)["keys"]
+    assert "d" not in key
+    assert main(["keygen", "--alg", alg, "--kid", "k1", "--out", str(tmp_path)]) == 2
+
+
+@pytest.mark.parametrize(("argv", "status"), [
+    ([], 2), (["nonsense"], 2), (["keygen", "--alg=HS256"], 2), (["keygen", "--kid=../x"], 2),
+    (["keygen", "--nope"], 2), (["sign"], 2), (["sign", "--claim=x"], 2), (["jwks"], 2),
+    (["sign", "--private=/none", "--machine=m", "--subject=s"], 1),
+    (["sign", "--private=/none", "--machine=m", "--subject=s", "--expires=soon"], 2),
+    (["sign", "--private=/dev/null", "--machine=m", "--subject=s"], 2),
+    (["jwks", "/dev/null"], 2), (["jwks", "/none"], 1), (["keygen", "--out=/none"], 1),
+    (["rules", "--device=nope0"], 2),
+])
+def test_wrong_usage_is_one_line(capsys, argv, status) -> None:
+    """On standard error, with nothing on standard output."""
+    assert main(argv) == status
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.count("\n") == 1
+    assert said.err.startswith("envelope")
+
+
+@pytest.mark.parametrize("command", ["keygen", "sign", "jwks", "rules"])
+def test_each_command_explains_itself(capsys, command) -> None:
+    """`--help` exits 0."""
+    try:
+        assert main([command, "--help"]) == 0
+    except SystemExit as end:
+        assert not end.code
+    assert f"envelope {command}" in capsys.readouterr().out
+
+
+def test_help_and_version(capsys) -> None:
+    """As everywhere."""
+    assert main(["--help"]) == 0
+    assert main(["--version"]) == 0
+    assert "keygen" in capsys.readouterr().out
+
+
+def test_rules_prints_what_a_start_would_install(capsys, tmp_path) -> None:
+    """For both families, without touching anything."""
+    main(["keygen", "--kid=k", f"--out={tmp_path}"])
+    capsys.readouterr()
+    options = [f"--verify-key={tmp_path}/jwk_sig_EdDSA_k.pub", "--machine=m", "--subject=s"]
+    assert main(["rules", "--device=lo", "--grant-port=tcp/5000", *options]) == 0
+    printed = capsys.readouterr().out
+    assert "-A ENVELOPE ! -i lo -j ACCEPT" in printed
+    assert "-A ENVELOPE -p tcp -m tcp --dport 8880 -j ACCEPT" in printed
+    assert "-A ENVELOPE -p ipv6-icmp -j ACCEPT" in printed
+    assert "-P INPUT DROP" in printed
+    assert "-s NETWORK -p tcp -m tcp --dport 5000 -m time --datestop END -j ACCEPT" in printed
+    options += ["--device=lo", "--firewall=nftables", "--grant-prefix4=24"]
+    assert main(["rules", *options]) == 0
+    printed = capsys.readouterr().out
+    assert "\t\tip saddr & 255.255.255.0 @grants4 accept\n" in printed
+    assert "policy drop;\n\t\tjump baseline\n" in printed
+    assert "add element inet envelope grants6 { ADDRESS timeout TIME }" in printed
+    assert main(["rules", "--token-required=false"]) == 0
+    assert "not managed" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("text", "seconds"), [
+    ("90", 90), ("90s", 90), ("1m30s", 90), ("2h", 7200), ("1d", 86400), ("0", 0), ("1.5s", 1.5),
+    (" 5M ", 300),
+])
+def test_durations(text, seconds) -> None:
+    """As people write them."""
+    assert parse_duration(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "s", "-1", "1x", "nan", "inf", "1 2", "1s1m", "1" * 30, "١"])  # noqa: RUF001
+def test_no_durations(text) -> None:
+    """Refused in one line."""
+    with pytest.raises(ValueError, match="not a duration"):
+        parse_duration(text)
+
+
+INTERRUPT = """
+import os, signal, sys
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name == {name!r}:
+            os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, Finder())
+"""
+
+
+@pytest.mark.parametrize("name", [
+    "twisted.python.usage", "twisted.python.reflect", "envelope.runtime.stdout",
+    "envelope.commands.demo", "envelope.lab.fixtures", "cryptography.x509",
+])
+def test_ctrl_c_while_it_is_still_importing_is_no_traceback(tmp_path, name) -> None:
+    """As whoever mistyped a command presses it at once."""
+    (tmp_path / "sitecustomize.py").write_text(INTERRUPT.format(name=name))
+    done = subprocess.run(
+        [sys.executable, Path(sys.executable).with_name("envelope"), "demo", "--nonsense"],
+        env={**os.environ, "PYTHONPATH": str(tmp_path)}, capture_output=True, text=True, timeout=60,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")

@@ -1,0 +1,361 @@
+"""Command line and environment: what is understood, and what is refused in one line."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.python.usage import UsageError
+
+from envelope import __version__
+from envelope.addresses import PortRange
+from envelope.config import Config
+from envelope.config.checks import THIS_MACHINE, Machine
+from envelope.config.listen import parse_listen
+from envelope.config.options import parse
+from envelope.config.table import TABLE
+from envelope.config.values import https_url, rate
+from envelope.twistd import Options
+
+MACHINE = Machine({"eth0", "net1"}.__contains__, {Path("/sbin/iptables")}.__contains__)
+ENOUGH = ("--verify-key=/keys/one.pub", "--machine=mlab1.lga03", "--subject=ndt")
+EXPECTED = Config(
+    verify_key=(Path("/keys/one.pub"),), machine="mlab1.lga03", subject="ndt"
+)
+
+
+def read(*argv: str, **environ: str) -> Config:
+    return parse([*ENOUGH, *argv], environ, MACHINE)
+
+
+def refusal(argv: list[str], environ: dict[str, str] | None = None) -> str:
+    with pytest.raises(UsageError) as caught:
+        parse(argv, environ or {}, MACHINE)
+    line = str(caught.value)
+    assert line
+    assert "\n" not in line
+    return line
+
+
+def test_the_table_has_every_setting_with_its_default() -> None:
+    defaults = Config()
+    assert [option.field for option in TABLE] == [field.name for field in fields(Config)]
+    for option in TABLE:
+        value = getattr(defaults, option.field)
+        shown = [option.read(option.default)] if option.default else []
+        assert (list(value) if option.many else [value] if value is not None else []) == shown
+
+
+def test_little_is_enough() -> None:
+    assert read() == EXPECTED
+
+
+@pytest.mark.parametrize(
+    ("argument", "changes"),
+    [
+        ("--listen=:4443", {"listen": (parse_listen(":4443"),)}),
+        ("--issuer=me", {"issuer": "me"}),
+        ("--timeout=10m", {"timeout": 600.0}),
+        ("--max-duration=90", {"max_duration": 90.0}),
+        ("--max-duration=10s", {"max_duration": 10.0}),
+        ("--max-clients=5", {"max_clients": 5}),
+        ("--monitoring-slots=2", {"monitoring_slots": 2}),
+        ("--max-connections=50", {"max_connections": 50}),
+        ("--max-connections-per-network=5", {"max_connections_per_network": 5}),
+        ("--max-handshakes=20", {"max_handshakes": 20}),
+        ("--request-timeout=3s", {"request_timeout": 3.0}),
+        ("--max-header-bytes=8192", {"max_header_bytes": 8192}),
+        ("--firewall=none", {"firewall": "none"}),
+        ("--device=net1", {"device": "net1"}),
+        ("--baseline=operator", {"baseline": "operator"}),
+        ("--on-stop=keep", {"on_stop": "keep"}),
+        ("--allow=none", {"allow": ()}),
+        ("--grant-prefix4=24", {"grant_prefix4": 24}),
+        ("--grant-prefix6=64", {"grant_prefix6": 64}),
+        ("--grant-port=tcp/80-90", {"grant_port": (PortRange("tcp", 80, 90),)}),
+        ("--proxy-port=443", {"proxy_port": (443,)}),
+        ("--established=keep", {"established": "keep"}),
+        ("--iptables=/sbin/iptables", {"iptables": Path("/sbin/iptables")}),
+        ("--admin=none", {"admin": ()}),
+        ("--admin=[::1]:9990", {"admin": (parse_listen("[::1]:9990"),)}),
+        ("--drain=1m30s", {"drain": 90.0}),
+        ("--log-format=text", {"log_format": "text"}),
+        ("--token-required=false", {"token_required": False, "firewall": "none"}),
+    ],
+)
+def test_each_option_is_understood(argument: str, changes: dict[str, Any]) -> None:
+    """On the command line and in the environment alike."""
+    assert read(argument) == replace(EXPECTED, **changes)
+    name, _, value = argument[2:].partition("=")
+    variable = "ENVELOPE_" + name.upper().replace("-", "_")
+    assert read(**{variable: value}) == replace(EXPECTED, **changes)
+
+
+@pytest.mark.parametrize("word", ["true", "YES", "1", "True"])
+def test_words_for_true(word: str) -> None:
+    assert read(f"--token-required={word}").token_required
+
+
+@pytest.mark.parametrize("word", ["false", "No", "0"])
+def test_words_for_false(word: str) -> None:
+    """Nothing else is needed then, and the firewall is left alone."""
+    config = parse([f"--token-required={word}"], {}, MACHINE)
+    assert (config.token_required, config.firewall) == (False, "none")
+
+
+def test_several_times_replaces_the_default() -> None:
+    allow = read("--allow=tcp/22", "--allow", "udp/53", "--allow=tcp/22").allow
+    assert allow == (PortRange("tcp", 22, 22), PortRange("udp", 53, 53))
+
+
+def test_commas_separate_in_the_environment_only() -> None:
+    assert read(ENVELOPE_LISTEN=":1, [::1]:2").listen == (
+        parse_listen(":1"), parse_listen("[::1]:2"))
+    assert "--allow" in refusal([*ENOUGH, "--allow=tcp/1,tcp/2"])
+
+
+def test_the_command_line_wins() -> None:
+    assert read("--allow=tcp/1", ENVELOPE_ALLOW="tcp/2,tcp/3").allow == (PortRange("tcp", 1, 1),)
+    assert read("--max-clients=1", "--max-clients=2", ENVELOPE_MAX_CLIENTS="x").max_clients == 2
+
+
+def test_paths_outlive_a_change_of_directory() -> None:
+    config = read("--cert=chain.pem", "--key=/etc/key.pem")
+    assert config.cert == Path.cwd() / "chain.pem"
+    assert config.key == Path("/etc/key.pem")
+
+
+@pytest.mark.parametrize(
+    "argument",
+    [
+        "--listen=8880", "--listen=:70000", "--listen=ftp:21x", "--cert=", "--issuer= ",
+        "--token-required=maybe", "--timeout=0", "--timeout=soon", "--timeout=-1",
+        "--timeout=inf", "--max-duration=0", "--max-duration=9999999999", "--max-clients=0",
+        "--max-clients=1.5", "--max-clients=٣", "--monitoring-slots=-1", "--firewall=pf",
+        "--device=../../etc", "--device=a b", "--device=..", "--device=eth+", "--device=-i",
+        "--device=much-too-long-name", "--device=eth9", "--baseline=none", "--on-stop=burn",
+        "--allow=22", "--allow=tcp/0", "--allow=icmp/1", "--allow=tcp/9-1", "--allow=",
+        "--grant-prefix4=0", "--grant-prefix4=33", "--grant-prefix6=0", "--grant-prefix6=129",
+        "--grant-port=none", "--proxy-port=0", "--proxy-port=65536", "--established=maybe",
+        "--iptables=/nowhere/iptables", "--ip6tables=/", "--nft=/etc/passwd", "--admin=9990",
+        "--drain=forever", "--log-format=xml", "--tx-max-rate=fast", "--tx-max-rate=0",
+        "--verify-jwks-url=http://example.org", "--key=a\0b",
+    ],
+)
+def test_nonsense_is_refused_by_name(argument: str) -> None:
+    """The line begins with the option, and with the variable when it came from there."""
+    name, _, value = argument.partition("=")
+    assert refusal([*ENOUGH, argument]).startswith(f"{name}: ")
+    variable = "ENVELOPE_" + name[2:].upper().replace("-", "_")
+    if name not in ("--device", "--iptables", "--ip6tables", "--nft"):
+        line = refusal(list(ENOUGH), {variable: value})
+        assert line.startswith(f"{name} (from {variable}): ")
+
+
+def test_a_rate_is_that_of_a_device() -> None:
+    both = read("--tx-device=net1", "--tx-max-rate=1.5G")
+    assert (both.tx_device, both.tx_max_rate) == ("net1", 1.5e9)
+    assert read("--tx-device=net1").tx_max_rate is None
+    assert refusal([*ENOUGH, "--tx-max-rate=1G"]) == "--tx-max-rate needs --tx-device"
+    line = refusal([*ENOUGH, "--tx-device=eth9"])
+    assert line == "--tx-device: there is no network device 'eth9'"
+
+
+def test_tokens_need_key_machine_and_subject() -> None:
+    for left_out in ENOUGH:
+        name = left_out.partition("=")[0]
+        assert refusal([one for one in ENOUGH if one != left_out]).startswith(name)
+    assert refusal([]).startswith("--verify-key is missing")
+
+
+def test_certificate_and_key_come_together() -> None:
+    assert refusal([*ENOUGH, "--cert=a"]) == "--cert needs --key as well"
+    assert refusal([*ENOUGH, "--key=a"]) == "--key needs --cert as well"
+    assert refusal([*ENOUGH, "--tls=modern"]) == "--tls needs --cert and --key"
+
+
+def test_which_tls_is_spoken() -> None:
+    pair = ("--cert=/a", "--key=/b")
+    assert read(*pair).tls == "intermediate"
+    assert read(*pair, "--tls=modern").tls == "modern"
+    assert "none of intermediate, modern" in refusal([*ENOUGH, *pair, "--tls=old"])
+
+
+def test_a_managed_firewall_needs_tokens() -> None:
+    assert "--firewall=iptables" in refusal(["--token-required=false", "--firewall=iptables"])
+    assert "--firewall" in refusal(["--token-required=no"], {"ENVELOPE_FIREWALL": "iptables"})
+    assert parse(["--token-required=no", "--firewall=none"], {}, MACHINE).firewall == "none"
+
+
+def test_none_stands_alone() -> None:
+    assert "none" in refusal([*ENOUGH, "--allow=none", "--allow=tcp/1"])
+    assert "none" in refusal([*ENOUGH], {"ENVELOPE_ADMIN": ":1,none"})
+
+
+def test_clients_of_a_unix_socket_cannot_be_let_in() -> None:
+    assert refusal([*ENOUGH, "--listen=unix:/run/door"]).startswith("--listen=unix:/run/door: ")
+    (spec,) = read("--listen=unix:/run/door", "--firewall=none").listen
+    assert not spec.knows_clients
+    (spec,) = read("--listen=haproxy:unix:/run/door").listen
+    assert spec.knows_clients
+
+
+def test_the_device_matters_only_to_a_managed_firewall() -> None:
+    assert refusal([*ENOUGH, "--device=eth9"]) == "--device: there is no network device 'eth9'"
+    assert read("--device=eth9", "--firewall=none").device == "eth9"
+
+
+def test_a_mistyped_variable_is_not_ignored() -> None:
+    line = refusal(list(ENOUGH), {"ENVELOPE_MAX_CLIENT": "5"})
+    assert "ENVELOPE_MAX_CLIENT " in line
+    assert line.endswith("ENVELOPE_MAX_CLIENTS is")
+    assert refusal(list(ENOUGH), {"ENVELOPE_XYZZY": "5"}).endswith("is not an option")
+
+
+def test_variables_of_others_are_let_be() -> None:
+    """Tests have theirs; Kubernetes names its Services in every pod's environment."""
+    assert read(
+        HOME="/root",
+        ENVELOPE_TEST_SEED="1",
+        ENVELOPE_SERVICE_HOST="10.0.0.1",
+        ENVELOPE_SERVICE_PORT="8880",
+        ENVELOPE_SERVICE_PORT_HTTPS="8880",
+        ENVELOPE_PORT="tcp://10.0.0.1:8880",
+        ENVELOPE_PORT_8880_TCP_ADDR="10.0.0.1",
+        ENVELOPE_ADMIN_SERVICE_HOST="10.0.0.2",
+    ) == EXPECTED
+    assert "ENVELOPE_PORT" in refusal(list(ENOUGH), {"ENVELOPE_PORT": "8880"})
+
+
+@pytest.mark.parametrize(
+    "argv", [["--no-such-option"], ["--machine"], ["start"], ["--listen", ":1", "extra"]]
+)
+def test_what_is_no_option_is_refused(argv: list[str]) -> None:
+    refusal(argv)
+
+
+PORTS = st.builds(
+    lambda protocol, ends: PortRange(protocol, min(ends), max(ends)),
+    st.sampled_from(["tcp", "udp"]),
+    st.tuples(st.integers(1, 65535), st.integers(1, 65535)),
+)
+WRITTEN = st.fixed_dictionaries(
+    {},
+    optional={
+        "listen": st.lists(st.integers(0, 65535).map(":{}".format), min_size=1),
+        "issuer": st.from_regex(r"[a-z0-9.:/-]+", fullmatch=True),
+        "timeout": st.integers(1, 10_000).map("{}s".format),
+        "max-duration": st.integers(1, 500).map("{}m".format),
+        "max-clients": st.integers(1, 1000).map(str),
+        "monitoring-slots": st.integers(0, 1000).map(str),
+        "device": st.sampled_from(["eth0", "net1"]),
+        "baseline": st.sampled_from(["service", "operator"]),
+        "allow": st.just(["none"]) | st.lists(PORTS.map(str), min_size=1),
+        "grant-port": st.lists(PORTS.map(str), min_size=1),
+        "proxy-port": st.lists(st.integers(1, 65535).map(str), min_size=1),
+        "established": st.sampled_from(["cut", "keep"]),
+        "drain": st.integers(0, 100).map(str),
+    },
+)
+
+
+@given(WRITTEN)
+def test_command_line_and_environment_mean_the_same(written: dict[str, str | list[str]]) -> None:
+    argv, environ = list(ENOUGH), {}
+    for name, value in written.items():
+        values = value if isinstance(value, list) else [value]
+        argv += [f"--{name}={one}" for one in values]
+        environ["ENVELOPE_" + name.upper().replace("-", "_")] = ",".join(values)
+    assert parse(argv, {}, MACHINE) == parse(ENOUGH, environ, MACHINE)
+
+
+@given(st.lists(st.text(max_size=20), max_size=4))
+def test_any_words_are_read_or_refused(words: list[str]) -> None:
+    """Never anything but a `UsageError`; help and version end the program."""
+    with suppress(UsageError, SystemExit):
+        parse([*ENOUGH, *words], {}, MACHINE)
+
+
+@pytest.mark.parametrize("argv", [["--max-clients=0"], ["--nonsense\nline"], ["--machine"], ["x"]])
+def test_twistd_gets_one_line_and_status_1(
+    argv: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        Options({}, MACHINE).parseOptions(argv)
+    out, err = capsys.readouterr()
+    assert caught.value.code == 1
+    assert out == ""
+    assert err.startswith("envelope: ")
+    assert err.count("\n") == 1
+
+
+def test_twistd_gets_the_config() -> None:
+    options = Options({"ENVELOPE_MAX_CLIENTS": "3"}, MACHINE)
+    options.parseOptions(list(ENOUGH))
+    assert options.config == replace(EXPECTED, max_clients=3)
+
+
+def test_help_tells_every_option_and_where_else_it_can_be_set(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        Options({}, MACHINE).parseOptions(["--help"])
+    text = " ".join(capsys.readouterr().out.split())
+    assert caught.value.code == 0
+    for option in TABLE:
+        assert f"--{option.name}=" in text
+    assert "ENVELOPE_MAX_CLIENTS=5" in text
+    assert "May be given several times. [default: udp/53]" in text
+
+
+def test_version_is_envelopes_own(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        Options({}, MACHINE).parseOptions(["--version"])
+    assert caught.value.code == 0
+    assert capsys.readouterr().out == f"envelope {__version__}\n"
+
+
+def test_this_machine_knows_its_devices_and_programs(tmp_path: Path) -> None:
+    assert THIS_MACHINE.has_device("lo")
+    assert not THIS_MACHINE.has_device("no-such-device")
+    assert THIS_MACHINE.can_run(Path("/bin/sh"))
+    assert not THIS_MACHINE.can_run(tmp_path)
+    assert not THIS_MACHINE.can_run(tmp_path / "missing")
+
+
+@pytest.mark.parametrize(
+    ("text", "bits"), [("9600", 9600), ("64k", 64e3), ("800M", 8e8), ("1.5G", 1.5e9)]
+)
+def test_rates_have_multiples(text: str, bits: float) -> None:
+    assert rate(text) == bits
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https:///jwks", "https://[::1/jwks", "file:///etc/jwks", "http://keys.example/",
+        "keys.example/jwks", "https://keys..example/", "https://-keys.example/", "https://%41/",
+        "https://[fe80::1%25eth0]/", "https://[::1]x/", "https://keys.example:/",
+        "https://keys.example:0/", "https://keys.example:65536/", "https://keys.example/a b",
+        "https://k\u00e9ys.example/", "https://keys.example/\x7f", f"https://{'a' * 64}.example/",
+        "https://me@keys.example/", "https://me:hush@keys.example/", "https://keys.example/#one",
+    ],
+)
+def test_keys_come_over_https_only(url: str) -> None:
+    with pytest.raises(ValueError, match=r"^(that is not an https URL|a user's|a fragment)") as why:
+        https_url(url)
+    assert "hush" not in str(why.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["https://keys.example", "https://keys.example:8443/jwks?a=b", "https://[2001:db8::1]:1/",
+     "https://192.0.2.1/", "HTTPS://Keys.Example/a%20b"],
+)
+def test_urls_are_taken_as_they_are_written(url: str) -> None:
+    assert https_url(f" {url} ") == url

@@ -1,0 +1,183 @@
+"""Access tokens: what passes, what does not, and why."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from envelope.credentials.keys import KeyRing
+from envelope.credentials.tokens import Claims, TokenExpectations, TokenRefusal, verify
+from tests.support.tokenattacks import ATTACKS
+from tests.support.tokenforgeries import FORGERIES
+from tests.support.tokenmaking import EXPECTED, GOOD, KINDS, NOW, RING, judge, reason, signed
+from tests.support.tokenwritings import WRITINGS
+
+
+@pytest.mark.parametrize("alg", KINDS)
+def test_each_algorithm_passes_with_its_own_key_only(alg) -> None:
+    """The key that `kid` names decides the algorithm."""
+    assert reason(signed(GOOD, alg)) == "taken"
+    for other in KINDS.keys() - {alg}:
+        assert reason(signed(GOOD, alg, kid=other)) == "algorithm"
+
+
+def test_the_claims_are_read() -> None:
+    """As they stand in the token."""
+    claims = judge(signed({**GOOD, "aud": "mlab1", "nbf": NOW, "iat": NOW - 1}))
+    assert claims == Claims("locate", "ndt", ("mlab1",), NOW + 60, NOW, NOW - 1, "j")
+
+
+@pytest.mark.parametrize(("change", "expected"), [
+    ({"exp": NOW}, "expired"), ({"exp": NOW + 0.001}, "taken"), ({"exp": None}, "claims"),
+    ({"exp": "soon"}, "claims"), ({"exp": True}, "claims"), ({"exp": -1}, "claims"),
+    ({"exp": 1e300}, "claims"), ({"exp": 10**30}, "claims"), ({"nbf": NOW + 1}, "not-yet-valid"),
+    ({"iat": NOW + 1}, "not-yet-valid"), ({"nbf": NOW}, "taken"), ({"iss": "x"}, "issuer"),
+    ({"iss": ["locate"]}, "claims"), ({"aud": ["mlab2"]}, "audience"), ({"aud": []}, "audience"),
+    ({"aud": ["mlab2", "mlab1"]}, "taken"), ({"aud": {"mlab1": 1}}, "claims"),
+    ({"aud": [1, "mlab1"]}, "claims"), ({"sub": 5}, "claims"), ({"jti": {}}, "claims"),
+    ({"nbf": True}, "claims"), ({"iat": "1"}, "claims"), ({"nbf": None}, "claims"),
+    ({"exp": [NOW + 60]}, "claims"), ({"exp": 1e12}, "taken"), ({"exp": 1e12 + 1}, "claims"),
+    ({"iss": ""}, "issuer"), ({"iss": None}, "claims"), ({"iss": "Locate"}, "issuer"),
+    ({"aud": "mlab1"}, "taken"), ({"aud": "mlab"}, "audience"), ({"aud": ["mlab1.x"]}, "audience"),
+    ({"aud": None}, "claims"), ({"aud": [["mlab1"]]}, "claims"), ({"sub": None}, "claims"),
+    ({"sub": "\ud800"}, "claims"), ({"jti": "\udfff"}, "claims"),
+    ({"sub": "ünïcode"}, "taken"), ({"deep": [[[[[1]]]]]}, "taken"),
+])
+def test_claims_without_leeway(change, expected) -> None:
+    """To the moment, and of the right type."""
+    assert reason(signed({**GOOD, **change})) == expected
+
+
+def test_no_machine_means_any_audience_and_no_exp_is_admissions_affair() -> None:
+    """A service without tokens required may not know its name."""
+    token = signed({k: v for k, v in GOOD.items() if k not in ("aud", "exp")})
+    verdict = judge(token, TokenExpectations("locate", None))
+    assert isinstance(verdict, Claims)
+    assert verdict.expires is None
+    assert reason(token) == "audience"
+
+
+def test_a_token_without_an_issuer_is_never_the_expected_one() -> None:
+    """Not even where none is expected."""
+    token = signed({k: v for k, v in GOOD.items() if k != "iss"})
+    assert reason(token) == "issuer"
+    assert judge(token, TokenExpectations("", "mlab1")) == TokenRefusal("issuer")
+
+
+def test_a_key_named_by_its_alg_is_not_found_in_an_empty_ring() -> None:
+    """Without keys nothing is taken."""
+    assert verify(signed(GOOD), KeyRing(), EXPECTED, NOW) == TokenRefusal("unknown-key")
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_attacks_fail_for_a_fixed_reason(name) -> None:
+    """RFC 8725 and the public collections; a good token stands beside them."""
+    token, expected = ATTACKS[name]
+    assert reason(token) == expected
+
+
+def test_the_table_of_attacks_is_whole() -> None:
+    """No name stands there twice, and each reason but those of time and of silence is met."""
+    assert len(ATTACKS) == len(FORGERIES) + len(WRITINGS)
+    assert {said for _, said in ATTACKS.values()} == {
+        "malformed", "algorithm", "unknown-key", "signature", "claims", "issuer", "audience"}
+    assert len(ATTACKS) >= 200
+
+
+def test_a_token_may_be_8_kb_long_and_not_a_byte_longer() -> None:
+    """Measured as it stands in the address."""
+    lengths = {}
+    for pad in range(5940, 5970):
+        token = signed({**GOOD, "pad": "x" * pad})
+        lengths[len(token)] = reason(token)
+    assert min(lengths) < 8192 < max(lengths)
+    assert {length: said for length, said in lengths.items() if length <= 8192} == dict.fromkeys(
+        (length for length in lengths if length <= 8192), "taken")
+    assert {said for length, said in lengths.items() if length > 8192} == {"malformed"}
+
+
+@pytest.mark.parametrize(("count", "expected"), [(32, "taken"), (33, "malformed")])
+def test_a_header_has_few_escapes(count, expected) -> None:
+    """Since a header full of them takes long to scan, and anyone may send one."""
+    assert reason(signed(GOOD, x="\n" * count)) == expected
+
+
+@pytest.mark.parametrize("header", [
+    {"typ": "JWT"}, {"typ": "at+jwt"}, {"typ": 5}, {"x5c": ["AA=="]}, {"x5c": 5}, {"jku": "http://x"},
+    {"jwk": {}}, {"x5t": ""}, {"ünïcode": None}, {"x": [[[[1]]]]},
+])
+def test_what_else_a_header_says_is_ignored(header) -> None:
+    """RFC 7515 section 4; a key that it offers is neither looked at nor in the way."""
+    assert reason(signed(GOOD, **header)) == "taken"
+    assert reason(signed(GOOD, **header, kid="x")) == "unknown-key"
+
+
+def test_a_deadline_is_met_to_the_moment() -> None:
+    """The same token, a little later."""
+    token = signed(GOOD)
+    late = TokenRefusal("expired")
+    assert isinstance(verify(token, RING, EXPECTED, math.nextafter(NOW + 60, 0)), Claims)
+    assert verify(token, RING, EXPECTED, NOW + 60) == late
+    assert verify(token, RING, EXPECTED, 1e15) == late
+
+
+@given(text=st.text(max_size=300) | st.from_regex(r"[\w.-]{0,80}\.[\w-]{0,80}\.[\w-]{0,90}"))
+def test_any_text_is_judged(text) -> None:
+    """Claims or a refusal; never an exception, and never claims without a signature."""
+    assert isinstance(judge(text), TokenRefusal)
+
+
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=6,
+)
+HEADERS = st.sampled_from(
+    ["alg", "kid", "typ", "cty", "jwk", "jku", "x5c", "x5u", "x5t", "x5t#S256", "crit", "b64",
+     "zip", "enc", "epk", "p2c", "url", "nonce"])
+CLAIMS = st.sampled_from(["iss", "aud", "sub", "exp", "nbf", "iat", "jti", "nonce"])
+
+
+@given(header=st.dictionaries(HEADERS, ANYTHING, max_size=4))
+@example(header={"kid": 10**400})
+def test_any_header_is_judged(header) -> None:
+    """Properly signed, whatever it holds; and what is taken names the key."""
+    token = signed(GOOD, **header)
+    if reason(token) == "taken":
+        assert header.keys().isdisjoint(("crit", "b64", "zip", "enc", "cty"))
+        assert header.get("alg", "EdDSA") == header.get("kid", "EdDSA") == "EdDSA"
+
+
+@given(claims=st.dictionaries(CLAIMS, ANYTHING, max_size=7))
+def test_any_claims_are_judged(claims) -> None:
+    """And those taken are of the types that the rest of the program relies on."""
+    verdict = judge(signed({**GOOD, **claims}))
+    if isinstance(verdict, Claims):
+        times = (verdict.expires, verdict.not_before, verdict.issued_at)
+        assert all(type(time) is float and math.isfinite(time) for time in times if time)
+        assert all(isinstance(name, str) for name in verdict.audience)
+        assert {type(verdict.subject), type(verdict.token_id)} <= {str, type(None)}
+
+
+@given(payload=st.binary(max_size=200))
+def test_any_payload_is_judged(payload) -> None:
+    """A good signature does not make claims of bytes."""
+    assert isinstance(judge(signed(payload or b"x")), TokenRefusal)
+
+
+GOOD_TOKENS = {alg: signed(GOOD, alg) for alg in KINDS}
+
+
+@given(alg=st.sampled_from(sorted(KINDS)), data=st.data(),
+       character=st.sampled_from("Ab0-_.=+ ") | st.characters())
+def test_no_changed_token_passes(alg, data, character) -> None:
+    """Whatever single character is changed, left out or put in."""
+    good = GOOD_TOKENS[alg]
+    place = data.draw(st.integers(0, len(good) - 1))
+    for rest in (good[place:], good[place + 1:]):
+        for inserted in ("", character):
+            changed = good[:place] + inserted + rest
+            assert (reason(changed) == "taken") == (changed == good)

@@ -1,0 +1,254 @@
+"""What iptables-save prints, read again and again: the same as read for the first time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from envelope.addresses import PortRange
+from envelope.config import Config
+from envelope.firewall.cooperate import SLICE
+from envelope.firewall.errors import UnreadableRules
+from envelope.firewall.iptables.grants import change_all, grants_in
+from envelope.firewall.iptables.incremental import Rereader
+from envelope.firewall.iptables.plan import Structure, install, mend
+from envelope.firewall.iptables.rules import GRANTS, grant_rules
+from envelope.firewall.iptables.snapshot import Snapshot
+from envelope.firewall.iptables.spread import branches, leaf
+from envelope.firewall.kernel import Key, Rules, Seen
+from envelope.firewall.policy import IPV4, Layout
+from tests.support.filtermodel import FilterModel, Rejected
+from tests.support.stepping import through
+from tests.support.work import Work
+
+PORTS = (PortRange("tcp", 1, 1), PortRange("udp", 2, 2))
+LAYOUT = Layout.of(Config(proxy_port=(80,), grant_port=PORTS), (PortRange("tcp", 8880, 8880),))
+PLAIN = Layout.of(Config(), (PortRange("tcp", 8880, 8880),))
+THEIRS = '-s 9.9.9.9/32 -m comment --comment "a \x0b b" -j DROP'
+
+
+def key(number: int) -> Key:
+    return Key(f"10.0.{number >> 8}.{number & 255}/32")
+
+
+class Kernel:
+    """A filter table with our structure, and what should be in it."""
+
+    def __init__(self, layout: Layout = LAYOUT) -> None:
+        self.model = FilterModel()
+        self.structure = Structure(layout, IPV4, "ACCEPT")
+        self.model.apply(install(self.model.snapshot(), self.structure, ()))
+        self.grants: dict[Key, Rules] = {}
+
+    def want(self, ends: Mapping[Key, int | None], spread: bool | None = None) -> None:
+        """Let networks in until those ends, or with None no longer."""
+        now = self.structure
+        then = now if spread is None else replace(now, spread=spread)
+        wants = {
+            key: () if end is None else grant_rules(now.layout, key, end)
+            for key, end in ends.items()
+        }
+        self.model.apply(change_all(now, then, self.grants, wants))
+        self.structure = then
+        self.grants = {key: want for key, want in {**self.grants, **wants}.items() if want}
+
+    def edit(self, *lines: str) -> None:
+        """Do as others do, if the kernel lets them; what is then there counts as wanted."""
+        with suppress(Rejected):
+            self.model.apply([*lines])
+        self.grants = grants_in(self.model.snapshot(), self.structure)[0]
+
+    def read(self, reader: Rereader) -> Seen:
+        return through(reader.read(self.model.text(), self.structure, self.grants))
+
+    def read_plainly(self) -> Seen:
+        """The same without any memory, by other means."""
+        snapshot = self.model.snapshot()
+        lines, kinds = mend(snapshot, self.structure)
+        grants, astray = grants_in(snapshot, self.structure)
+        return Seen([*lines, *astray], [*kinds, *("stray" for _ in astray)], grants)
+
+
+ENDS = st.dictionaries(st.integers(0, 3).map(key), st.sampled_from([None, 5, 5, 6]), max_size=4)
+A_RULE = grant_rules(LAYOUT, key(1), 5)[0]
+CHAIN = leaf(key(1))
+(JUMP,) = (
+    f"{chain} {rule}" for chain, rules in branches(32, 32).items()
+    for rule in rules if rule.endswith(f" {CHAIN}")
+)
+EDITS: st.SearchStrategy[str | list[str]] = st.sampled_from([
+    f"-A FORWARD {THEIRS}", f"-A {GRANTS} {THEIRS}", f"-D {GRANTS} {THEIRS}",
+    f"-A {GRANTS} {A_RULE}", f"-D {GRANTS} {A_RULE}",
+    f"-A {CHAIN} {A_RULE}", f"-D {CHAIN} {A_RULE}",
+    f":{GRANTS} - [0:0]", f":{CHAIN} - [0:0]", f"-A ENVELOPE {A_RULE}", f"-A {JUMP}",
+    [f"-D {JUMP}", f":{CHAIN} - [0:0]", f"-X {CHAIN}"], [f"-A {CHAIN} {A_RULE}"] * 2,
+    "-P INPUT ACCEPT", "-I INPUT 1 -s 9.9.9.9/32 -j DROP", "-D INPUT -j ENVELOPE",
+    "-A INPUT -j ENVELOPE", "-D ENVELOPE -p icmp -j ACCEPT", ":DOCKER - [0:0]",
+])
+STEPS = st.lists(st.one_of(
+    st.tuples(st.just("want"), ENDS), st.tuples(st.just("edit"), EDITS),
+    st.tuples(st.just("spread"), st.booleans()), st.tuples(st.just("mend"), st.none()),
+), max_size=16)
+
+
+@given(steps=STEPS, looks=st.sets(st.integers(0, 15)))
+def test_read_again_is_as_read_for_the_first_time(steps, looks) -> None:
+    """Whatever came and went, in however many steps since the last look."""
+    kernel, reader = Kernel(), Rereader()
+    for number, (what, how) in enumerate(steps):
+        if what == "want":
+            with suppress(Rejected):
+                kernel.want(how)
+        elif what == "spread":
+            with suppress(Rejected):
+                kernel.want({}, spread=how)
+        elif what == "edit":
+            kernel.edit(*([how] if isinstance(how, str) else how))
+        else:
+            with suppress(Rejected):
+                kernel.model.apply([*kernel.read_plainly().mending])
+        if number in looks:
+            assert kernel.read(reader) == kernel.read_plainly()
+    assert kernel.read(reader) == kernel.read_plainly()
+
+
+def both(kernel: Kernel, reader: Rereader) -> Seen:
+    """What is read, which is also what is read for the first time."""
+    seen = kernel.read(reader)
+    assert seen == kernel.read_plainly()
+    return seen
+
+
+def test_a_chain_that_went_with_its_grants_is_mended() -> None:
+    kernel, reader = Kernel(), Rereader()
+    kernel.want({key(1): 5, key(2): 5}, spread=True)
+    kernel.read(reader)
+    kernel.edit(f"-D {JUMP}", f":{CHAIN} - [0:0]", f"-X {CHAIN}")
+    seen = both(kernel, reader)
+    assert f":{CHAIN} - [0:0]" in seen.mending
+    assert seen.grants.keys() == {key(2)}
+
+
+def test_grants_in_chains_of_another_arrangement_are_astray() -> None:
+    """Also those that were where they belonged at the last look."""
+    kernel, reader = Kernel(), Rereader()
+    kernel.want({key(1): 5}, spread=True)
+    assert both(kernel, reader).grants.keys() == {key(1)}
+    kernel.structure = replace(kernel.structure, spread=False)
+    assert both(kernel, reader).grants == {}
+
+
+def test_the_rules_of_one_network_are_in_order_however_they_come_back() -> None:
+    kernel, reader = Kernel(), Rereader()
+    kernel.want({key(1): 5})
+    seen = both(kernel, reader)
+    for rule in reversed(seen.grants[key(1)]):
+        kernel.edit(f"-D {GRANTS} {rule}")
+        assert len(both(kernel, reader).grants[key(1)]) == 1
+        kernel.edit(f"-I {GRANTS} 1 {rule}")
+        assert both(kernel, reader) == seen
+
+
+@pytest.mark.parametrize("spread", [False, True])
+def test_what_changes_by_itself_is_no_difference(spread) -> None:
+    """The time of day, and how many packets a policy has judged."""
+    kernel, reader = Kernel(), Rereader()
+    kernel.want({key(1): 5}, spread)
+    text = kernel.model.text()
+    with Work() as first:
+        seen = through(reader.read(text, kernel.structure, kernel.grants))
+    later = text.replace("by a model", "on Tuesday").replace("INPUT DROP [0:0]", "INPUT DROP [9:9]")
+    assert later != text
+    with Work() as again:
+        assert through(reader.read(later, kernel.structure, kernel.grants)) == seen
+    assert seen.mending == []
+    assert again.calls < first.calls
+
+
+def test_what_cannot_be_read_is_refused_and_changes_nothing() -> None:
+    """A text cut off anywhere, and a grant in a chain that is not there."""
+    kernel, reader = Kernel(), Rereader()
+    kernel.want({key(number): 5 for number in range(4)}, spread=True)
+    seen = kernel.read(reader)
+    text = kernel.model.text()
+    chain = f":{leaf(key(1))} - [0:0]\n"
+    assert chain in text
+    for wrong in (text.replace(chain, ""), text.partition("COMMIT")[0], "gibberish"):
+        for each in (reader, Rereader()):
+            with pytest.raises(UnreadableRules):
+                through(each.read(wrong, kernel.structure, kernel.grants))
+        assert kernel.read(reader) == seen
+
+
+def test_rules_that_are_as_they_were_written_are_the_same_objects() -> None:
+    kernel, reader = Kernel(), Rereader()
+    kernel.want({key(1): 5, key(2): 6})
+    seen = kernel.read(reader)
+    assert all(seen.grants[key] is rules for key, rules in kernel.grants.items())
+
+
+def work(kernel: Kernel, reader: Rereader) -> int:
+    """Steps that reading takes, in calls of Python's functions and others."""
+    text = kernel.model.text()
+    steps = reader.read(text, kernel.structure, kernel.grants)
+    with Work() as done:
+        through(steps)
+    return done.calls + sum(done.builtin.values())
+
+
+def changed_by(change: Callable[[Kernel], None], grants: int) -> int:
+    """The work of a look after `change`, among so many grants."""
+    kernel, reader = Kernel(PLAIN), Rereader()
+    kernel.want({key(number): 5 for number in range(grants)}, spread=True)
+    for _ in range(2):
+        kernel.read(reader)
+    change(kernel)
+    return work(kernel, reader)
+
+
+CHANGES: dict[str, Callable[[Kernel], None]] = {
+    "nothing": lambda kernel: None,
+    "one came": lambda kernel: kernel.want({key(5000): 5}),
+    "one went": lambda kernel: kernel.want({key(7): None}),
+    "one was prolonged": lambda kernel: kernel.want({key(7): 99}),
+    "one was deleted": lambda kernel: kernel.edit(
+        f"-D {leaf(key(7))} {grant_rules(PLAIN, key(7), 5)[0]}"),
+    "others' rule came": lambda kernel: kernel.edit(f"-A {GRANTS} {THEIRS}"),
+    "the jump was deleted": lambda kernel: kernel.edit("-D INPUT -j ENVELOPE"),
+}
+
+
+@pytest.mark.parametrize("what", CHANGES)
+def test_a_look_costs_what_has_changed_and_not_what_is_there(what) -> None:
+    """The very same steps among 40 grants and among 2,000."""
+    assert changed_by(CHANGES[what], 2000) == changed_by(CHANGES[what], 40)
+
+
+def test_each_change_costs_the_same() -> None:
+    """A few steps for each line that came or went."""
+    one, many = (
+        changed_by(lambda kernel: kernel.want({key(5000 + n): 5 for n in range(number)}), 300)  # noqa: B023
+        for number in (1, 101)
+    )
+    assert one < many <= one + 100 * 20
+
+
+def test_many_changes_are_read_in_pieces() -> None:
+    """So that clients are served in between."""
+    kernel, reader, sizes = Kernel(PLAIN), Rereader(), []
+    kernel.want({key(number): 5 for number in range(3 * SLICE)}, spread=True)
+    for _ in range(2):
+        through(reader.read(kernel.model.text(), kernel.structure, kernel.grants), sizes)
+        kernel.want(dict.fromkeys(kernel.grants))
+    # Three of lines to be read, and of those to be noted, and of those that went.
+    assert sizes.count(SLICE) >= 9
+
+
+def test_a_comment_with_anything_in_it_is_one_line() -> None:
+    """Only a newline ends a line of iptables-save's."""
+    assert Snapshot.parse(f"*filter\n:X - [0:0]\n-A X {THEIRS}\nCOMMIT\n").rules["X"] == (THEIRS,)

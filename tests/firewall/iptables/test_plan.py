@@ -1,0 +1,189 @@
+"""Plans: from whatever the kernel holds to what it should hold, and back."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from envelope.addresses import PortRange
+from envelope.config import Config
+from envelope.firewall.iptables.grants import change, change_all, end_of, grants_in
+from envelope.firewall.iptables.plan import Structure, before, install, is_all_ours, mend, remove
+from envelope.firewall.iptables.rules import CHAIN, GRANTS, grant_rules
+from envelope.firewall.iptables.snapshot import Snapshot
+from envelope.firewall.kernel import Key
+from envelope.firewall.policy import IPV4, Layout
+from tests.support.filtermodel import FilterModel
+
+A, B = Key("203.0.113.7/32"), Key("203.0.113.8/32")
+FOREIGN = ["-s 9.9.9.9/32 -j DROP", "-i lo -j ACCEPT", "-p tcp -m tcp --dport 22 -j ACCEPT"]
+
+foreign_rules = st.lists(st.sampled_from(FOREIGN), max_size=3)
+policies = st.sampled_from(["ACCEPT", "DROP"])
+
+
+def layout(**options: object) -> Layout:
+    return Layout.of(Config(**options), (PortRange("tcp", 8880, 8880),))  # type: ignore[arg-type]
+
+
+def model(policy: str, foreign: list[str]) -> FilterModel:
+    kernel = FilterModel()
+    kernel.policies["INPUT"] = policy
+    kernel.rules["INPUT"] = list(foreign)
+    return kernel
+
+
+def start(kernel: FilterModel, chosen: Layout, flows: tuple[str, ...] = ()) -> Structure:
+    found = kernel.snapshot()
+    structure = Structure(chosen, IPV4, before(found), flows)
+    kernel.apply(install(found, structure, grant_rules(chosen, A, 4)))
+    return structure
+
+
+layouts = st.builds(
+    layout,
+    baseline=st.sampled_from(["service", "operator"]),
+    established=st.sampled_from(["cut", "keep"]),
+    proxy_port=st.sampled_from([(), (80, 443)]),
+    grant_port=st.sampled_from([(), (PortRange("tcp", 5000, 5010), PortRange("udp", 1, 2))]),
+)
+
+
+@given(policy=policies, foreign=foreign_rules, chosen=layouts, crashes=st.integers(0, 2))
+def test_start_and_stop_give_back_what_was_there(policy, foreign, chosen, crashes) -> None:
+    """However often the service was killed in between, and whatever it held."""
+    kernel = model(policy, foreign)
+    first = kernel.text()
+    for _ in range(crashes + 1):
+        structure = start(kernel, chosen)
+        assert mend(kernel.snapshot(), structure) == ([], [])
+        assert kernel.rules["INPUT"][1:] == foreign
+        kernel.apply(change(GRANTS, (), grant_rules(chosen, B, 1000)))
+    kernel.apply(remove(kernel.snapshot()))
+    assert kernel.text() == first
+
+
+@given(policy=policies, foreign=foreign_rules, first=layouts, second=layouts)
+def test_a_successor_with_other_options_still_gives_back_the_first_rules(
+    policy, foreign, first, second
+) -> None:
+    """A killed service's leftovers are cleared even when its successor wants other rules."""
+    kernel = model(policy, foreign)
+    before_all = kernel.text()
+    start(kernel, first, ("-s 198.51.100.1/32 -j ACCEPT",))
+    structure = start(kernel, second)
+    assert mend(kernel.snapshot(), structure) == ([], [])
+    assert (kernel.policies["INPUT"] == "DROP") or second.baseline == "operator"
+    kernel.apply(remove(kernel.snapshot()))
+    assert kernel.text() == before_all
+
+
+def test_an_absent_table_is_remembered_as_absent() -> None:
+    """So that the stop can take away the table that the start made."""
+    assert before(Snapshot.parse("")) == "ABSENT"
+    kernel = FilterModel()
+    structure = Structure(layout(), IPV4, before(Snapshot.parse("")))
+    kernel.apply(install(Snapshot.parse(""), structure, ()))
+    assert before(kernel.snapshot()) == "ABSENT"
+    kernel.apply(remove(kernel.snapshot()))
+    assert kernel.text() == FilterModel().text()
+
+
+@given(chosen=layouts, flows=st.sampled_from([(), ("-s 198.51.100.1/32 -j ACCEPT",)]))
+def test_a_table_with_nothing_but_ours_may_go_as_a_whole(chosen, flows) -> None:
+    """Grants and others' jumps to our chains included."""
+    kernel = FilterModel()
+    start(kernel, chosen, flows)
+    kernel.apply(change(GRANTS, (), grant_rules(chosen, B, 1000)))
+    kernel.apply([f"-A FORWARD -i eth1 -j {CHAIN if chosen.baseline == 'service' else GRANTS}"])
+    assert is_all_ours(kernel.snapshot())
+
+
+@given(chosen=layouts, line=st.sampled_from([
+    "-A INPUT -i lo -j ACCEPT", "-A FORWARD -i lo -j ACCEPT", "-P FORWARD DROP", "-P OUTPUT DROP",
+    ":DOCKER - [0:0]",
+]))
+def test_a_table_with_anything_of_others_stays(line, chosen) -> None:
+    """Be it an empty chain or a policy."""
+    kernel = FilterModel()
+    start(kernel, chosen)
+    kernel.apply([line])
+    assert not is_all_ours(kernel.snapshot())
+
+
+def test_an_operators_own_policy_is_not_ours() -> None:
+    """With `--baseline=operator` we set none."""
+    kernel = model("DROP", [])
+    start(kernel, layout(baseline="operator"))
+    assert not is_all_ours(kernel.snapshot())
+
+
+INTERFERENCE = {
+    "chain": lambda k: [*_empty(k, "ENVELOPE"), "-D INPUT -j ENVELOPE", "-X ENVELOPE"],
+    "baseline": lambda k: [":ENVELOPE - [0:0]"],
+    "policy": lambda k: ["-P INPUT ACCEPT"],
+    "jump": lambda k: ["-D INPUT -j ENVELOPE"],
+    "above": lambda k: ["-I INPUT 1 -s 9.9.9.9/32 -j DROP"],
+    "twice": lambda k: ["-I INPUT 1 -j ENVELOPE"],
+    "order": lambda k: ["-D ENVELOPE -p icmp -j ACCEPT", "-A ENVELOPE -p icmp -j ACCEPT"],
+}
+
+
+def _empty(kernel: FilterModel, chain: str) -> list[str]:
+    return [f"-D {chain} {rule}" for rule in kernel.rules[chain]]
+
+
+@pytest.mark.parametrize("kind", INTERFERENCE)
+def test_interference_is_mended_in_one_transaction(kind) -> None:
+    """Whatever others did, one plan puts it right, and their rules stay."""
+    kernel = model("ACCEPT", FOREIGN)
+    structure = start(kernel, layout())
+    kernel.apply(INTERFERENCE[kind](kernel))
+    lines, kinds = mend(kernel.snapshot(), structure)
+    assert kinds
+    kernel.apply(lines)
+    assert mend(kernel.snapshot(), structure) == ([], [])
+    assert kernel.policies["INPUT"] == "DROP"
+    assert kernel.rules["INPUT"][0] == "-j ENVELOPE"
+    assert [r for r in kernel.rules["INPUT"] if r in FOREIGN][-3:] == FOREIGN
+
+
+def test_a_foreign_rule_in_our_chain_stays() -> None:
+    """It is no reason to rebuild the chain."""
+    kernel = model("ACCEPT", [])
+    structure = start(kernel, layout())
+    kernel.apply(["-I ENVELOPE 1 -s 9.9.9.9/32 -j DROP", "-A ENVELOPE-GRANTS -i lo -j ACCEPT"])
+    assert mend(kernel.snapshot(), structure) == ([], [])
+    assert grants_in(kernel.snapshot(), structure) == ({}, [])
+
+
+def test_the_stop_lets_go_of_foreign_rules_that_jump_to_us() -> None:
+    """Otherwise the kernel would keep our chain."""
+    kernel = model("ACCEPT", [])
+    first = kernel.text()
+    start(kernel, layout())
+    kernel.apply(["-A FORWARD -i eth1 -j ENVELOPE"])
+    kernel.apply(remove(kernel.snapshot()))
+    assert kernel.text() == first
+
+
+@given(chosen=layouts, ends=st.lists(st.integers(0, 2**31 - 20000), min_size=1, max_size=4))
+def test_changes_lead_from_any_end_to_any_other(chosen, ends) -> None:
+    """A grant extended, shortened and taken away is read back as wanted each time."""
+    kernel = model("ACCEPT", [])
+    structure = start(kernel, chosen)
+    for end in (*ends, None):
+        have, _ = grants_in(kernel.snapshot(), structure)
+        want = () if end is None else grant_rules(chosen, A, end)
+        kernel.apply(change_all(structure, structure, have, {A: want}))
+        now, astray = grants_in(kernel.snapshot(), structure)
+        assert now == ({A: want} if want else {})
+        assert not astray
+        assert end_of(now.get(A, ())) == end
+
+
+def test_a_grant_missing_one_of_its_rules_gets_only_that_back() -> None:
+    """And one that stands twice loses only the second."""
+    want = ("one -j ACCEPT", "two -j ACCEPT")
+    assert change("CHAIN", want[:1], want) == ["-A CHAIN two -j ACCEPT"]
+    assert change("CHAIN", (*want, want[0]), want) == ["-D CHAIN one -j ACCEPT"]
+    assert change("CHAIN", want, want) == []

@@ -1,0 +1,137 @@
+"""Rules as values, their text, and back."""
+
+from ipaddress import IPv4Network, IPv6Network
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from envelope.addresses import PortRange
+from envelope.config import Config
+from envelope.firewall.iptables.rules import baseline_rules, grant_rules, read_grant
+from envelope.firewall.kernel import EVERYONE, Key, key_of
+from envelope.firewall.policy import BACKSTOP, IPV4, IPV6, LATEST_END, Layout, end_of_grant
+
+SERVICE = (PortRange("tcp", 8880, 8880),)
+
+networks = st.one_of(
+    st.builds(lambda a, p: IPv4Network((a, p), strict=False),
+              st.integers(0, 2**32 - 1), st.integers(8, 32)),
+    st.builds(lambda a, p: IPv6Network((a, p), strict=False),
+              st.integers(0, 2**128 - 1), st.integers(16, 128)),
+)
+ends = st.integers(0, LATEST_END)
+
+
+def layout(**options: object) -> Layout:
+    """A layout with the service's own port and the given options."""
+    return Layout.of(Config(**options), SERVICE)  # type: ignore[arg-type]
+
+
+def test_the_baseline_reads_as_documented() -> None:
+    """The order and the wording of the contract, as iptables-save prints them."""
+    assert baseline_rules(layout(), IPV4) == [
+        "! -i eth0 -j ACCEPT",
+        "-p icmp -j ACCEPT",
+        "-p tcp -m tcp --dport 8880 -j ACCEPT",
+        "-p udp -m udp --dport 53 -j ACCEPT",
+        "-m conntrack --ctstate RELATED,ESTABLISHED --ctdir REPLY -j ACCEPT",
+        "-j ENVELOPE-GRANTS",
+        "-j REJECT --reject-with icmp-port-unreachable",
+    ]
+
+
+def test_the_other_family_and_the_other_choices() -> None:
+    """IPv6 has its own ICMP; `keep` drops the direction; ranges and duplicates are folded."""
+    rules = baseline_rules(
+        layout(established="keep", device="net1",
+               allow=(PortRange("udp", 5000, 5010), PortRange("tcp", 8880, 8880))),
+        IPV6, with_flows=True,
+    )
+    assert rules == [
+        "! -i net1 -j ACCEPT",
+        "-p ipv6-icmp -j ACCEPT",
+        "-p tcp -m tcp --dport 8880 -j ACCEPT",
+        "-p udp -m udp --dport 5000:5010 -j ACCEPT",
+        "-m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT",
+        "-j ENVELOPE-FLOWS",
+        "-j ENVELOPE-GRANTS",
+        "-j REJECT --reject-with icmp6-port-unreachable",
+    ]
+
+
+def test_a_grant_opens_only_the_ports_it_may() -> None:
+    """One rule for each port, each with its own end in UTC."""
+    network = Key("203.0.113.7/32")
+    ports = (PortRange("tcp", 80, 80), PortRange("udp", 5000, 5010))
+    assert grant_rules(layout(grant_port=ports), network, 0) == (
+        "-s 203.0.113.7/32 -p tcp -m tcp --dport 80 "
+        "-m time --datestop 1970-01-01T00:00:00 -j ACCEPT",
+        "-s 203.0.113.7/32 -p udp -m udp --dport 5000:5010 "
+        "-m time --datestop 1970-01-01T00:00:00 -j ACCEPT",
+    )
+
+
+@given(network=networks, end=ends, ports=st.sampled_from([(), SERVICE, (*SERVICE, *SERVICE)]))
+def test_reading_a_grant_back_gives_what_was_written(network, end, ports) -> None:
+    """The inverse holds for every network, end and port."""
+    key = key_of(network)
+    for rule in grant_rules(layout(grant_port=ports), key, end):
+        assert read_grant(rule) == (key, end)
+
+
+@given(end=ends, version=st.sampled_from([4, 6]))
+def test_proxy_ports_are_everyones_grant(end, version) -> None:
+    """They name no source, and read back as the whole family's."""
+    everyone = EVERYONE[version]
+    rules = grant_rules(layout(proxy_port=(80, 443, 80)), everyone, end)
+    assert len(rules) == 2
+    assert {read_grant(rule, version) for rule in rules} == {(everyone, end)}
+
+
+@pytest.mark.parametrize("rule", [
+    "-s 203.0.113.7/32 -j ACCEPT",
+    "-s 203.0.113.7/32 -m time --datestop 2026-01-01T00:00:00 -j DROP",
+    "-s 203.0.113.7/33 -m time --datestop 2026-01-01T00:00:00 -j ACCEPT",
+    "-s 203.0.113.7/32 -m time --datestop 2026-13-01T00:00:00 -j ACCEPT",
+    "-d 203.0.113.7/32 -m time --datestop 2026-01-01T00:00:00 -j ACCEPT",
+    "",
+])
+def test_a_stranger_is_no_grant(rule) -> None:
+    """Rules that others put into our chain are told from ours."""
+    assert read_grant(rule) is None
+
+
+@given(deadline=st.floats(0, 1e300))
+def test_a_grant_ends_soon_after_its_deadline_but_never_before(deadline) -> None:
+    """The backstop is later than the deadline by seconds; the parser's last day bounds it."""
+    end = end_of_grant(deadline)
+    assert end <= LATEST_END
+    if deadline < LATEST_END - BACKSTOP - 1:
+        assert deadline + BACKSTOP <= end < deadline + BACKSTOP + 1.001
+
+
+@given(text=st.text(max_size=30))
+def test_port_ranges_parse_or_say_why(text) -> None:
+    """Whatever the text, it is a range that prints as itself, or one line of refusal."""
+    try:
+        ports = PortRange.parse(text)
+    except ValueError as error:
+        assert "\n" not in str(error)
+    else:
+        assert PortRange.parse(str(ports)) == ports
+
+
+@pytest.mark.parametrize("text", ["tcp", "tcp/", "tcp/0", "tcp/65536", "icmp/1", "udp/9-1", "/5",
+                                  "tcp/1-", "tcp/١"])  # noqa: RUF001
+def test_port_ranges_that_are_none(text) -> None:
+    """Each is refused."""
+    with pytest.raises(ValueError, match=r"\S"):
+        PortRange.parse(text)
+
+
+def test_a_range_covers_its_ports() -> None:
+    """Both ends included, and only its own protocol."""
+    ports = PortRange.parse("TCP/10-12")
+    assert [p for p in range(8, 15) if ports.covers("tcp", p)] == [10, 11, 12]
+    assert not ports.covers("udp", 10)

@@ -1,0 +1,38 @@
+"""What is in force, counted by address family."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from envelope.firewall.kernel import EVERYONE, NO_CLIENTS, Key, Rules, version_of
+from envelope.firewall.reconcile.inforce import Grants
+
+KEYS = st.sampled_from([
+    *EVERYONE.values(), *(Key(f"10.0.0.{n}/32") for n in range(4)),
+    *(Key(f"2001:db8::{n}/128") for n in range(4)),
+])
+RULES = st.sampled_from([(), ("one",), ("two",)])
+STEPS = st.lists(st.one_of(
+    st.tuples(KEYS, RULES), st.dictionaries(KEYS, st.just(("one",)), max_size=6),
+), max_size=12)
+
+
+@given(steps=STEPS)
+def test_networks_are_counted_whatever_comes_and_goes(steps) -> None:
+    """One by one or all at once; everyone, who is no client, aside."""
+    grants = Grants()
+    model: dict[Key, Rules] = {}
+    for step in steps:
+        if isinstance(step, dict):
+            grants.replace(step)
+            model = dict(step)
+        else:
+            grants.put(*step)
+            model[step[0]] = step[1]
+        model = {key: rules for key, rules in model.items() if rules}
+        assert grants == model
+        assert grants.networks == {
+            version: sum(version_of(key) == version for key in model.keys() - NO_CLIENTS)
+            for version in EVERYONE
+        }

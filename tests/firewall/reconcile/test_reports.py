@@ -1,0 +1,51 @@
+"""What operators are told, and how often."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from twisted.logger import LogLevel, globalLogPublisher
+
+from envelope.firewall.reconcile.reports import Condition
+
+
+@pytest.fixture
+def logged() -> Iterator[list[Any]]:
+    """The levels of what is logged."""
+    levels: list[Any] = []
+
+    def note(event: dict[str, Any]) -> None:
+        levels.append(event["log_level"])
+
+    globalLogPublisher.addObserver(note)
+    yield levels
+    globalLogPublisher.removeObserver(note)
+
+
+def test_a_trouble_is_told_once_and_so_is_its_end(logged: list[Any]) -> None:
+    condition = Condition("ipv4", lambda kind, number: None)
+    for _ in range(3):
+        condition.refused("no")
+    assert condition.trouble == "no"
+    condition.refused("still not")
+    for _ in range(3):
+        condition.well()
+    assert condition.trouble is None
+    assert logged == [LogLevel.error, LogLevel.error, LogLevel.info]
+
+
+def test_a_difference_counts_once_however_often_it_is_seen(logged: list[Any]) -> None:
+    counted: list[str] = []
+    condition = Condition("ipv4", lambda kind, number: counted.extend([kind] * number))
+    condition.differs(Counter(["jump", "grant"]))
+    condition.differs(Counter(["jump", "grant", "grant"]))
+    assert counted == ["jump", "grant", "grant"]
+    assert logged == [LogLevel.warn] * 2
+    condition.mended()
+    condition.differs(Counter(["jump"]))
+    assert counted[3:] == ["jump"]
+    condition.differs(Counter())
+    assert len(logged) == 3

@@ -1,0 +1,128 @@
+"""`envelope demo`: goes as told, says so, and leaves nothing behind; or says what did not."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from envelope.lab import LabUnavailable, demo
+from envelope.lab.narration import Narration, StepFailed
+
+ENVELOPE = Path(sys.executable).with_name("envelope")
+
+
+def start(folder: Path, tools: Path | None = None) -> subprocess.Popen[str]:
+    """Start it; `tools` is a folder to look for iptables in first."""
+    env = {**os.environ, "TMPDIR": str(folder), "SSH_CONNECTION": "203.0.113.9 5000 203.0.113.1 22",
+           "ENVELOPE_DEVICE": "nonsense"}
+    if tools is not None:
+        env["PATH"] = f"{tools}:{env['PATH']}"
+    return subprocess.Popen(
+        [sys.executable, ENVELOPE, "demo"], env=env, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, process_group=0,
+    )
+
+
+@pytest.mark.kernel
+@pytest.mark.parametrize("kind", ["nft", "legacy"])
+def test_every_step_goes_as_told(lab, tmp_path_factory, tmp_path, kind) -> None:
+    """With whichever iptables is the machine's; who watches has no settings that reach it."""
+    tools = tmp_path_factory.mktemp("tools")
+    for family in ("iptables", "ip6tables"):
+        for part in ("", "-save", "-restore"):
+            (tools / f"{family}{part}").symlink_to(f"/usr/sbin/{family}-{kind}{part}")
+    out, err = start(tmp_path, tools).communicate(timeout=60)
+    assert err == ""
+    assert re.findall(r"^(\d+)\.", out, re.MULTILINE) == [str(n) for n in range(1, 10)]
+    assert out.rstrip().endswith("Every step went as told; the two hosts are gone")
+    assert "-s 203.0.113.7/32" in out
+    assert "-s 2001:db8::7/128" in out
+    assert "NOT AS TOLD" not in out
+    assert "\033" not in out
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.kernel
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_it_cleans_up(lab, tmp_path, number) -> None:
+    """With the service running, and a client let in; Ctrl-C reaches the whole process group."""
+    child = start(tmp_path)
+    while "answers 101" not in (line := child.stdout.readline()):
+        assert line, child.stderr.read()
+    os.killpg(child.pid, number)
+    _, err = child.communicate(timeout=10)
+    assert (child.returncode, err) == (
+        128 + number, f"envelope demo: ended by {signal.Signals(number).name}\n"
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.kernel
+def test_whoever_stops_reading_ends_it(lab, tmp_path) -> None:
+    """As `envelope demo | head -1` does: no complaint, and nothing left."""
+    child = start(tmp_path)
+    assert child.stdout.readline()
+    child.stdout.close()
+    assert (child.wait(30), child.stderr.read()) == (1, "")
+    child.stderr.close()
+    assert list(tmp_path.iterdir()) == []
+
+
+def told(monkeypatch, capsys, perform) -> tuple[int, str]:
+    """The status and the complaint when the performance goes like this."""
+    monkeypatch.setattr(demo, "_perform", perform)
+    status = demo.main()
+    return status, capsys.readouterr().err
+
+
+def test_what_takes_too_long_is_ended(monkeypatch, capsys) -> None:
+    monkeypatch.setattr(demo, "WATCHDOG", 0.05)
+    status, err = told(monkeypatch, capsys, lambda _: signal.pause())
+    assert status == 1
+    assert err == "envelope demo: this took longer than 0.05 s\n"
+
+
+def test_a_machine_without_namespaces_is_told_in_one_line(monkeypatch, capsys) -> None:
+    def perform(_: Narration) -> int:
+        raise LabUnavailable("not here")
+
+    assert told(monkeypatch, capsys, perform) == (1, "envelope demo: not here\n")
+
+
+@pytest.mark.kernel
+def test_a_step_that_fails_is_shown_with_the_services_log(lab, monkeypatch, capsys) -> None:
+    def fail(self: demo.Demo) -> None:
+        self.stage.start_service(["--nonsense"])
+
+    monkeypatch.setattr(demo.Demo, "play", fail)
+    assert demo.main() == 1
+    out = capsys.readouterr().out
+    assert "the service did not start" in out
+    assert "nonsense" in out
+
+
+def test_a_finding_that_is_not_as_told_ends_the_story() -> None:
+    out = io.StringIO()
+    with pytest.raises(StepFailed, match="the sky is green"):
+        Narration(out).check(False, "the sky is green")
+    assert out.getvalue() == "   NOT AS TOLD  the sky is green\n"
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(("no_color", "coloured"), [("", True), ("1", False)])
+def test_colour_is_for_terminals_of_those_who_want_it(monkeypatch, no_color, coloured) -> None:
+    monkeypatch.setenv("NO_COLOR", no_color)
+    out = Terminal()
+    Narration(out).step("first")
+    assert ("\033" in out.getvalue()) is coloured

@@ -1,0 +1,69 @@
+"""What a process does to itself, seen in processes of their own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from envelope.runtime.capabilities import Capability
+from tests.support.environment import need
+from tests.support.nobody import NOBODY, as_nobody, public_folder, python_with_a_capability
+
+ADMIN = 1 << Capability.NET_ADMIN
+
+PASS_ON = """
+import os, subprocess
+from envelope.runtime.capabilities import Capability, of_this_process
+from envelope.runtime.capabilities import pass_on
+before = of_this_process()
+pass_on(before, [Capability.NET_ADMIN, Capability.NET_RAW])
+after = of_this_process()
+child = subprocess.run(["grep", "CapEff", "/proc/self/status"], capture_output=True, text=True)
+print(before.uid, before.of_children, after.of_children, int(child.stdout.split()[1], 16))
+"""
+
+
+def python(program: str, how: tuple[str, ...] = (), interpreter: str = sys.executable) -> list[str]:
+    """The words that a program printed."""
+    done = subprocess.run(
+        [*how, interpreter, "-c", program], capture_output=True, text=True, timeout=60,
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(Path(__file__).parents[2])})
+    assert done.returncode == 0, done.stderr
+    return done.stdout.split()
+
+
+def test_no_core_is_dumped_and_the_memory_is_nobodys_business() -> None:
+    """The limit, and the flag that counts where cores are piped to a program."""
+    program = """
+import ctypes, resource
+from envelope.runtime.capabilities import keep_memory_private
+keep_memory_private()
+print(*resource.getrlimit(resource.RLIMIT_CORE), ctypes.CDLL(None).prctl(3, 0, 0, 0, 0))
+"""
+    assert python(program) == ["0", "0", "0"]
+
+
+def test_ambient_capabilities_reach_the_tools_as_they_are() -> None:
+    assert python(PASS_ON, as_nobody("net_admin")) == [
+        str(NOBODY), str(ADMIN), str(ADMIN), str(ADMIN)]
+
+
+def test_without_any_there_is_nothing_to_pass_on() -> None:
+    assert python(PASS_ON, as_nobody()) == [str(NOBODY), "0", "0", "0"]
+
+
+def test_root_needs_nothing_passed_on() -> None:
+    uid, before, after, child = python(PASS_ON)
+    if uid != "0":
+        need("these tests do not run as root")
+    assert before == after == child
+
+
+def test_a_capability_of_the_interpreters_file_reaches_the_tools() -> None:
+    """It would be the service's alone, if it were not made ambient."""
+    how = as_nobody()
+    with public_folder() as folder:
+        copy = python_with_a_capability(folder)
+        assert python(PASS_ON, how, str(copy)) == [str(NOBODY), "0", str(ADMIN), str(ADMIN)]

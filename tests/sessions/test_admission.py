@@ -1,0 +1,109 @@
+"""Admission: the contract's table, in its order, without a socket."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from envelope.credentials.tokens import Claims, TokenRefusal
+from envelope.sessions import admission as a
+
+NOW = 1000.0
+CLAIMS = Claims("locate", "ndt", ("m",), NOW + 60)
+EXPECTED = a.Expectations("ndt", True, 60.0)
+GOOD = a.AccessRequest("GET", a.ACCESS_PATH, "token", None, a.SUBPROTOCOL)
+
+
+def verdict(request=GOOD, claims=CLAIMS, expected=EXPECTED, load=None):
+    return a.decide(request, lambda _t, _n: claims, expected, load or a.Load(), NOW)
+
+
+# Each row fails its own check and every later one: the first that fails must answer.
+WRONG = [
+    ("path", {"path": "/"}, {}, {}, 404),
+    ("token", {"token": None}, {}, {}, 401),
+    ("rate", {}, {}, {"over_rate": True}, 503),
+    ("method", {"method": "POST"}, {}, {}, 405),
+    ("subject", {}, {"subject": "other"}, {}, 400),
+    ("expiry", {}, {"expires": None}, {}, 400),
+    ("upgrade", {"upgrade_fault": a.NOT_AN_UPGRADE}, {}, {}, 426),
+    ("stopping", {}, {}, {"stopping": True}, 503),
+    ("room", {}, {}, {"sessions": 1}, 503),
+]
+
+
+@pytest.mark.parametrize("first", range(len(WRONG)))
+def test_the_first_check_that_fails_answers(first) -> None:
+    """Whatever else is wrong too."""
+    request: dict = {}
+    claims: dict = {}
+    load: dict = {}
+    for _, of_request, of_claims, of_load, _ in WRONG[first:]:
+        request |= of_request
+        claims |= of_claims
+        load |= of_load
+    outcome = verdict(
+        dataclasses.replace(GOOD, **request), dataclasses.replace(CLAIMS, **claims),
+        load=a.Load(**load),
+    ).outcome
+    assert isinstance(outcome, a.Refusal)
+    assert outcome.status == WRONG[first][4]
+
+
+def test_a_good_request_comes_in_with_its_deadline() -> None:
+    """And with the sub-protocol it offered."""
+    outcome = verdict().outcome
+    assert outcome == a.Admission(60.0, NOW + 60, "ndt", a.SUBPROTOCOL)
+
+
+@given(expires=st.none() | st.floats(0, 1e12), timeout=st.floats(0, 1e6),
+       longest=st.none() | st.floats(0, 1e6))
+def test_the_deadline_is_the_later_but_not_later_than_allowed(expires, timeout, longest) -> None:
+    """`exp` or the least time, whichever is later, within the most."""
+    deadline = a.deadline_of(expires, a.Expectations(None, True, timeout, longest), NOW)
+    if longest is not None:
+        assert deadline <= NOW + longest
+    else:
+        assert deadline >= NOW + timeout
+        assert expires is None or deadline >= expires
+
+
+def test_no_time_left_is_refused() -> None:
+    """When the operator allows none."""
+    outcome = verdict(expected=dataclasses.replace(EXPECTED, max_duration=0.0)).outcome
+    assert outcome is a.PAST_EXPIRATION
+
+
+def test_monitoring_needs_no_subject_no_idle_device_and_has_its_own_slots() -> None:
+    """It watches the service when others cannot use it."""
+    monitoring = dataclasses.replace(CLAIMS, subject="monitoring")
+    load = a.Load(sessions=1, monitoring_slots=1, over_rate=True)
+    decision = verdict(claims=monitoring, load=load)
+    assert isinstance(decision.outcome, a.Admission)
+    assert decision.monitoring
+    full = verdict(claims=monitoring, load=dataclasses.replace(load, sessions=2))
+    assert full.outcome is a.FULL
+
+
+@pytest.mark.parametrize("token", [None, ""])
+def test_without_tokens_required_nobody_needs_one(token) -> None:
+    """But one that is sent must be valid."""
+    relaxed = dataclasses.replace(EXPECTED, token_required=False)
+    request = dataclasses.replace(GOOD, token=token)
+    decision = verdict(request, expected=relaxed)
+    assert decision.outcome == a.Admission(60.0, NOW + 60, "", a.SUBPROTOCOL)
+    assert (decision.token_reason, decision.token_accepted) == ("empty", True)
+    bad = verdict(claims=TokenRefusal("expired"), expected=relaxed)
+    assert bad.outcome.status == 401
+    assert (bad.token_reason, bad.token_accepted) == ("expired", False)
+
+
+def test_401_carries_a_challenge() -> None:
+    """RFC 6750 section 3: without an error when nothing was sent."""
+    missing = a.unauthorised(TokenRefusal("missing"))
+    invalid = a.unauthorised(TokenRefusal("signature"))
+    assert "error" not in dict(missing.headers)["WWW-Authenticate"]
+    assert "invalid_token" in dict(invalid.headers)["WWW-Authenticate"]

@@ -1,0 +1,277 @@
+"""Sessions: slots, deadlines, and the order in which things end; without sockets or kernel."""
+
+from __future__ import annotations
+
+from ipaddress import ip_address, ip_network
+
+import pytest
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+
+from envelope.config import Config
+from envelope.credentials.tokens import Claims
+from envelope.firewall import FirewallError
+from envelope.firewall.memory import MemoryFirewall
+from envelope.metrics import Metrics
+from envelope.protocol import End
+from envelope.sessions.admission import (
+    FULL,
+    NO_ADDRESS,
+    STOPPING,
+    AccessRequest,
+    Admission,
+    Refusal,
+)
+from envelope.sessions.gate import Refused
+from envelope.sessions.registry import Sessions
+
+ADDRESS = ip_address("203.0.113.7")
+NETWORK = ip_network("203.0.113.7/32")
+NOW = 1_000_000.0
+
+
+class Carrier:
+    """A connection that remembers how it was closed."""
+
+    def __init__(self, firewall: MemoryFirewall) -> None:
+        self.firewall = firewall
+        self.closed: list[tuple[int, str]] = []
+        self.open_when_closed: list[bool] = []
+
+    def close(self, code: int, reason: str) -> None:
+        self.closed.append((code, reason))
+        self.open_when_closed.append(NETWORK in self.firewall.open_networks)
+
+    def abort(self) -> None:
+        self.closed.append((0, "abort"))
+
+
+class World:
+    """Sessions over a memory firewall and a clock."""
+
+    def __init__(self, **options: object) -> None:
+        self.clock = Clock()
+        self.clock_set_by = 0.0
+        self.firewall = MemoryFirewall()
+        self.metrics = Metrics()
+        settings = {"token_required": False, "firewall": "none", **options}
+        self.sessions = Sessions(
+            self.clock, Config(**settings), self.firewall,  # type: ignore[arg-type]
+            lambda text, now: Claims("locate", text, (), now + 30), self.metrics,
+            lambda: NOW + self.clock.seconds() + self.clock_set_by,
+        )
+
+    def request(self, token: str | None = None) -> AccessRequest:
+        return AccessRequest("GET", "/v0/envelope/access", token, None)
+
+    def admit(self, address=ADDRESS):
+        outcome = self.sessions.decide(self.request(), address).outcome
+        if isinstance(outcome, Refusal):
+            return outcome, None
+        carrier = Carrier(self.firewall)
+        return self.sessions.admit(address, outcome, carrier), carrier
+
+    def metric(self, name: str, **labels: str) -> float:
+        return self.metrics.registry.get_sample_value(name, labels) or 0.0
+
+
+def result(answer: Deferred):
+    """What a Deferred has come to."""
+    found = []
+    answer.addBoth(found.append)
+    return found[0] if found else None
+
+
+def test_a_session_ends_at_its_deadline_with_the_grant_gone_before_the_frame() -> None:
+    """4000, after exactly its duration."""
+    world = World()
+    answer, carrier = world.admit()
+    assert result(answer) is not None
+    assert NETWORK in world.firewall.open_networks
+    world.clock.advance(59.9)
+    assert carrier.closed == []
+    world.clock.advance(0.2)
+    assert carrier.closed == [(4000, "deadline")]
+    assert carrier.open_when_closed == [False]
+    assert len(world.sessions) == 0
+    assert world.clock.getDelayedCalls() == []
+    assert world.metric("envelope_requests_total", status="success") == 1
+
+
+@pytest.mark.parametrize(("act", "closed"), [
+    (lambda s: s.client_left(), []),
+    (lambda s: s.data_received(), [(1003, "data")]),
+])
+def test_each_way_to_end_frees_the_slot(act, closed) -> None:
+    """And the network, and the timer."""
+    world = World()
+    answer, carrier = world.admit()
+    act(result(answer))
+    assert carrier.closed == closed
+    assert len(world.sessions) == 0
+    assert world.firewall.open_networks == {}
+    assert world.clock.getDelayedCalls() == []
+
+
+def test_a_client_that_closes_is_answered_once_the_grant_is_gone() -> None:
+    """Not before."""
+    world = World()
+    answer, carrier = world.admit()
+    session = result(answer)
+    world.firewall.hold_back = True
+    gone = []
+    session.client_closed().addCallback(gone.append)
+    assert gone == []
+    assert world.admit()[0] is FULL
+    world.firewall.release()
+    assert gone == [None]
+    assert carrier.closed == []
+    session.client_left()
+    session.data_received()
+    assert result(session.client_closed()) is None
+    assert len(world.sessions) == 0
+
+
+def test_the_slot_is_taken_while_the_firewall_is_asked() -> None:
+    """Two clients cannot share the last one."""
+    world = World()
+    world.firewall.hold_back = True
+    answer, _ = world.admit()
+    assert world.admit()[0] is FULL
+    world.firewall.release()
+    assert result(answer) is not None
+
+
+def test_a_client_that_leaves_while_the_firewall_is_asked_leaves_no_grant() -> None:
+    """Whether the firewall answers before or after the revocation."""
+    world = World()
+    world.firewall.hold_back = True
+    answer, _ = world.admit()
+    answer.addErrback(lambda _: None)
+    answer.cancel()
+    assert len(world.sessions) == 1
+    world.firewall.release()
+    assert world.firewall.open_networks == {}
+    assert len(world.sessions) == 0
+    assert world.clock.getDelayedCalls() == []
+
+
+def test_a_firewall_that_refuses_frees_the_slot() -> None:
+    """And the next client finds room."""
+    world = World()
+    world.firewall.refuse = lambda call, _: "broken" if call == "allow" else None
+    answer, _ = world.admit()
+    assert result(answer).check(FirewallError)
+    assert len(world.sessions) == 0
+    world.firewall.refuse = lambda *_: None
+    assert result(world.admit()[0]) is not None
+    assert world.metric("envelope_requests_total", status="iptables-grant-failure") == 1
+
+
+def test_sessions_of_one_network_share_its_grant() -> None:
+    """The end shortens when the longest leaves; the last takes the grant along."""
+    world = World(max_clients=2)
+    first, _ = world.admit()
+    end = world.firewall.open_networks[NETWORK]
+    world.clock.advance(10)
+    second, _ = world.admit()
+    assert world.firewall.open_networks[NETWORK] == end + 10
+    result(second).client_left()
+    assert world.firewall.open_networks[NETWORK] == end
+    result(first).client_left()
+    assert world.firewall.open_networks == {}
+
+
+def test_a_session_that_is_refused_leaves_the_others_their_grant_and_no_more() -> None:
+    """Its own end is asked for no longer, whatever became of it."""
+    world = World(max_clients=2)
+    world.admit()
+    end = world.firewall.open_networks[NETWORK]
+    world.clock.advance(10)
+    calls: list[str] = []
+
+    def refuse(call: str, _: object) -> str | None:
+        calls.append(call)
+        return "broken" if len(calls) == 1 else None
+
+    world.firewall.refuse = refuse
+    assert result(world.admit()[0]).check(FirewallError)
+    assert calls == ["allow", "allow"]
+    assert world.firewall.open_networks[NETWORK] == end
+
+
+def test_stopping_ends_everybody() -> None:
+    """Open sessions with 1001, those still being admitted with the refusal."""
+    world = World(max_clients=3)
+    answer, carrier = world.admit()
+    assert result(answer)
+    world.firewall.hold_back = True
+    pending, _ = world.admit(ip_address("2001:db8::7"))
+    world.sessions.stopping = True
+    assert world.admit()[0] is STOPPING
+    world.sessions.end_all(End.SHUTDOWN)
+    empty = world.sessions.when_empty()
+    assert result(empty) is None
+    assert len(world.sessions) == 2
+    world.firewall.release()
+    assert result(pending).check(Refused)
+    assert carrier.closed == [(1001, "stopping")]
+    assert world.firewall.open_networks == {}
+    assert world.sessions.when_empty().called
+
+
+def test_monitoring_has_slots_of_its_own() -> None:
+    """Beyond the others'."""
+    world = World(monitoring_slots=1)
+    world.admit()
+    refused = world.sessions.decide(world.request("other"), ADDRESS)
+    assert refused.outcome is FULL
+    let_in = world.sessions.decide(world.request("monitoring"), ADDRESS)
+    assert isinstance(let_in.outcome, Admission)
+
+
+def test_an_operator_ends_one_session_by_its_name() -> None:
+    """4001; an unknown name is said to be one."""
+    world = World()
+    _, carrier = world.admit()
+    (name,) = world.sessions._lives
+    assert not world.sessions.end_session("nobody")
+    assert world.sessions.end_session(name)
+    assert carrier.closed == [(4001, "revoked")]
+
+
+def test_a_client_without_an_address_gets_no_rule() -> None:
+    """It came over a local socket, where there is nothing to open."""
+    world = World()
+    answer, _ = world.admit(None)
+    assert result(answer) is not None
+    assert world.firewall.open_networks == {}
+    world.sessions.end_all(End.REVOKED)
+    assert len(world.sessions) == 0
+
+
+@pytest.mark.parametrize("by", [3600.0, -3600.0])
+def test_a_clock_that_is_set_moves_no_deadline(by) -> None:
+    """Nor the end of a shared grant, told in the new time when the longer of two leaves."""
+    world = World(max_clients=2)
+    first, carrier = world.admit()
+    assert result(first) is not None
+    world.clock.advance(10)
+    second, _ = world.admit()
+    assert world.firewall.open_networks[NETWORK] == NOW + 70
+    world.clock_set_by = by
+    world.clock.advance(10)
+    result(second).client_left()
+    assert world.firewall.open_networks[NETWORK] == NOW + 60 + by
+    world.clock.advance(39.9)
+    assert carrier.closed == []
+    world.clock.advance(0.2)
+    assert carrier.closed == [(4000, "deadline")]
+
+
+def test_nobody_is_let_in_through_a_firewall_without_an_address() -> None:
+    """A proxy did not say whom to let in; where there is no firewall, nobody needs one."""
+    guarded, open_house = World(firewall="iptables"), World()
+    assert guarded.admit(None) == (NO_ADDRESS, None)
+    assert guarded.metric("envelope_requests_total", status="websocket-setup-failure") == 1
+    assert result(open_house.admit(None)[0]) is not None

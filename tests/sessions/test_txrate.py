@@ -1,0 +1,163 @@
+"""What a device sends, and what becomes of clients while it is too much."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from twisted.internet.task import Clock
+from twisted.logger import LogEvent, formatEvent, globalLogPublisher
+
+from envelope.metrics import Metrics
+from envelope.sessions.txrate import CALM, TransmitRate, bits_per_second, bytes_sent, read_devices
+from tests.credentials.test_jwks_url import Running
+from tests.end_to_end.harness import BARE_PYTHON
+from tests.end_to_end.papers import MACHINE, SUBJECT, make_key, sign
+from tests.support.environment import need_own_network
+from tests.support.local import twistd
+
+HEAD = "Inter-|   Receive  |  Transmit\n face |bytes    packets errs\n"
+LINE = "{:>6}: 111 1 0 0 0 0 0 0 {} 2 0 0 0 0 0 0\n"
+
+
+def devices(**sent: int) -> str:
+    return HEAD + "".join(LINE.format(name, count) for name, count in sent.items())
+
+
+def test_the_kernels_own_table_is_understood() -> None:
+    assert bytes_sent(read_devices(), "lo") is not None
+
+
+def test_the_column_of_one_device() -> None:
+    """A name that is another's beginning, and numbers that touch the colon, as old kernels do."""
+    text = devices(eth0=5, eth01=7) + "wide0:1 1 0 0 0 0 0 0 9 2 0 0 0 0 0 0\n"
+    assert [bytes_sent(text, name) for name in ("eth0", "eth01", "wide0", "eth")] == [5, 7, 9, None]
+    assert bytes_sent("", "eth0") is None
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "seconds", "rate"),
+    [(0, 125, 1.0, 1000.0), (1000, 1250, 2.0, 1000.0), (1000, 0, 1.0, 0.0), (0, 9, 0.0, 0.0)],
+)
+def test_rates(before: int, after: int, seconds: float, rate: float) -> None:
+    assert bits_per_second(before, after, seconds) == rate
+
+
+class Subject:
+    """A device that sends what it is told, a limit of 1000 bits per second."""
+
+    def __init__(self, limit: float | None = 1000.0) -> None:
+        self.clock = Clock()
+        self.metrics = Metrics()
+        self.sent: int | None = 0
+        self.said: list[str | None] = []
+        self.rate = TransmitRate("net1", limit, self.clock, self.metrics, self.read)
+
+    def read(self) -> str:
+        return devices() if self.sent is None else devices(net1=self.sent)
+
+    def hear(self, event: LogEvent) -> None:
+        self.said.append(formatEvent(event))
+
+    def second(self, sends: int) -> bool:
+        assert self.sent is not None
+        self.sent += sends
+        self.clock.advance(1)
+        return self.rate.over()
+
+    def measured(self) -> float | None:
+        return self.metrics.registry.get_sample_value("envelope_tx_bits_per_second")
+
+
+@pytest.fixture
+def subject() -> Iterator[Subject]:
+    subject = Subject()
+    globalLogPublisher.addObserver(subject.hear)
+    yield subject
+    globalLogPublisher.removeObserver(subject.hear)
+    subject.rate.stop()
+    assert subject.clock.getDelayedCalls() == []
+
+
+def test_each_second_counts_by_itself(subject: Subject) -> None:
+    """Over the limit is more than it; what was sent before the start does not count."""
+    subject.sent = 10**12
+    subject.rate.start()
+    assert not subject.rate.over()
+    assert [subject.second(sends) for sends in (125, 126, 125, 0, 9999)] == [
+        False, True, False, False, True,
+    ]
+    assert subject.measured() == 9999 * 8
+
+
+def test_the_log_is_not_filled_near_the_limit(subject: Subject) -> None:
+    subject.rate.start()
+    for _ in range(100):
+        subject.second(500)
+        subject.second(0)
+    assert subject.said == ["net1 sends more than it may: no new clients"]
+    for _ in range(CALM):
+        subject.second(0)
+    assert subject.said[1:] == ["net1 sends less again: clients may come"]
+
+
+def test_a_device_that_goes_limits_nothing_and_is_missed(subject: Subject) -> None:
+    subject.rate.start()
+    assert subject.second(9999)
+    gone = subject.sent
+    subject.sent = None
+    subject.clock.advance(1)
+    subject.clock.advance(1)
+    assert not subject.rate.over()
+    assert subject.said[1:] == ["the device net1 is not there to be measured"]
+    assert subject.rate.warnings() == subject.said[1:]
+    subject.sent = gone
+    subject.clock.advance(1)
+    assert (subject.measured(), subject.rate.warnings()) == (0, [])
+    assert subject.second(9999)
+
+
+def test_without_a_limit_it_is_only_measured() -> None:
+    subject = Subject(limit=None)
+    subject.rate.start()
+    assert not subject.second(10**9)
+    assert subject.measured() == 8e9
+    subject.rate.stop()
+
+
+FLOOD = (
+    "import socket, time\ns = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\n"
+    "s.connect(('127.0.0.2', 9))\n"
+    "while True:\n"
+    "    for _ in range(10):\n"
+    "        try:\n            s.send(bytes(50_000))\n        except ConnectionRefusedError:\n"
+    "            pass\n"
+    "    time.sleep(0.02)\n"
+)
+
+
+def test_clients_wait_while_the_device_sends_too_much(tmp_path: Path) -> None:
+    """The real service; monitoring comes in all the same, and a bad token stays a bad token."""
+    need_own_network()
+    key = make_key(tmp_path)
+    client, monitor = sign(key), sign(key, sub="monitoring")
+    who = (f"--machine={MACHINE}", f"--subject={SUBJECT}", "--verify-key=key.pub")
+    with twistd(tmp_path, *who, "--tx-device=lo", "--tx-max-rate=2M") as service:
+        running = Running(service)
+        assert running.knock(client) == 426
+        flood = subprocess.Popen([*BARE_PYTHON, "-c", FLOOD])
+        try:
+            service.until("lo sends more than it may")
+            assert [running.knock(token) for token in (client, monitor, "x.y.z")] == [503, 426, 401]
+            assert running.metric("envelope_tx_bits_per_second") > 2e6
+        finally:
+            flood.kill()
+            flood.wait()
+        service.until("lo sends less again")
+        assert running.knock(client) == 426
+        counted = "controller_access_txcontroller_requests_total"
+        assert running.metric(f'{counted}{{protocol="http",request="rejected"}}') == 1
+        assert running.metric(f'{counted}{{protocol="http",request="accepted"}}') == 3
+        assert service.stop() == 0

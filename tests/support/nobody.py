@@ -1,0 +1,92 @@
+"""Starting things as an ordinary user with chosen capabilities; only root can."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import struct
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from shlex import quote
+
+from envelope.runtime.capabilities import Capability
+from tests.support.environment import leave_out, need
+
+NOBODY = 65534
+# linux/capability.h: VFS_CAP_REVISION_2 and VFS_CAP_FLAGS_EFFECTIVE.
+_ON_FILE = struct.pack("<5I", 0x02000001, 1 << Capability.NET_ADMIN, 0, 0, 0)
+
+
+def as_nobody(*capabilities: str) -> tuple[str, ...]:
+    """The words to put before a command; `capabilities` as setpriv(1) names them, ambient.
+
+    Where the interpreter or this repository lies in a folder of root's own, the command sees it
+    all the same, at the same place, in a mount namespace of its own.
+    """
+    everyone = Path("/proc/self/uid_map").read_text().split() == ["0", "0", str(2**32 - 1)]
+    if os.geteuid() != 0 or not everyone:
+        leave_out("only root can start something as somebody else")
+    kept = "".join(f",+{name}" for name in capabilities)
+    return (
+        *_opened_up(), "setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups",
+        f"--inh-caps=-all{kept}", f"--ambient-caps=-all{kept}",
+    )
+
+
+def as_bare_root(*capabilities: str) -> tuple[str, ...]:
+    """Root with these capabilities and no way to others."""
+    kept = "".join(f",+{name}" for name in capabilities)
+    return ("setpriv", "--inh-caps=-all", f"--bounding-set=-all{kept}", "--no-new-privs")
+
+
+def need_own_mounts() -> None:
+    """Go on only where root can have mounts of its own: not in a chroot."""
+    if subprocess.run(["unshare", "-m", "true"], capture_output=True).returncode:
+        leave_out("no mounts of one's own here, as in a chroot")
+
+
+def _opened_up() -> tuple[str, ...]:
+    """What shows everybody the trees that we run from, when folders above them are shut."""
+    trees = sorted({Path(sys.base_prefix), Path(sys.prefix), Path(__file__).parents[2]})
+    shut = {tree: folder for tree in trees if (folder := _shut_above(tree))}
+    if not shut:
+        return ()
+    need_own_mounts()
+    lines = ["set -e", "umask 022", "mount -t tmpfs -o mode=755 tmpfs /mnt"]
+    for n, tree in enumerate(shut):
+        lines += [f"mkdir /mnt/{n}", f"mount --bind {quote(str(tree))} /mnt/{n}"]
+    lines += [f"mount -t tmpfs -o mode=755 tmpfs {quote(str(one))}" for one in set(shut.values())]
+    for n, tree in enumerate(shut):
+        lines += [f"mkdir -p {quote(str(tree))}", f"mount --bind /mnt/{n} {quote(str(tree))}"]
+    return ("unshare", "-m", "sh", "-c", "\n".join((*lines, 'exec "$@"')), "sh")
+
+
+def _shut_above(tree: Path) -> Path | None:
+    return next((one for one in reversed(tree.parents) if not one.stat().st_mode & 0o001), None)
+
+
+@contextmanager
+def public_folder() -> Iterator[Path]:
+    """A folder that everybody may read, unlike pytest's."""
+    with tempfile.TemporaryDirectory(prefix="envelope-test-") as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        yield folder
+
+
+def python_with_a_capability(folder: Path) -> Path:
+    """A copy of the interpreter with CAP_NET_ADMIN on its file; finds what ours finds."""
+    (folder / "bin").mkdir()
+    copy = folder / "bin" / "python"
+    shutil.copy(Path(sys.executable).resolve(), copy)
+    shutil.copy(Path(sys.prefix) / "pyvenv.cfg", folder)
+    (folder / "lib").symlink_to(Path(sys.prefix) / "lib")
+    try:
+        os.setxattr(copy, "security.capability", _ON_FILE)
+    except OSError as error:
+        need(f"no capabilities on files here: {error}")
+    return copy

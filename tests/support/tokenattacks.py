@@ -1,0 +1,8 @@
+"""Every attack on a token that is known here, with the reason that it is refused with."""
+
+from __future__ import annotations
+
+from tests.support.tokenforgeries import FORGERIES
+from tests.support.tokenwritings import WRITINGS
+
+ATTACKS: dict[str, tuple[str, str]] = {**FORGERIES, **WRITINGS}

@@ -1,8 +1,0 @@
-"""Every attack on a token that is known here, with the reason that it is refused with."""
-
-from __future__ import annotations
-
-from tests.tokenforgeries import FORGERIES
-from tests.tokenwritings import WRITINGS
-
-ATTACKS: dict[str, tuple[str, str]] = {**FORGERIES, **WRITINGS}
