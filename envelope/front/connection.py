@@ -8,11 +8,10 @@ none runs: the session has its own deadline, and the kernel finds dead peers.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from OpenSSL.SSL import Error as TLSError
-from twisted.internet.interfaces import IDelayedCall, IHandshakeListener
+from twisted.internet.interfaces import IHandshakeListener
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -22,6 +21,7 @@ from envelope.addresses import Address
 from envelope.front.handshake import answer, switched
 from envelope.front.opening import Opening
 from envelope.front.websocket import Channel, IListener
+from envelope.runtime.timers import Timer
 from envelope.sessions.admission import Refusal
 from envelope.sessions.gate import ICarrier, ISession
 
@@ -37,6 +37,7 @@ class Connection(Protocol):
 
     factory: FrontFactory
     transport: Any
+    _timer: Timer
     # Defaults that instances share; a held session sets few of them.
     address: Address | None = None
     _opening: Opening | None = None
@@ -45,7 +46,6 @@ class Connection(Protocol):
     _channel: Channel | None = None
     _paced: bool = False
     _ending: bool = False
-    _timer: IDelayedCall | None = None
 
     @property
     def silent(self) -> bool:
@@ -59,7 +59,8 @@ class Connection(Protocol):
         self.address = self.factory.address_of(self.transport.getPeer())
         self.factory.arrive(self, self.address)
         self._opening = Opening(self)
-        self._arm(self.factory.limits.request_seconds, self.give_up, "timeout")
+        self._timer = Timer(self.factory.reactor)
+        self._timer.start(self.factory.limits.request_seconds, self.give_up, "timeout")
 
     def handshakeCompleted(self) -> None:
         """TLS is up; what a proxy said of the client's address has come before it."""
@@ -82,7 +83,7 @@ class Connection(Protocol):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Tell the session, or take back what was asked for."""
-        self._disarm()
+        self._timer.stop()
         opening, self._opening = self._opening, None
         if opening is not None and opening.silent and reason.check(TLSError):
             self.factory.dropped("tls")
@@ -103,7 +104,7 @@ class Connection(Protocol):
         """Answer 101; the client's frames, `early` the first of them, belong to `session`."""
         self._opening = None
         self._session = session
-        self._disarm()
+        self._timer.stop()
         self._switched = True
         self.transport.write(switched(key, subprotocol))
         if early:
@@ -174,11 +175,11 @@ class Connection(Protocol):
         if self._frames().deaf:
             self._hang_up()
         else:
-            self._arm(self.factory.limits.close_seconds, self._hang_up)
+            self._timer.start(self.factory.limits.close_seconds, self._hang_up)
 
     def abort(self) -> None:
         """See `ICarrier`."""
-        self._disarm()
+        self._timer.stop()
         # TLS raises when a connection is aborted that is gone.
         if self in self.factory.connections:
             self.transport.abortConnection()
@@ -187,7 +188,7 @@ class Connection(Protocol):
 
     def _hang_up(self) -> None:
         # A peer that never sends its TLS close_notify, or never reads, would stay for ever.
-        self._arm(self.factory.limits.hang_up_seconds, self.give_up, "lingering")
+        self._timer.start(self.factory.limits.hang_up_seconds, self.give_up, "lingering")
         self.factory.depart(self, self.address)
         self._stop_pacing()
         self.transport.loseConnection()
@@ -196,12 +197,3 @@ class Connection(Protocol):
         """Drop a peer that costs too much, and count why (one of `metrics.DROP_REASONS`)."""
         self.factory.dropped(reason)
         self.abort()
-
-    def _arm(self, seconds: float, then: Callable[..., None], *arguments: str) -> None:
-        self._disarm()
-        self._timer = self.factory.reactor.callLater(seconds, then, *arguments)
-
-    def _disarm(self) -> None:
-        timer, self._timer = self._timer, None
-        if timer is not None and timer.active():
-            timer.cancel()
