@@ -39,9 +39,10 @@ fuzz: prepare  ## let a coverage-guided fuzzer loose on tokens, requests and fra
 	        -verbosity=0 || exit 1; \
 	done
 
-lint: prepare  ## ruff and mypy
+lint: prepare  ## ruff, mypy, and who may import whom (.importlinter)
 	@.venv/bin/ruff check .
 	@.venv/bin/mypy
+	@.venv/bin/lint-imports --no-logo --no-cache
 
 bench: prepare  ## measure, in minutes, and write docs/performance.md (as root)
 	@.venv/bin/python -c 'import matplotlib' 2>/dev/null || \
