@@ -71,7 +71,7 @@ _SLOW = (1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 360
 
 
 class Metrics:
-    """The service's counters, gauges and histograms (README, "Metrics").
+    """The service's counters, gauges and histograms (docs/metrics.md).
 
     `registry` is where they are registered; without one they get their own, so that several
     services can live in one process.

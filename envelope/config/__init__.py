@@ -16,7 +16,7 @@ from envelope.config.listen import ListenSpec, parse_listen
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
-    """Every option of the service (README, "Options"), in the units the code computes with.
+    """Every option of the service (docs/options.md), in the units the code computes with.
 
     Durations are seconds, rates are bits per second, paths are absolute or as the operator wrote
     them. An instance that exists is consistent: `envelope.config.options` refuses the rest.

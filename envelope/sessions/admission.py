@@ -1,6 +1,6 @@
 """May this request come in, and until when? Pure: a request, claims, load and the time go in.
 
-The order of the checks is part of the contract with clients (README, "Answers"); the first that
+The order of the checks is part of the contract with clients (docs/answers.md); the first that
 fails answers. Nothing here knows sockets, kernels or clocks.
 """
 

@@ -1,8 +1,8 @@
 """Faults that a firewall could have, each as a change to the source of this one.
 
-Every one breaks a promise of the README or of `IFirewall`. `make mutants` plants them one by one in
-a copy of the source and shows that a test fails; `docs/testing.md` has what it found. The text that
-is replaced is looked for in the whole package, and has to be in it exactly once.
+Every one breaks a promise of docs/rules.md or of `IFirewall`. `make mutants` plants them one by one
+in a copy of the source and shows that a test fails; `docs/testing.md` has what it found. The text
+that is replaced is looked for in the whole package, and has to be in it exactly once.
 """
 
 from __future__ import annotations

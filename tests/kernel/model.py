@@ -1,6 +1,6 @@
 """What the filter tables should hold, told by other means than the service's.
 
-The rules are spelled out here as the README has them; nothing of `envelope.firewall.iptables` is
+The rules are spelled out here as docs/rules.md has them; nothing of `envelope.firewall.iptables` is
 used to say what is expected.
 """
 

@@ -25,7 +25,7 @@ ELEMENTS = re.compile(r"^\t\telements = {[^}]*}\n", re.MULTILINE)
 FIRST = re.compile(r"\tchain input {\n\t\ttype filter hook input .*\n\t\tjump baseline\n")
 UNITS = {"d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
 
-# As the README has it, with the default options on device lo.
+# As docs/rules.md has it, with the default options on device lo.
 TABLE = """table inet envelope {
     set grants4 { type ipv4_addr; flags timeout; }
     set grants6 { type ipv6_addr; flags timeout; }

@@ -27,7 +27,7 @@ def _ports(ports: PortRange) -> str:
 
 
 def baseline_rules(layout: Layout, family: Family, with_flows: bool = False) -> list[str]:
-    """The rules of the ENVELOPE chain in their order (README, "The baseline")."""
+    """The rules of the ENVELOPE chain in their order (docs/rules.md)."""
     direction = " --ctdir REPLY" if layout.established == "cut" else ""
     always_open = dict.fromkeys((*layout.service_ports, *layout.allow))
     return [

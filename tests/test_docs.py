@@ -1,0 +1,97 @@
+"""The pages hold together: links lead somewhere, and a page that promises a whole list has it."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+from envelope.config.table import TABLE
+
+ROOT = Path(__file__).parent.parent
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+NAMES = [str(page.relative_to(ROOT)) for page in PAGES]
+
+FENCED = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
+LINK = re.compile(r"\]\(([^)\s]+)\)")
+HEADING = re.compile(r"^#{1,6} +(.+?) *$", re.MULTILINE)
+# A path of this repository as pages write it, with or without a test's name behind it.
+PATH = re.compile(r"`((?:envelope|tests|benchmarks|tools|deploy|docs)/[a-z0-9_./-]+)(?:::\w+)?`")
+METRIC = re.compile(r"(?:envelope|controller)(?:_[a-z]+)+")
+
+
+def prose(page: Path) -> str:
+    """A page without its blocks of code, in which nothing is a link or a heading."""
+    return FENCED.sub("", page.read_text())
+
+
+def anchors(page: Path) -> set[str]:
+    """The names under which a page's headings can be linked to, as GitHub makes them."""
+    return {
+        re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+        for heading in HEADING.findall(prose(page))
+    }
+
+
+def rows(page: str) -> list[list[str]]:
+    """The cells of every table row of a page."""
+    lines = (ROOT / page).read_text().splitlines()
+    return [line.strip("|").split(" | ") for line in lines if line.startswith("| `")]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=NAMES)
+def test_every_link_leads_somewhere(page: Path) -> None:
+    for link in LINK.findall(prose(page)):
+        if re.match(r"[a-z]+:", link):
+            continue
+        path, _, anchor = link.partition("#")
+        target = (page.parent / path).resolve() if path else page
+        assert target.exists(), link
+        if anchor:
+            assert anchor in anchors(target), link
+
+
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if page.name != "CHANGELOG.md"],
+    ids=[name for name in NAMES if name != "CHANGELOG.md"],
+)
+def test_every_file_that_a_page_names_exists(page: Path) -> None:
+    for path in PATH.findall(prose(page)):
+        assert (ROOT / path).exists(), path
+
+
+def test_the_readme_is_short() -> None:
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 200
+
+
+@pytest.mark.parametrize("folder", [ROOT / "docs"], ids=str)
+def test_an_index_lists_every_page_of_its_folder(folder: Path) -> None:
+    listed = set(LINK.findall((folder / "README.md").read_text()))
+    assert {page.name for page in folder.glob("*.md")} - {"README.md"} <= listed
+
+
+def test_every_option_is_listed_with_its_default() -> None:
+    listed = {
+        name: cells[1] for cells in rows("docs/options.md")
+        for name in re.findall(r"`--([\w-]+)`", cells[0])
+    }
+    for option in TABLE:
+        assert option.name in listed
+        if option.default:
+            assert f"`{option.default}`" in listed[option.name], option.name
+    assert listed.keys() == {option.name for option in TABLE}
+
+
+def test_every_metric_is_listed() -> None:
+    listed = {name for cells in rows("docs/metrics.md") for name in METRIC.findall(cells[0])}
+    defined = {
+        node.value
+        for module in (ROOT / "envelope").rglob("metrics.py")
+        for node in ast.walk(ast.parse(module.read_text()))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+        and METRIC.fullmatch(node.value)
+    }
+    assert len(defined) > 15
+    assert listed == defined
