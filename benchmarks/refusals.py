@@ -22,21 +22,21 @@ from contextlib import closing
 from pathlib import Path
 from statistics import median
 
-from tests.end_to_end import flood
-from tests.end_to_end.doorstep import Doorstep
+from tests.end_to_end import floodprogram
+from tests.end_to_end.serviceprocess import ServiceProcess
 from tests.support.frontfakes import HELLO, close_frame, request
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 _VISITS = 40
 
 
-def cpu(door: Doorstep) -> float:
+def cpu(door: ServiceProcess) -> float:
     """Seconds of CPU that the service has used."""
     fields = Path(f"/proc/{door.pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / _TICKS
 
 
-def memory(door: Doorstep) -> float:
+def memory(door: ServiceProcess) -> float:
     """Megabytes that the service holds."""
     status = Path(f"/proc/{door.pid}/status").read_text()
     found = re.search(r"VmRSS:\s+(\d+) kB", status)
@@ -44,18 +44,18 @@ def memory(door: Doorstep) -> float:
     return int(found[1]) / 1024
 
 
-def _shake_hands(door: Doorstep) -> None:
+def _shake_hands(door: ServiceProcess) -> None:
     with closing(door.speak()):
         pass
 
 
-def _let_in(door: Doorstep) -> None:
+def _let_in(door: ServiceProcess) -> None:
     good = HELLO.replace(b"access_token=good", b"access_token=" + door.token())
     answer = door.throw(good + close_frame(1000))
     assert answer.startswith(b"HTTP/1.1 101 ")
 
 
-def refusals(door: Doorstep, times: int) -> None:
+def refusals(door: ServiceProcess, times: int) -> None:
     """Print what each kind costs."""
     forged = HELLO.replace(
         b"access_token=good", b"access_token=" + door.token().rpartition(b".")[0] + b"." + b"A" * 86
@@ -76,13 +76,13 @@ def refusals(door: Doorstep, times: int) -> None:
         door.settle()
 
 
-def floods(door: Doorstep, number: int) -> None:
+def floods(door: ServiceProcess, number: int) -> None:
     """Print what each kind of flood does to memory and good clients."""
     for kind in ("silent", "hello", "drip", "token"):
         holders = number // 20 if kind == "token" else number
         process = subprocess.Popen(
-            [sys.executable, flood.__file__, kind, str(holders), "127.0.0.1", str(door.ports[0]),
-             *(f"127.0.1.{n}" for n in range(1, 201))],
+            [sys.executable, floodprogram.__file__, kind, str(holders), "127.0.0.1",
+             str(door.ports[0]), *(f"127.0.1.{n}" for n in range(1, 201))],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
         )
         assert process.stdout is not None
@@ -106,7 +106,7 @@ def main() -> None:
     times, number = given + [1000, 2000][len(given) :]
     with (
         tempfile.TemporaryDirectory() as folder,
-        Doorstep(Path(folder), "--max-clients=3", listen=("127.0.0.1:0",), tls=True) as door,
+        ServiceProcess(Path(folder), "--max-clients=3", listen=("127.0.0.1:0",), tls=True) as door,
     ):
         print(f"{ssl.OPENSSL_VERSION}; idle: {memory(door):.0f} MB")
         refusals(door, times)

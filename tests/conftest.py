@@ -12,7 +12,7 @@ from hypothesis import settings
 
 from envelope.lab import LabUnavailable, NetLab, search_env
 from tests.support.environment import need
-from tests.support.leaks import LoggedFailures, Watch
+from tests.support.leakdetector import LeakDetector, LoggedFailures
 
 # How long an example takes says more about the machine than about what is tested.
 settings.register_profile("envelope", deadline=None)
@@ -34,7 +34,7 @@ def nothing_leaks(
     request: pytest.FixtureRequest, logged_failures: LoggedFailures
 ) -> Iterator[None]:
     """No timer, socket, pipe, child process or logged failure outlives its test."""
-    watch = Watch(logged_failures)
+    watch = LeakDetector(logged_failures)
     yield
     if _LOOKS_ITSELF & set(request.fixturenames):
         logged_failures.flush()
@@ -44,12 +44,12 @@ def nothing_leaks(
 @pytest.fixture(autouse=True, scope="module")
 def nothing_leaks_from_a_module() -> Iterator[None]:
     """The same of what several tests share."""
-    watch = Watch(LoggedFailures())
+    watch = LeakDetector(LoggedFailures())
     yield
     _tell_leaks(watch)
 
 
-def _tell_leaks(watch: Watch) -> None:
+def _tell_leaks(watch: LeakDetector) -> None:
     if leaks := watch.wait_for_none():
         watch.end_what_is_left()
         pytest.fail("left behind:\n  " + "\n  ".join(leaks), pytrace=False)

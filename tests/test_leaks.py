@@ -12,12 +12,12 @@ import pytest
 from twisted.internet import reactor
 from twisted.logger import Logger
 
-from tests.support.leaks import LoggedFailures, Watch
+from tests.support.leakdetector import LeakDetector, LoggedFailures
 
 
 @pytest.fixture
-def watch() -> Watch:
-    return Watch(LoggedFailures())
+def watch() -> LeakDetector:
+    return LeakDetector(LoggedFailures())
 
 
 def test_nothing_is_left_behind(watch) -> None:
@@ -48,7 +48,7 @@ def test_a_child(watch) -> None:
 
 def test_a_logged_failure() -> None:
     with LoggedFailures() as logged:
-        watch = Watch(logged)
+        watch = LeakDetector(logged)
         try:
             1 / 0  # noqa: B018
         except ZeroDivisionError:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.kernel.faults import FAULTS, Fault
-from tests.kernel.scenes import SCENES
+from tests.kernel.scenarios import SCENARIOS
 
 ROOT = Path(__file__).parents[1]
 
@@ -17,4 +17,4 @@ def test_a_fault_can_be_planted_and_names_what_notices_it(fault: Fault) -> None:
     """Its text is in one place of the firewall's or the sessions' source, and once."""
     assert fault.place(ROOT / "envelope").is_file()
     assert fault.old != fault.new
-    assert fault.by in SCENES or (ROOT / fault.by).is_file()
+    assert fault.by in SCENARIOS or (ROOT / fault.by).is_file()

@@ -21,7 +21,7 @@ from envelope.credentials.metrics import CredentialMetrics
 from envelope.credentials.tls import ServerTLS
 from envelope.credentials.validity import Validity
 from tests.support.certificates import Authority
-from tests.support.local import port_of, twistd
+from tests.support.loopbackservice import port_of, twistd
 
 BEGIN, END = datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 4, 1, 12, tzinfo=UTC)
 GOOD = Validity(BEGIN, END)

@@ -13,7 +13,7 @@ from twisted.internet.testing import MemoryReactorClock
 from envelope.config import Config
 from envelope.credentials.current import CredentialError, Credentials
 from envelope.credentials.tokens import Claims, TokenRefusal
-from tests.end_to_end.papers import MACHINE, SUBJECT, sign
+from tests.end_to_end.credentialfiles import MACHINE, SUBJECT, sign
 
 URL = "https://192.0.2.1/jwks"
 

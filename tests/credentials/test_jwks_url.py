@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
+from tests.end_to_end.credentialfiles import MACHINE, SUBJECT, sign
 from tests.end_to_end.harness import BARE_PYTHON, PATH, Service
-from tests.end_to_end.papers import MACHINE, SUBJECT, sign
 from tests.support.certificates import Authority
-from tests.support.keyserver import Publisher, make_key
-from tests.support.local import port_of, twistd
+from tests.support.jwksserver import Publisher, make_key
+from tests.support.loopbackservice import port_of, twistd
 
 WHO = (f"--machine={MACHINE}", f"--subject={SUBJECT}")
 

@@ -19,7 +19,7 @@ from envelope.credentials.freshness import LONGEST_PAUSE, SHORTEST, UNTOLD
 from envelope.credentials.httpreply import FetchFailed, Reply
 from envelope.credentials.metrics import FETCH_OUTCOMES, CredentialMetrics
 from envelope.credentials.remotekeys import LEAST_BETWEEN, MOST_LINES, RemoteKeys
-from tests.support.leaks import LoggedFailures
+from tests.support.leakdetector import LoggedFailures
 
 ORIGIN = "https://keys.example/jwks"
 KEYS = {

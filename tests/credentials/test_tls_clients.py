@@ -14,7 +14,7 @@ from OpenSSL import SSL
 from envelope.credentials.tls import Profile, ServerTLS
 from tests.credentials.test_tls import client, shake_hands
 from tests.support.certificates import Authority
-from tests.support.local import port_of, twistd
+from tests.support.loopbackservice import port_of, twistd
 
 
 @pytest.fixture

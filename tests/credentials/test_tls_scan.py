@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from tests.support.certificates import Authority
 from tests.support.environment import leave_out
-from tests.support.local import port_of, twistd
+from tests.support.loopbackservice import port_of, twistd
 
 ROOT = Path(__file__).parents[2]
 SSLYZE = ROOT / ".venv/scanner/bin/sslyze"

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 from envelope.credentials.keys import KeyRing
 from envelope.credentials.tokens import Claims, TokenExpectations, TokenRefusal, verify
+from tests.support.ambiguoustokens import WRITINGS
 from tests.support.tokenattacks import ATTACKS
 from tests.support.tokenforgeries import FORGERIES
 from tests.support.tokenmaking import EXPECTED, GOOD, KINDS, NOW, RING, judge, reason, signed
-from tests.support.tokenwritings import WRITINGS
 
 
 @pytest.mark.parametrize("alg", KINDS)

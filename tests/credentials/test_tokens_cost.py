@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from envelope.credentials.tokens import LONGEST_TOKEN
+from tests.support.callcounter import CallCounter
 from tests.support.tokenattacks import ATTACKS
 from tests.support.tokenmaking import GOOD, KINDS, PAYLOAD, b64, reason, signed, signed_as_is
-from tests.support.work import Work
 
 # Calls of Python functions for the plainest good token, and for each letter of a longer one.
 FEW, EACH = 300, 2
@@ -50,7 +50,7 @@ def test_the_work_for_8_kb_grows_with_its_length_alone(name) -> None:
     """And no token makes more than one signature be checked."""
     token = LONG[name]
     assert 4000 < len(token) <= LONGEST_TOKEN
-    with Work() as work:
+    with CallCounter() as work:
         reason(token)
     assert work.calls <= FEW + EACH * len(token)
     assert work.builtin["verify"] <= 1
@@ -59,7 +59,7 @@ def test_the_work_for_8_kb_grows_with_its_length_alone(name) -> None:
 @pytest.mark.parametrize("name", ATTACKS)
 def test_no_attack_costs_more(name) -> None:
     token = ATTACKS[name][0]
-    with Work() as work:
+    with CallCounter() as work:
         reason(token)
     assert work.calls <= FEW + EACH * len(token)
     assert work.builtin["verify"] <= 1
@@ -67,7 +67,7 @@ def test_no_attack_costs_more(name) -> None:
 
 @pytest.mark.parametrize("size", [8193, 100_000, 10_000_000])
 def test_what_is_too_long_is_not_even_read(size) -> None:
-    with Work() as work:
+    with CallCounter() as work:
         assert reason("A" * size) == "malformed"
     assert work.calls <= 10
 
@@ -76,6 +76,6 @@ def test_what_is_too_long_is_not_even_read(size) -> None:
 def test_only_a_token_of_a_known_key_is_worth_a_signature(alg) -> None:
     """The count can tell."""
     for token, checks in ((signed(GOOD, alg), 1), (signed(GOOD, alg, kid="x"), 0)):
-        with Work() as work:
+        with CallCounter() as work:
             reason(token)
         assert work.builtin["verify"] == checks

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support.strictjson import Unreadable, read_object
-from tests.support.strictreading import accepts, decode
+from tests.support.referencejson import Unreadable, read_object
+from tests.support.referencetokens import accepts, decode
 from tests.support.tokenattacks import ATTACKS
 from tests.support.tokenmaking import (
     GOOD,

@@ -1,48 +1,100 @@
-"""Starts twistd many times for the price of once: everything is imported, then forked.
+"""Services that start fast enough to be killed a hundred times: see `forkserverprogram`."""
 
-A program that is told what to do line by line, in JSON: `{"start": [twistd's arguments], "to": a
-FIFO for its output}` answers with the process id, `{"wait": pid}` with the exit status. Each child
-runs twistd's own main and makes its own reactor.
-"""
+from __future__ import annotations
 
 import json
 import os
+import signal
+import subprocess
 import sys
+from contextlib import suppress
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
-import autobahn.twisted.websocket
-import twisted.internet.epollreactor
-import twisted.scripts._twistd_unix
-from twisted.scripts.twistd import run
-
-import envelope.service
-
-assert "twisted.internet.reactor" not in sys.modules, "each child has to make its own"
-IMPORTED = (autobahn.twisted.websocket, twisted.internet.epollreactor,
-            twisted.scripts._twistd_unix, envelope.service)
+from tests.end_to_end.harness import HERE, Lines, Rig
 
 
-def serve():
-    """Do as told; returns in a child, once it is to be twistd."""
-    print("up", flush=True)
-    for line in sys.stdin:
-        order = json.loads(line)
-        if "wait" in order:
-            _, status = os.waitpid(order["wait"], 0)
-            print(os.waitstatus_to_exitcode(status), flush=True)
-            continue
-        child = os.fork()
-        if child == 0:
-            output = os.open(order["to"], os.O_WRONLY)
-            nothing = os.open(os.devnull, os.O_RDONLY)
-            for target, source in ((0, nothing), (1, output), (2, output)):
-                os.dup2(source, target)
-            os.close(output)
-            os.close(nothing)
-            sys.argv = ["twistd", *order["start"]]
-            return
-        print(child, flush=True)
-    os._exit(0)
+class ForkedService(Lines):
+    """A running twistd, forked."""
+
+    def __init__(self, server: ForkServer, pid: int, output: Any) -> None:
+        super().__init__(SimpleNamespace(stdout=output))  # type: ignore[arg-type]
+        self.pid = pid
+        self._server = server
+        self._output = output
+
+    def children(self) -> list[int]:
+        """The tools that it runs now."""
+        found: list[int] = []
+        for task in Path(f"/proc/{self.pid}/task").iterdir():
+            found += map(int, (task / "children").read_text().split())
+        return found
+
+    def kill(self, children_too: bool) -> None:
+        """As `kill -9` does, to all of them at once as far as anybody can."""
+        victims = [self.pid, *(self.children() if children_too else ())]
+        for pid in victims:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+    def terminate(self) -> None:
+        """SIGTERM."""
+        os.kill(self.pid, signal.SIGTERM)
+
+    def wait(self) -> int:
+        """Its exit status, negative for a signal."""
+        status = self._server.ask({"wait": self.pid})
+        self.reader.join()
+        self._output.close()
+        self._server.running.remove(self)
+        return status
 
 
-serve()
-run()
+class ForkServer:
+    """Starts services on the rig's host."""
+
+    def __init__(self, rig: Rig) -> None:
+        self._folder = rig.folder
+        self._program = rig.lab.host.popen(
+            [sys.executable, HERE / "forkserverprogram.py"], stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE, text=True, bufsize=1, cwd=rig.folder,
+            env={**os.environ, "PYTHONPATH": str(HERE.parent.parent)},
+        )
+        self._lines = Lines(self._program)
+        self.running: list[ForkedService] = []
+        try:
+            assert self._lines.next() == "up"
+        except BaseException:
+            self.close()
+            raise
+
+    def ask(self, order: dict[str, Any]) -> int:
+        """Send one order; return its answer."""
+        assert self._program.stdin is not None
+        self._program.stdin.write(json.dumps(order) + "\n")
+        answer = self._lines.next()
+        assert answer is not None, "the fork server died"
+        return int(answer)
+
+    def start(self, *options: str) -> ForkedService:
+        """Start twistd with exactly these options, and do not wait."""
+        path = self._folder / "output"
+        os.mkfifo(path)
+        pid = self.ask({"start": ["-n", "--pidfile=", "envelope", *options], "to": str(path)})
+        output = path.open()
+        path.unlink()
+        fork = ForkedService(self, pid, output)
+        self.running.append(fork)
+        return fork
+
+    def close(self) -> None:
+        """Kill whatever runs."""
+        for fork in list(self.running):
+            fork.kill(children_too=True)
+            fork.wait()
+        self._program.kill()
+        self._program.wait()
+        self._lines.reader.join()
+        for pipe in (self._program.stdin, self._program.stdout):
+            pipe.close()

@@ -17,7 +17,7 @@ import pytest
 from jwcrypto import jwk
 
 from envelope.lab import NetLab
-from tests.end_to_end.papers import MACHINE, SUBJECT, make_key, sign, write_certificate
+from tests.end_to_end.credentialfiles import MACHINE, SUBJECT, make_key, sign, write_certificate
 
 HERE = Path(__file__).parent
 # For programs of the standard library alone: they start fast, and `-S` keeps coverage out of them,
@@ -71,7 +71,7 @@ class Lines:
 
 
 class Client(Lines):
-    """One client's connection; events are dicts as `client.py` prints them."""
+    """One client's connection; events are dicts as `clientprogram.py` prints them."""
 
     def event(self, patience: float = PATIENCE) -> dict[str, Any]:
         """What happens next."""
@@ -170,7 +170,7 @@ class Rig:
             "before": before.hex(), "source": source, "patience": patience,
         }
         process = (host or self.lab.client()).popen(
-            [*BARE_PYTHON, HERE / "client.py", json.dumps(settings), *headers],
+            [*BARE_PYTHON, HERE / "clientprogram.py", json.dumps(settings), *headers],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1,
         )
         return self.keep(Client(process))

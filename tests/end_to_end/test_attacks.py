@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from tests.end_to_end.doorstep import Doorstep, describe, until_end
+from tests.end_to_end.serviceprocess import ServiceProcess, describe, until_end
 from tests.front.test_attacks import ATTACKS, CANARY, WELCOME
 from tests.front.test_websocket import BROKEN
 from tests.support.frontfakes import HELLO, UPGRADE, close_frame, frame, request
@@ -28,10 +28,10 @@ HEADER = b"PROXY TCP4 203.0.113.7 192.0.2.1 50000 8880\r\n"
 
 
 @pytest.fixture(scope="module", params=["plain", "tls"])
-def door(request: Any, tmp_path_factory: Any) -> Iterator[Doorstep]:
+def door(request: Any, tmp_path_factory: Any) -> Iterator[ServiceProcess]:
     """The service, with a place of its own for what a proxy hands on."""
     places = ("127.0.0.1:0", "haproxy:tcp:0:interface=127.0.0.1")
-    with Doorstep(
+    with ServiceProcess(
         tmp_path_factory.mktemp(request.param), "--request-timeout=3s", "--max-clients=3",
         listen=places, tls=request.param == "tls",
     ) as door:
@@ -42,19 +42,19 @@ def door(request: Any, tmp_path_factory: Any) -> Iterator[Doorstep]:
 
 
 @pytest.fixture(autouse=True)
-def nobody_stays(door: Doorstep) -> Iterator[None]:
+def nobody_stays(door: ServiceProcess) -> Iterator[None]:
     """No connection and no socket outlives what a test did."""
     yield
     door.settle()
 
 
-def with_token(door: Doorstep, data: bytes) -> bytes:
+def with_token(door: ServiceProcess, data: bytes) -> bytes:
     """What the tables mean by a good token, as one that is good here."""
     return data.replace(b"access_token=good", b"access_token=" + door.token())
 
 
 @pytest.mark.parametrize("name", ATTACKS)
-def test_hostile_requests_are_refused_in_order(door: Doorstep, name: str) -> None:
+def test_hostile_requests_are_refused_in_order(door: ServiceProcess, name: str) -> None:
     data, status = ATTACKS[name]
     answer = door.throw(with_token(door, data))
     if answer or len(data) < _ONE_READ:
@@ -67,12 +67,12 @@ def test_hostile_requests_are_refused_in_order(door: Doorstep, name: str) -> Non
 
 
 @pytest.mark.parametrize("name", WELCOME)
-def test_odd_requests_are_let_in(door: Doorstep, name: str) -> None:
+def test_odd_requests_are_let_in(door: ServiceProcess, name: str) -> None:
     answer = door.throw(with_token(door, WELCOME[name]) + close_frame(1000))
     assert describe(answer)["status"] == 101
 
 
-def frames_after(door: Doorstep, data: bytes) -> bytes:
+def frames_after(door: ServiceProcess, data: bytes) -> bytes:
     """What comes after the 101 when these frames are sent behind the request."""
     answer = describe(door.throw(with_token(door, HELLO) + data))
     assert answer["status"] == 101
@@ -80,7 +80,7 @@ def frames_after(door: Doorstep, data: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("name", BROKEN)
-def test_broken_frames_end_the_session_with_their_code(door: Doorstep, name: str) -> None:
+def test_broken_frames_end_the_session_with_their_code(door: ServiceProcess, name: str) -> None:
     data, code = BROKEN[name]
     assert frames_after(door, data) == b"\x88\x02" + struct.pack("!H", code)
 
@@ -94,17 +94,17 @@ def test_broken_frames_end_the_session_with_their_code(door: Doorstep, name: str
     ],
     ids=["fragment", "half a frame", "a claim of 8 EB", "bad UTF-8"],
 )
-def test_data_ends_the_session_before_it_is_whole(door: Doorstep, data: bytes) -> None:
+def test_data_ends_the_session_before_it_is_whole(door: ServiceProcess, data: bytes) -> None:
     assert frames_after(door, data) == b"\x88\x06\x03\xebdata"
 
 
-def test_a_flood_of_pings_is_bounded_and_ended(door: Doorstep) -> None:
+def test_a_flood_of_pings_is_bounded_and_ended(door: ServiceProcess) -> None:
     received = frames_after(door, frame(9, b"p" * 10) * 300)
     assert received.count(b"\x8a\x0a" + b"p" * 10) <= 100
     assert received.endswith(b"\x88\x02" + struct.pack("!H", 1008))
 
 
-def test_pings_whose_pongs_are_not_read_do_not_pile_up(door: Doorstep) -> None:
+def test_pings_whose_pongs_are_not_read_do_not_pile_up(door: ServiceProcess) -> None:
     """The service stops reading; the peer cannot send more than the kernel's buffers hold."""
     with closing(door.speak()) as stream:
         stream.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
@@ -136,7 +136,7 @@ RAW: dict[str, bytes] = {
 
 
 @pytest.mark.parametrize("name", RAW)
-def test_what_is_not_tls_is_hung_up_on(door: Doorstep, name: str) -> None:
+def test_what_is_not_tls_is_hung_up_on(door: ServiceProcess, name: str) -> None:
     """On the plain port the same bytes are no HTTP, and are told so."""
     with closing(door.connect()) as stream:
         with suppress(OSError):
@@ -149,7 +149,7 @@ def test_what_is_not_tls_is_hung_up_on(door: Doorstep, name: str) -> None:
         assert describe(received)["status"] in (400, 404)
 
 
-def test_the_silent_the_slow_and_the_half_are_cut_off(door: Doorstep) -> None:
+def test_the_silent_the_slow_and_the_half_are_cut_off(door: ServiceProcess) -> None:
     """All at once, so that the timeout passes once."""
     hello = ssl.MemoryBIO()
     context = ssl.create_default_context()
@@ -172,7 +172,7 @@ def test_the_silent_the_slow_and_the_half_are_cut_off(door: Doorstep) -> None:
     assert door.dropped()["timeout"] == before + 5
 
 
-def test_peers_that_never_say_goodbye_are_cut_off(door: Doorstep) -> None:
+def test_peers_that_never_say_goodbye_are_cut_off(door: ServiceProcess) -> None:
     """The answer is read, TLS's close_notify is not answered, and the socket stays open."""
     before = door.dropped()["lingering"]
     with closing(door.connect()) as stream:
@@ -214,7 +214,7 @@ LOST = {
 
 
 @pytest.mark.parametrize("name", LOST)
-def test_without_a_proper_header_there_is_no_answer(door: Doorstep, name: str) -> None:
+def test_without_a_proper_header_there_is_no_answer(door: ServiceProcess, name: str) -> None:
     before = door.dropped()["proxy"]
     with closing(door.connect(PROXIED)) as stream:
         with suppress(OSError):
@@ -228,7 +228,7 @@ def test_without_a_proper_header_there_is_no_answer(door: Doorstep, name: str) -
     [HEADER, b"PROXY UNKNOWN\r\n", b"\r\n\r\n\0\r\nQUIT\n\x20\x00\x00\x00"],
     ids=["TCP4", "UNKNOWN", "LOCAL"],
 )
-def test_with_a_header_the_same_is_answered_as_without(door: Doorstep, header: bytes) -> None:
+def test_with_a_header_the_same_is_answered_as_without(door: ServiceProcess, header: bytes) -> None:
     """No rule is made here, so that nobody needs an address."""
     assert describe(door.throw(UPGRADE, PROXIED, header))["status"] == 400
     hello = with_token(door, HELLO) + close_frame(1000)

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 import pytest
 
-from tests.end_to_end.clients import Crowd
-from tests.end_to_end.forks import Fork, ForkServer
+from tests.end_to_end.forkserver import ForkedService, ForkServer
 from tests.end_to_end.harness import Rig, every_kind
+from tests.end_to_end.manyclients import ManyClients
 
 pytestmark = pytest.mark.kernel
 
@@ -33,7 +33,7 @@ class Crashes:
 
     rig: Rig
     forks: ForkServer
-    crowd: Crowd
+    crowd: ManyClients
     moments: random.Random
 
     def __post_init__(self) -> None:
@@ -50,12 +50,12 @@ class Crashes:
         self._stopped(service)
         self.stop_takes = time.monotonic() - began
 
-    def _started(self) -> Fork:
+    def _started(self) -> ForkedService:
         service = self.forks.start(*self.options)
         service.until(r"\bready$")
         return service
 
-    def _stopped(self, service: Fork) -> None:
+    def _stopped(self, service: ForkedService) -> None:
         service.terminate()
         assert service.wait() == 0
         assert self.rig.saved() == self.before
@@ -74,7 +74,7 @@ class Crashes:
         assert self.rig.saved() == self.good
         self._stopped(successor)
 
-    def _brought_to(self, phase: str) -> Fork:
+    def _brought_to(self, phase: str) -> ForkedService:
         if phase == "start":
             self.crowd.tell("go")
             return self.forks.start(*self.options)
@@ -97,7 +97,7 @@ class Crashes:
 @pytest.fixture
 def crashes(rig):
     print(f"SOAK_SEED={SEED}")
-    with closing(ForkServer(rig)) as forks, closing(Crowd(
+    with closing(ForkServer(rig)) as forks, closing(ManyClients(
         rig, rig.token(100_000), clients=6, stay=(0.02, 0.08), tls=False, addresses=3,
     )) as crowd:
         yield Crashes(rig, forks, crowd, random.Random(SEED))

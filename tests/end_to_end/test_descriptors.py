@@ -8,13 +8,13 @@ import sys
 from contextlib import ExitStack, closing
 from pathlib import Path
 
-from tests.end_to_end.doorstep import Doorstep, describe, until_end
+from tests.end_to_end.serviceprocess import ServiceProcess, describe, until_end
 from tests.support.frontfakes import HELLO, close_frame
 
 _FEW = 12
 
 
-def allow(door: Doorstep, number: int) -> None:
+def allow(door: ServiceProcess, number: int) -> None:
     """Let the running service have descriptors below `number` only."""
     hard = resource.prlimit(door.pid, resource.RLIMIT_NOFILE)[1]
     resource.prlimit(door.pid, resource.RLIMIT_NOFILE, (number, hard))
@@ -24,7 +24,7 @@ def test_without_descriptors_it_neither_goes_deaf_nor_gives_up_a_session(tmp_pat
     """Those who only wait make room, for a good client and for the operator."""
     with ExitStack() as stack:
         door = stack.enter_context(
-            Doorstep(tmp_path, "--max-clients=2", listen=("127.0.0.1:0",), tls=False)
+            ServiceProcess(tmp_path, "--max-clients=2", listen=("127.0.0.1:0",), tls=False)
         )
         hello = HELLO.replace(b"access_token=good", b"access_token=" + door.token())
         held = stack.enter_context(closing(door.speak()))

@@ -53,8 +53,8 @@ class Flooded(Rig):
     def flood(self, kind: str, number: int, sources: tuple[str, ...]) -> subprocess.Popen[str]:
         """Start a flood, and wait until it is there."""
         process = self.lab.client().popen(
-            [*BARE_PYTHON, HERE / "flood.py", kind, str(number), self.lab.host.address4, "8880",
-             *sources],
+            [*BARE_PYTHON, HERE / "floodprogram.py", kind, str(number), self.lab.host.address4,
+             "8880", *sources],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1,
         )
         self._children.append(process)

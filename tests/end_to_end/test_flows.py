@@ -13,10 +13,10 @@ pytestmark = pytest.mark.kernel
 
 
 class Peer(Lines):
-    """One end of flows: see `peers`."""
+    """One end of flows: see `flowprogram`."""
 
     def __init__(self, rig: Rig, host: Host, *words: str) -> None:
-        process = host.popen([*BARE_PYTHON, HERE / "peers.py", *words], stdin=subprocess.PIPE,
+        process = host.popen([*BARE_PYTHON, HERE / "flowprogram.py", *words], stdin=subprocess.PIPE,
                              stdout=subprocess.PIPE, text=True, bufsize=1)
         super().__init__(process)
         rig.keep(self)

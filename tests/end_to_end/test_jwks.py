@@ -6,7 +6,7 @@ import signal
 
 import pytest
 
-from tests.support.keyserver import Publisher, make_key
+from tests.support.jwksserver import Publisher, make_key
 
 pytestmark = pytest.mark.kernel
 

@@ -14,7 +14,7 @@ from envelope.lab import LabUnavailable, NetLab
 from envelope.runtime.capabilities import Capabilities
 from tests.end_to_end.harness import Rig, Service
 from tests.support.environment import need
-from tests.support.nobody import (
+from tests.support.unprivileged import (
     as_bare_root,
     as_nobody,
     need_own_mounts,

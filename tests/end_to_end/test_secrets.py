@@ -22,9 +22,9 @@ from typing import Any
 import pytest
 from jwcrypto import jwk
 
-from tests.end_to_end.doorstep import Doorstep, describe
+from tests.end_to_end.credentialfiles import MACHINE, SUBJECT, make_key, sign, write_certificate
 from tests.end_to_end.harness import PATIENCE
-from tests.end_to_end.papers import MACHINE, SUBJECT, make_key, sign, write_certificate
+from tests.end_to_end.serviceprocess import ServiceProcess, describe
 from tests.support.frontfakes import UPGRADE, close_frame, frame, request
 
 ACCESS = b"/v0/envelope/access"
@@ -33,7 +33,7 @@ PAGES = ("/", "/metrics", "/livez", "/readyz", "/health", "/status", "/nothing")
 STRANGER = jwk.JWK.generate(kty="OKP", crv="Ed25519", kid="test")
 
 
-class Watched(Doorstep):
+class Watched(ServiceProcess):
     """A service whose every word is kept."""
 
     def __init__(self, folder: Path, *own: str) -> None:
@@ -78,7 +78,8 @@ class Watched(Doorstep):
 
 @pytest.fixture(params=["plainly", "in full"])
 def door(request: Any, tmp_path: Path) -> Iterator[Watched]:
-    own = () if request.param == "plainly" else ("--logger=tests.end_to_end.everylog.observer",)
+    observer = "--logger=tests.end_to_end.fulllogobserver.observer"
+    own = () if request.param == "plainly" else (observer,)
     with Watched(tmp_path, *own) as door:
         yield door
 

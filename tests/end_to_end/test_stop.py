@@ -6,8 +6,8 @@ import time
 
 import pytest
 
-from tests.end_to_end.clients import Crowd
 from tests.end_to_end.harness import every_kind
+from tests.end_to_end.manyclients import ManyClients
 
 pytestmark = pytest.mark.kernel
 
@@ -17,7 +17,7 @@ DRAIN = 3.0
 
 @pytest.fixture
 def crowd(rig):
-    made = Crowd(rig, rig.token(1000), CLIENTS, stay=(0.5, 8.0), tls=True, addresses=20)
+    made = ManyClients(rig, rig.token(1000), CLIENTS, stay=(0.5, 8.0), tls=True, addresses=20)
     yield made
     made.close()
 

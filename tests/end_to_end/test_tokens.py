@@ -9,7 +9,7 @@ from urllib.parse import quote
 import pytest
 
 from envelope.front.limits import Limits
-from tests.end_to_end.doorstep import Doorstep, describe
+from tests.end_to_end.serviceprocess import ServiceProcess, describe
 from tests.support.frontfakes import UPGRADE, close_frame, request
 from tests.support.tokenattacks import ATTACKS
 from tests.support.tokenmaking import GOOD, KINDS, PUBLIC_SET, signed
@@ -18,10 +18,10 @@ ACCESS = b"/v0/envelope/access"
 
 
 @pytest.fixture(scope="module")
-def door(tmp_path_factory: Any) -> Iterator[Doorstep]:
+def door(tmp_path_factory: Any) -> Iterator[ServiceProcess]:
     folder = tmp_path_factory.mktemp("tokens")
     (folder / "set.json").write_text(PUBLIC_SET)
-    with Doorstep(
+    with ServiceProcess(
         folder, f"--verify-key={folder / 'set.json'}", "--machine=mlab1", "--max-clients=3",
         listen=("127.0.0.1:0",), tls=False,
     ) as door:
@@ -29,7 +29,7 @@ def door(tmp_path_factory: Any) -> Iterator[Doorstep]:
         door.stop()
 
 
-def ask(door: Doorstep, target: bytes, more: bytes = b"", method: bytes = b"GET",
+def ask(door: ServiceProcess, target: bytes, more: bytes = b"", method: bytes = b"GET",
         after: bytes = b"") -> dict[str, Any]:
     line = method + b" " + target + b" HTTP/1.1"
     return describe(door.throw(request(line, UPGRADE + more, after)))
@@ -40,7 +40,7 @@ def query(token: str) -> bytes:
 
 
 @pytest.mark.parametrize("alg", KINDS)
-def test_a_good_token_of_each_kind_is_let_in(door: Doorstep, alg: str) -> None:
+def test_a_good_token_of_each_kind_is_let_in(door: ServiceProcess, alg: str) -> None:
     """By the service's own clock."""
     answer = ask(door, ACCESS + query(signed(GOOD, alg)), after=close_frame(1000))
     assert answer["status"] == 101
@@ -48,7 +48,7 @@ def test_a_good_token_of_each_kind_is_let_in(door: Doorstep, alg: str) -> None:
 
 
 @pytest.mark.parametrize("name", ATTACKS)
-def test_every_attack_is_answered_with_401(door: Doorstep, name: str) -> None:
+def test_every_attack_is_answered_with_401(door: ServiceProcess, name: str) -> None:
     """With a challenge, and in words that do not depend on the token."""
     target = ACCESS + (query(ATTACKS[name][0]) if ATTACKS[name][0] else b"?access_token=x")
     answer = ask(door, target)
@@ -85,7 +85,7 @@ ELSEWHERE: dict[str, tuple[dict[str, bytes], int]] = {
 
 
 @pytest.mark.parametrize("where", ELSEWHERE)
-def test_a_good_token_anywhere_else_is_none(door: Doorstep, where: str) -> None:
+def test_a_good_token_anywhere_else_is_none(door: ServiceProcess, where: str) -> None:
     """The first of that name in the query counts, and nothing besides."""
     how, status = ELSEWHERE[where]
     assert ask(door, **how)["status"] == status

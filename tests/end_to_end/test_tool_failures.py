@@ -9,7 +9,7 @@ import pytest
 
 from tests.end_to_end.harness import every_kind
 from tests.end_to_end.test_operation import get
-from tests.kernel.faulty import FaultyTools
+from tests.kernel.faultyiptables import FaultyTools
 from tests.kernel.faultynft import FaultyNft
 
 pytestmark = pytest.mark.kernel

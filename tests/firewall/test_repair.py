@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from envelope.firewall.repair import in_order, repair
-from tests.support.filtermodel import FilterModel
+from tests.support.fakeiptables import FakeFilterTable
 
 OURS = [f"-s 203.0.113.{n}/32 -j ACCEPT" for n in range(6)]
 THEIRS = ["-s 9.9.9.8/32 -j DROP", "-s 9.9.9.9/32 -j DROP"]
@@ -16,7 +16,7 @@ chains = st.lists(st.sampled_from([*OURS, *THEIRS]), max_size=10)
 @given(ours=ours_lists, there=chains)
 def test_ours_stand_in_order_and_theirs_as_they_did(ours, there) -> None:
     """Whatever was deleted, moved, doubled or put in between."""
-    kernel = FilterModel()
+    kernel = FakeFilterTable()
     kernel.rules["OWN"] = list(there)
     kernel.apply(repair("OWN", ours, there))
     now = kernel.rules["OWN"]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass, field
 
-from tests.fuzz.watching import leave, send
+from tests.fuzz.frontchecks import leave, send
 from tests.support.frontfakes import HELLO, Client, FakeGate
 
 _FRAMES_A_SECOND = 100

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 
-from tests.fuzz.watching import leave, send
+from tests.fuzz.frontchecks import leave, send
 from tests.support.frontfakes import Client, FakeGate
 
 _STATUSES = frozenset((101, 400, 401, 404, 405, 426, 431, 503))

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from envelope.credentials.keys import KeyRing
 from tests.fuzz import frame as frame_path
+from tests.fuzz import frontchecks
 from tests.fuzz import request as request_path
 from tests.fuzz import token as token_path
-from tests.fuzz import watching
 from tests.support.frontfakes import HELLO, close_frame, frame
 
 CORPUS = Path(__file__).with_name("corpus")
@@ -78,8 +78,8 @@ def test_the_token_target_sees_a_key_that_went_missing(monkeypatch: pytest.Monke
 
 
 def test_the_targets_of_the_front_see_too_much_work(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(watching, "FEW", 0)
-    monkeypatch.setattr(watching, "EACH", 0)
+    monkeypatch.setattr(frontchecks, "FEW", 0)
+    monkeypatch.setattr(frontchecks, "EACH", 0)
     with pytest.raises(AssertionError, match="calls for"):
         request_path.one(b"\0" + HELLO)
     with pytest.raises(AssertionError, match="calls for"):

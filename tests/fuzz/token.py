@@ -9,9 +9,9 @@ from __future__ import annotations
 from typing import get_args
 
 from envelope.credentials.tokens import Claims, Reason, TokenRefusal
-from tests.support.strictreading import accepts
+from tests.support.callcounter import CallCounter
+from tests.support.referencetokens import accepts
 from tests.support.tokenmaking import KEYS, NOW, PAYLOAD, RING, judge, signed_as_is
-from tests.support.work import Work
 
 _PUBLIC = {kid: key.get_op_key("verify") for kid, key in KEYS.items()}
 _HEADER = b'{"alg":"EdDSA","kid":"EdDSA"}'
@@ -30,7 +30,7 @@ def one(data: bytes) -> None:
         text = signed_as_is(_HEADER, rest)
     else:
         text = rest.decode("utf-8", "replace")
-    with Work() as work:
+    with CallCounter() as work:
         verdict = judge(text)
     assert work.calls <= FEW + EACH * len(text), f"{work.calls} calls for {len(text)} letters"
     assert work.builtin["verify"] <= 1, "more than one signature checked"

@@ -1,6 +1,6 @@
 """A real executable in place of nft, which fails, hangs, garbles or dies on demand.
 
-It takes the orders that `faulty` has for iptables' tools, and means the same by them.
+It takes the orders that `faultyiptables` has for iptables' tools, and means the same by them.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from tests.kernel.faulty import POISON4, POISON6, Orders
+from tests.kernel.faultyiptables import POISON4, POISON6, Orders
 
 NFT = "/usr/sbin/nft"
 

@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 
 from tests.kernel.faults import EVERY, FAULTS, Fault
-from tests.kernel.scenes import SCENES
+from tests.kernel.scenarios import SCENARIOS
 
 MODEL = "tests/kernel/test_model.py"
 SCENE_TEST = "test_the_kernel_holds_what_the_model_holds_in"
@@ -49,7 +49,7 @@ def noticed(fault: Fault | None, kind: str) -> str:
             fault.plant(copy / "envelope")
         if fault is None:
             selected = [MODEL, "-k", f"[{kind}-"]
-        elif fault.by in SCENES:
+        elif fault.by in SCENARIOS:
             selected = [f"{MODEL}::{SCENE_TEST}[{kind}-{fault.by}]"]
         else:
             selected = [fault.by]

@@ -13,9 +13,9 @@ from twisted.internet import reactor
 from twisted.internet.defer import gatherResults
 from twisted.internet.task import deferLater
 
-from tests.kernel.model import BACKSTOP, grant
-from tests.kernel.subject import KINDS, SERVICE, Subject, later, settled
-from tests.kernel.udp import Listener, addresses
+from tests.kernel.firewallundertest import KINDS, SERVICE, FirewallUnderTest, later, settled
+from tests.kernel.iptablesmodel import BACKSTOP, grant
+from tests.kernel.udpprobe import Listener, addresses
 
 pytestmark = pytest.mark.kernel
 
@@ -25,7 +25,7 @@ LATE = "203.0.113.3"
 
 @pytest.fixture(params=KINDS)
 def subject(request, tmp_path):
-    made = Subject(tmp_path, request.param)
+    made = FirewallUnderTest(tmp_path, request.param)
     yield made
     made.close()
 
@@ -36,7 +36,7 @@ def listener():
         yield made
 
 
-def rules(subject: Subject) -> list[str]:
+def rules(subject: FirewallUnderTest) -> list[str]:
     return sorted(
         rule for family in (4, 6)
         for rule in subject.kernel.snapshot(family).rules["ENVELOPE-GRANTS"]

@@ -15,9 +15,17 @@ from envelope.config import Config
 from envelope.firewall.iptables import IptablesFirewall
 from envelope.firewall.nftables import NftablesFirewall
 from envelope.metrics import Metrics
-from tests.kernel.faulty import POISON4
+from tests.kernel.faultyiptables import POISON4
 from tests.kernel.faultynft import NFT
-from tests.kernel.subject import ALL_KINDS, KINDS, SERVICE, Subject, later, refused, settled
+from tests.kernel.firewallundertest import (
+    ALL_KINDS,
+    KINDS,
+    SERVICE,
+    FirewallUnderTest,
+    later,
+    refused,
+    settled,
+)
 
 pytestmark = pytest.mark.kernel
 
@@ -27,7 +35,7 @@ POISON = ip_network(f"{POISON4}/32")
 
 @pytest.fixture(params=ALL_KINDS)
 def subject(request, tmp_path):
-    made = Subject(tmp_path, request.param)
+    made = FirewallUnderTest(tmp_path, request.param)
     yield made
     made.close()
 

@@ -10,7 +10,7 @@ from pytest_twisted import ensureDeferred
 from twisted.internet.defer import gatherResults
 from twisted.logger import LogEvent, globalLogPublisher
 
-from tests.kernel.subject import KINDS, SERVICE, Kernel, Subject, later, settled
+from tests.kernel.firewallundertest import KINDS, SERVICE, FirewallUnderTest, Kernel, later, settled
 
 pytestmark = pytest.mark.kernel
 
@@ -87,7 +87,7 @@ class Complaints:
 
 @pytest.fixture(params=KINDS)
 def subject(request, tmp_path):
-    made = Subject(tmp_path, request.param)
+    made = FirewallUnderTest(tmp_path, request.param)
     yield made
     made.close()
 

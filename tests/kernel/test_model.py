@@ -2,7 +2,7 @@
 
 Clients come, stay and go through the real `Sessions`, alone and many at once; the tool fails in
 every way it knows; the service is killed and started again; others change the rules. Some lives
-are told step by step (`scenes`), and others are left to chance.
+are told step by step (`scenarios`), and others are left to chance.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from hypothesis.stateful import run_state_machine_as_test
 from twisted.internet.defer import Deferred
 
 from envelope.firewall.reconcile import waiters
-from tests.kernel.beside import in_greenlet
-from tests.kernel.machine import Machine
-from tests.kernel.model import IptablesWorld
-from tests.kernel.modellife import CLIENTS
-from tests.kernel.nftmodel import NftWorld
-from tests.kernel.scenes import SCENES
-from tests.kernel.subject import ALL_KINDS
-from tests.kernel.udp import Listener, addresses
+from tests.kernel.firewallundertest import ALL_KINDS
+from tests.kernel.greenlets import in_greenlet
+from tests.kernel.iptablesmodel import IptablesWorld
+from tests.kernel.nftablesmodel import NftWorld
+from tests.kernel.scenarios import SCENARIOS
+from tests.kernel.servicelife import CLIENTS
+from tests.kernel.statemachine import Machine
+from tests.kernel.udpprobe import Listener, addresses
 
 pytestmark = pytest.mark.kernel
 
@@ -34,7 +34,7 @@ STEPS, STEPS_AT_ONCE = 300, 20
 SOAK = float(os.environ.get("SOAK_SECONDS", "0"))
 
 # The operator's own baseline of nftables has tests of its own.
-CASES = [(kind, scene) for kind in ALL_KINDS for scene in SCENES
+CASES = [(kind, scene) for kind in ALL_KINDS for scene in SCENARIOS
          if kind != "nftables" or "operator" not in scene]
 
 
@@ -60,12 +60,12 @@ def machine(request, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(("machine", "scene"), CASES, indirect=["machine"])
 def test_the_kernel_holds_what_the_model_holds_in(machine, scene) -> Deferred[None]:
-    """What chance would rarely come to; see `scenes`."""
+    """What chance would rarely come to; see `scenarios`."""
 
     def play() -> None:
         made = machine()
         try:
-            SCENES[scene](made)
+            SCENARIOS[scene](made)
         except BaseException:
             made.life.wipe()
             raise

@@ -18,8 +18,8 @@ from envelope.firewall.nftables import NftablesFirewall
 from envelope.firewall.nftables.tool import DIALECT
 from envelope.metrics import Metrics
 from tests.kernel.faultynft import NFT
-from tests.kernel.subject import SERVICE, Subject, later, refused, settled
-from tests.kernel.udp import PORT, Listener, addresses
+from tests.kernel.firewallundertest import SERVICE, FirewallUnderTest, later, refused, settled
+from tests.kernel.udpprobe import PORT, Listener, addresses
 
 pytestmark = pytest.mark.kernel
 
@@ -35,7 +35,7 @@ OPERATORS = (
 
 @pytest.fixture
 def subject(tmp_path):
-    made = Subject(tmp_path, "nftables")
+    made = FirewallUnderTest(tmp_path, "nftables")
     yield made
     made.close()
 
@@ -46,7 +46,7 @@ def listener():
         yield made
 
 
-def lasts(subject: Subject, name: str = CLIENT) -> float:
+def lasts(subject: FirewallUnderTest, name: str = CLIENT) -> float:
     """Seconds that an element was given."""
     said = subject.kernel.elements()[name]
     match = re.match(r"timeout (?:(\d+)h)?(?:(\d+)m(?!s))?(?:(\d+)s)?", said)
@@ -158,7 +158,7 @@ async def test_an_nft_that_cannot_stay_open_is_run_once_per_transaction(tmp_path
         '#!/bin/sh\ncase " $* " in *" -i "*) echo "Error: not in this build" >&2; exit 1;; esac\n'
         f'exec {NFT} "$@"\n')
     tool.chmod(0o755)
-    subject = Subject(tmp_path, "nftables", nft=tool)
+    subject = FirewallUnderTest(tmp_path, "nftables", nft=tool)
     await subject.firewall.open(SERVICE)
     await gatherResults([subject.firewall.allow(n, later(60)) for n in NETWORKS])
     assert subject.kernel.open_networks((4, 6)) == set(NETWORKS)
@@ -225,7 +225,7 @@ async def test_a_table_of_somebody_elses_is_not_touched(subject) -> None:
 @ensureDeferred
 async def test_an_operators_table_gets_only_what_grants_need(tmp_path, listener) -> None:
     """And loses it at the stop; what a killed predecessor left in it is cleared."""
-    subject = Subject(tmp_path, "nftables", baseline="operator", proxy_port=(80,))
+    subject = FirewallUnderTest(tmp_path, "nftables", baseline="operator", proxy_port=(80,))
     kernel = subject.kernel
     kernel.run(*OPERATORS)
     before = kernel.saved()
@@ -255,7 +255,7 @@ async def test_an_operators_table_gets_only_what_grants_need(tmp_path, listener)
 @ensureDeferred
 async def test_without_an_operators_chain_there_is_no_start(tmp_path, there) -> None:
     """One line says what is missing."""
-    subject = Subject(tmp_path, "nftables", baseline="operator")
+    subject = FirewallUnderTest(tmp_path, "nftables", baseline="operator")
     if there:
         subject.kernel.run(*there)
     before = subject.kernel.saved()
@@ -267,7 +267,7 @@ async def test_without_an_operators_chain_there_is_no_start(tmp_path, there) -> 
 @ensureDeferred
 async def test_keep_leaves_the_default_drop_without_grants(tmp_path, listener) -> None:
     """Also when somebody has just broken it; the next stop gives back what was there at first."""
-    subject = Subject(tmp_path, "nftables", on_stop="keep")
+    subject = FirewallUnderTest(tmp_path, "nftables", on_stop="keep")
     await subject.firewall.open(SERVICE)
     await subject.firewall.allow(NETWORKS[0], later(60))
     subject.kernel.run("flush chain inet envelope baseline")
@@ -275,7 +275,7 @@ async def test_keep_leaves_the_default_drop_without_grants(tmp_path, listener) -
     assert subject.kernel.elements() == {}
     assert not listener.hears(CLIENT)
     assert "iifname" in subject.kernel.saved()
-    again = NftablesFirewall(reactor, Subject(tmp_path, "nftables").config, Metrics())
+    again = NftablesFirewall(reactor, FirewallUnderTest(tmp_path, "nftables").config, Metrics())
     await again.open(SERVICE)
     await again.close()
     assert subject.kernel.saved() == subject.before
@@ -284,7 +284,7 @@ async def test_keep_leaves_the_default_drop_without_grants(tmp_path, listener) -
 @ensureDeferred
 async def test_a_stop_that_cannot_take_the_rules_away_says_so(tmp_path) -> None:
     """They stay in force, and the next service's stop takes them away."""
-    subject = Subject(tmp_path, "nftables")
+    subject = FirewallUnderTest(tmp_path, "nftables")
     await subject.firewall.open(SERVICE)
     subject.tools.order("fail")
     with pytest.raises(FirewallError, match="still in force: nft: told to fail"):

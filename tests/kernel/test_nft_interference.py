@@ -9,7 +9,7 @@ import pytest
 from pytest_twisted import ensureDeferred
 from twisted.internet.defer import gatherResults
 
-from tests.kernel.subject import SERVICE, NftKernel, Subject, later, settled
+from tests.kernel.firewallundertest import SERVICE, FirewallUnderTest, NftKernel, later, settled
 from tests.kernel.test_interference import Complaints
 
 pytestmark = pytest.mark.kernel
@@ -86,7 +86,7 @@ def interfere(kernel: NftKernel, commands: list[str]) -> None:
 
 @pytest.fixture
 def subject(tmp_path):
-    made = Subject(tmp_path, "nftables")
+    made = FirewallUnderTest(tmp_path, "nftables")
     yield made
     made.kernel.run("add table ip others", "delete table ip others")
     made.close()

@@ -11,7 +11,7 @@ from twisted.internet import reactor
 from envelope.config import Config
 from envelope.firewall.iptables.tools import Paths, Tools
 from envelope.firewall.policy import IPV4, IPV6
-from tests.kernel.faulty import FaultyTools
+from tests.kernel.faultyiptables import FaultyTools
 from tests.support.environment import need_own_network
 
 pytestmark = pytest.mark.kernel

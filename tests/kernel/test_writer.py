@@ -16,8 +16,15 @@ from pytest_twisted import ensureDeferred
 from twisted.internet import reactor
 from twisted.internet.defer import DeferredList, gatherResults
 
-from tests.kernel.faulty import LOCK
-from tests.kernel.subject import ALL_KINDS, SERVICE, Subject, later, refused, settled
+from tests.kernel.faultyiptables import LOCK
+from tests.kernel.firewallundertest import (
+    ALL_KINDS,
+    SERVICE,
+    FirewallUnderTest,
+    later,
+    refused,
+    settled,
+)
 
 pytestmark = pytest.mark.kernel
 
@@ -26,7 +33,7 @@ A4, B4, A6 = (ip_network(n) for n in ("203.0.113.1/32", "203.0.113.2/32", "2001:
 
 @pytest.fixture(params=ALL_KINDS)
 def subject(request, tmp_path):
-    made = Subject(tmp_path, request.param)
+    made = FirewallUnderTest(tmp_path, request.param)
     yield made
     made.close()
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from envelope.runtime.capabilities import Capability
 from tests.support.environment import need
-from tests.support.nobody import NOBODY, as_nobody, public_folder, python_with_a_capability
+from tests.support.unprivileged import NOBODY, as_nobody, public_folder, python_with_a_capability
 
 ADMIN = 1 << Capability.NET_ADMIN
 

@@ -16,8 +16,8 @@ from twisted.python.usage import UsageError
 
 from envelope.runtime.jsonlog import JsonLog, as_json
 from tests.credentials.test_jwks_url import get
-from tests.end_to_end.papers import MACHINE, SUBJECT, make_key, sign
-from tests.support.local import port_of, twistd
+from tests.end_to_end.credentialfiles import MACHINE, SUBJECT, make_key, sign
+from tests.support.loopbackservice import port_of, twistd
 
 EVENT: LogEvent = {
     "log_time": 1_795_579_200.25, "log_level": LogLevel.warn, "log_namespace": "envelope.sessions",

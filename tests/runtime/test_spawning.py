@@ -20,7 +20,7 @@ from twisted.python.failure import Failure
 from envelope.firewall.errors import ToolFailed
 from envelope.firewall.process import run
 from envelope.runtime.reactor import inherited, spawn_cheaply
-from tests.support.work import Work
+from tests.support.callcounter import CallCounter
 
 
 @pytest.fixture
@@ -122,7 +122,7 @@ def test_a_start_costs_the_same_among_many_descriptors() -> Any:
         with ExitStack() as files:
             for _ in range(number):
                 files.enter_context(open(os.devnull))
-            with Work() as done:
+            with CallCounter() as done:
                 reactor.spawnProcess(child, "/bin/cat", ("cat",), env={})
         child.transport.closeStdin()
         yield child.ended

@@ -13,10 +13,10 @@ from twisted.logger import LogEvent, formatEvent, globalLogPublisher
 from envelope.metrics import Metrics
 from envelope.sessions.txrate import CALM, TransmitRate, bits_per_second, bytes_sent, read_devices
 from tests.credentials.test_jwks_url import Running
+from tests.end_to_end.credentialfiles import MACHINE, SUBJECT, make_key, sign
 from tests.end_to_end.harness import BARE_PYTHON
-from tests.end_to_end.papers import MACHINE, SUBJECT, make_key, sign
 from tests.support.environment import need_own_network
-from tests.support.local import twistd
+from tests.support.loopbackservice import twistd
 
 HEAD = "Inter-|   Receive  |  Transmit\n face |bytes    packets errs\n"
 LINE = "{:>6}: 111 1 0 0 0 0 0 0 {} 2 0 0 0 0 0 0\n"
@@ -45,7 +45,7 @@ def test_rates(before: int, after: int, seconds: float, rate: float) -> None:
     assert bits_per_second(before, after, seconds) == rate
 
 
-class Subject:
+class FirewallUnderTest:
     """A device that sends what it is told, a limit of 1000 bits per second."""
 
     def __init__(self, limit: float | None = 1000.0) -> None:
@@ -72,8 +72,8 @@ class Subject:
 
 
 @pytest.fixture
-def subject() -> Iterator[Subject]:
-    subject = Subject()
+def subject() -> Iterator[FirewallUnderTest]:
+    subject = FirewallUnderTest()
     globalLogPublisher.addObserver(subject.hear)
     yield subject
     globalLogPublisher.removeObserver(subject.hear)
@@ -81,7 +81,7 @@ def subject() -> Iterator[Subject]:
     assert subject.clock.getDelayedCalls() == []
 
 
-def test_each_second_counts_by_itself(subject: Subject) -> None:
+def test_each_second_counts_by_itself(subject: FirewallUnderTest) -> None:
     """Over the limit is more than it; what was sent before the start does not count."""
     subject.sent = 10**12
     subject.rate.start()
@@ -92,7 +92,7 @@ def test_each_second_counts_by_itself(subject: Subject) -> None:
     assert subject.measured() == 9999 * 8
 
 
-def test_the_log_is_not_filled_near_the_limit(subject: Subject) -> None:
+def test_the_log_is_not_filled_near_the_limit(subject: FirewallUnderTest) -> None:
     subject.rate.start()
     for _ in range(100):
         subject.second(500)
@@ -103,7 +103,7 @@ def test_the_log_is_not_filled_near_the_limit(subject: Subject) -> None:
     assert subject.said[1:] == ["net1 sends less again: clients may come"]
 
 
-def test_a_device_that_goes_limits_nothing_and_is_missed(subject: Subject) -> None:
+def test_a_device_that_goes_limits_nothing_and_is_missed(subject: FirewallUnderTest) -> None:
     subject.rate.start()
     assert subject.second(9999)
     gone = subject.sent
@@ -120,7 +120,7 @@ def test_a_device_that_goes_limits_nothing_and_is_missed(subject: Subject) -> No
 
 
 def test_without_a_limit_it_is_only_measured() -> None:
-    subject = Subject(limit=None)
+    subject = FirewallUnderTest(limit=None)
     subject.rate.start()
     assert not subject.second(10**9)
     assert subject.measured() == 8e9

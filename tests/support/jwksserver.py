@@ -1,48 +1,68 @@
-"""A server of keys on another host: run as a program there, standard library only.
+"""The program `jwksserverprogram.py` while it runs, and the keys it publishes."""
 
-Arguments: address, port, certificate, private key, the file to serve, Cache-Control. Prints the
-port it listens on, and then the path of each request. What it serves is read anew each time; when
-the file is not there, the answer is 503.
-"""
+from __future__ import annotations
 
-import http.server
-import socket
-import ssl
-import sys
+import json
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
-address, port, cert, key, path, control = sys.argv[1:]
+from jwcrypto import jwk
+
+from tests.end_to_end.harness import BARE_PYTHON, Lines
+from tests.support.certificates import Authority
+
+PROGRAM = Path(__file__).with_name("jwksserverprogram.py")
 
 
-class Handler(http.server.BaseHTTPRequestHandler):
-    def do_GET(self):
+def make_key(kid: str) -> jwk.JWK:
+    return jwk.JWK.generate(kty="OKP", crv="Ed25519", kid=kid, alg="EdDSA", use="sig")
+
+
+class Publisher:
+    """A folder with an authority, a certificate and the published file."""
+
+    def __init__(self, folder: Path, host: str = "127.0.0.1") -> None:
+        folder.mkdir()
+        self.host = host
+        self.authority = Authority(folder)
+        self.cert, self.key = self.authority.issue(host)
+        self.path = folder / "jwks.json"
+        self.port = 0
+
+    def publish(self, *keys: jwk.JWK | dict[str, Any]) -> None:
+        shown = [
+            key.export_public(as_dict=True) if isinstance(key, jwk.JWK) else key for key in keys
+        ]
+        self.path.write_text(json.dumps({"keys": shown}))
+
+    @contextmanager
+    def serve(
+        self, control: str = "", popen: Callable[..., Any] = subprocess.Popen
+    ) -> Iterator[Lines]:
+        """Serve on a free port, the same one the next time; `popen` runs it on another host."""
+        process = popen(
+            [*BARE_PYTHON, PROGRAM, self.host, str(self.port), self.cert, self.key, self.path,
+             control],
+            stdout=subprocess.PIPE, text=True, bufsize=1,
+        )
+        lines = Lines(process)
         try:
-            with open(path, "rb") as file:
-                status, body = 200, file.read()
-        except OSError:
-            status, body = 503, b""
-        self.send_response(status)
-        self.send_header("Content-Type", "application/jwk-set+json")
-        self.send_header("Content-Length", str(len(body)))
-        if control:
-            self.send_header("Cache-Control", control)
-        self.end_headers()
-        self.wfile.write(body)
-        print(self.path, flush=True)
+            self.port = int(lines.next() or 0)
+            yield lines
+        finally:
+            process.kill()
+            process.wait()
+            lines.reader.join()
+            process.stdout.close()
 
-    def log_message(self, *args):
-        pass
-
-
-class Server(http.server.ThreadingHTTPServer):
-    address_family = socket.AF_INET6 if ":" in address else socket.AF_INET
-
-    def handle_error(self, request, client_address):
-        pass
-
-
-server = Server((address, int(port)), Handler)
-context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-context.load_cert_chain(cert, key)
-server.socket = context.wrap_socket(server.socket, server_side=True)
-print(server.server_address[1], flush=True)
-server.serve_forever()
+    @property
+    def options(self) -> tuple[str, str]:
+        """The service's options, once it has been served; the query stands for a secret."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return (
+            f"--verify-jwks-url=https://{host}:{self.port}/jwks?secret=hush",
+            f"--jwks-ca={self.authority.path}",
+        )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
+from tests.support.ambiguoustokens import WRITINGS
 from tests.support.tokenforgeries import FORGERIES
-from tests.support.tokenwritings import WRITINGS
 
 ATTACKS: dict[str, tuple[str, str]] = {**FORGERIES, **WRITINGS}

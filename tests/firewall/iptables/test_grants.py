@@ -13,7 +13,7 @@ from envelope.firewall.iptables.rules import GRANTS, grant_rules
 from envelope.firewall.iptables.spread import GATHER_BELOW, SPREAD_ABOVE, leaf
 from envelope.firewall.kernel import EVERYONE, Key
 from envelope.firewall.policy import IPV4, Layout
-from tests.support.filtermodel import FilterModel
+from tests.support.fakeiptables import FakeFilterTable
 
 LAYOUT = Layout.of(
     Config(proxy_port=(80,), grant_port=(PortRange("tcp", 1, 1), PortRange("udp", 2, 2))),
@@ -28,8 +28,8 @@ KEYS = st.one_of(
 WISHES = st.dictionaries(KEYS, st.one_of(st.none(), st.integers(0, 2**31 - 20000)), max_size=12)
 
 
-def installed() -> tuple[FilterModel, Structure]:
-    kernel = FilterModel()
+def installed() -> tuple[FakeFilterTable, Structure]:
+    kernel = FakeFilterTable()
     structure = Structure(LAYOUT, IPV4, "ACCEPT")
     kernel.apply(install(kernel.snapshot(), structure, ()))
     return kernel, structure
@@ -44,7 +44,7 @@ def rules(wishes):
 def test_whatever_is_wanted_comes_true_spread_or_not(steps) -> None:
     """Each step is one transaction; nothing but what is wanted is in force afterwards."""
     kernel, now = installed()
-    first = FilterModel().text()
+    first = FakeFilterTable().text()
     wanted: dict[Key, tuple[str, ...]] = {}
     for wishes, spread in steps:
         then = replace(now, spread=spread)

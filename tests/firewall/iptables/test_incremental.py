@@ -22,9 +22,9 @@ from envelope.firewall.iptables.snapshot import Snapshot
 from envelope.firewall.iptables.spread import branches, leaf
 from envelope.firewall.kernel import Key, Rules, Seen
 from envelope.firewall.policy import IPV4, Layout
-from tests.support.filtermodel import FilterModel, Rejected
-from tests.support.stepping import through
-from tests.support.work import Work
+from tests.support.callcounter import CallCounter
+from tests.support.fakeiptables import FakeFilterTable, Rejected
+from tests.support.generatorsteps import run_steps
 
 PORTS = (PortRange("tcp", 1, 1), PortRange("udp", 2, 2))
 LAYOUT = Layout.of(Config(proxy_port=(80,), grant_port=PORTS), (PortRange("tcp", 8880, 8880),))
@@ -40,7 +40,7 @@ class Kernel:
     """A filter table with our structure, and what should be in it."""
 
     def __init__(self, layout: Layout = LAYOUT) -> None:
-        self.model = FilterModel()
+        self.model = FakeFilterTable()
         self.structure = Structure(layout, IPV4, "ACCEPT")
         self.model.apply(install(self.model.snapshot(), self.structure, ()))
         self.grants: dict[Key, Rules] = {}
@@ -64,7 +64,7 @@ class Kernel:
         self.grants = grants_in(self.model.snapshot(), self.structure)[0]
 
     def read(self, reader: Rereader) -> Seen:
-        return through(reader.read(self.model.text(), self.structure, self.grants))
+        return run_steps(reader.read(self.model.text(), self.structure, self.grants))
 
     def read_plainly(self) -> Seen:
         """The same without any memory, by other means."""
@@ -160,12 +160,12 @@ def test_what_changes_by_itself_is_no_difference(spread) -> None:
     kernel, reader = Kernel(), Rereader()
     kernel.want({key(1): 5}, spread)
     text = kernel.model.text()
-    with Work() as first:
-        seen = through(reader.read(text, kernel.structure, kernel.grants))
+    with CallCounter() as first:
+        seen = run_steps(reader.read(text, kernel.structure, kernel.grants))
     later = text.replace("by a model", "on Tuesday").replace("INPUT DROP [0:0]", "INPUT DROP [9:9]")
     assert later != text
-    with Work() as again:
-        assert through(reader.read(later, kernel.structure, kernel.grants)) == seen
+    with CallCounter() as again:
+        assert run_steps(reader.read(later, kernel.structure, kernel.grants)) == seen
     assert seen.mending == []
     assert again.calls < first.calls
 
@@ -181,7 +181,7 @@ def test_what_cannot_be_read_is_refused_and_changes_nothing() -> None:
     for wrong in (text.replace(chain, ""), text.partition("COMMIT")[0], "gibberish"):
         for each in (reader, Rereader()):
             with pytest.raises(UnreadableRules):
-                through(each.read(wrong, kernel.structure, kernel.grants))
+                run_steps(each.read(wrong, kernel.structure, kernel.grants))
         assert kernel.read(reader) == seen
 
 
@@ -196,8 +196,8 @@ def work(kernel: Kernel, reader: Rereader) -> int:
     """Steps that reading takes, in calls of Python's functions and others."""
     text = kernel.model.text()
     steps = reader.read(text, kernel.structure, kernel.grants)
-    with Work() as done:
-        through(steps)
+    with CallCounter() as done:
+        run_steps(steps)
     return done.calls + sum(done.builtin.values())
 
 
@@ -243,7 +243,7 @@ def test_many_changes_are_read_in_pieces() -> None:
     kernel, reader, sizes = Kernel(PLAIN), Rereader(), []
     kernel.want({key(number): 5 for number in range(3 * SLICE)}, spread=True)
     for _ in range(2):
-        through(reader.read(kernel.model.text(), kernel.structure, kernel.grants), sizes)
+        run_steps(reader.read(kernel.model.text(), kernel.structure, kernel.grants), sizes)
         kernel.want(dict.fromkeys(kernel.grants))
     # Three of lines to be read, and of those to be noted, and of those that went.
     assert sizes.count(SLICE) >= 9

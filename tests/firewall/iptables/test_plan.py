@@ -12,7 +12,7 @@ from envelope.firewall.iptables.rules import CHAIN, GRANTS, grant_rules
 from envelope.firewall.iptables.snapshot import Snapshot
 from envelope.firewall.kernel import Key
 from envelope.firewall.policy import IPV4, Layout
-from tests.support.filtermodel import FilterModel
+from tests.support.fakeiptables import FakeFilterTable
 
 A, B = Key("203.0.113.7/32"), Key("203.0.113.8/32")
 FOREIGN = ["-s 9.9.9.9/32 -j DROP", "-i lo -j ACCEPT", "-p tcp -m tcp --dport 22 -j ACCEPT"]
@@ -25,14 +25,14 @@ def layout(**options: object) -> Layout:
     return Layout.of(Config(**options), (PortRange("tcp", 8880, 8880),))  # type: ignore[arg-type]
 
 
-def model(policy: str, foreign: list[str]) -> FilterModel:
-    kernel = FilterModel()
+def model(policy: str, foreign: list[str]) -> FakeFilterTable:
+    kernel = FakeFilterTable()
     kernel.policies["INPUT"] = policy
     kernel.rules["INPUT"] = list(foreign)
     return kernel
 
 
-def start(kernel: FilterModel, chosen: Layout, flows: tuple[str, ...] = ()) -> Structure:
+def start(kernel: FakeFilterTable, chosen: Layout, flows: tuple[str, ...] = ()) -> Structure:
     found = kernel.snapshot()
     structure = Structure(chosen, IPV4, before(found), flows)
     kernel.apply(install(found, structure, grant_rules(chosen, A, 4)))
@@ -80,18 +80,18 @@ def test_a_successor_with_other_options_still_gives_back_the_first_rules(
 def test_an_absent_table_is_remembered_as_absent() -> None:
     """So that the stop can take away the table that the start made."""
     assert before(Snapshot.parse("")) == "ABSENT"
-    kernel = FilterModel()
+    kernel = FakeFilterTable()
     structure = Structure(layout(), IPV4, before(Snapshot.parse("")))
     kernel.apply(install(Snapshot.parse(""), structure, ()))
     assert before(kernel.snapshot()) == "ABSENT"
     kernel.apply(remove(kernel.snapshot()))
-    assert kernel.text() == FilterModel().text()
+    assert kernel.text() == FakeFilterTable().text()
 
 
 @given(chosen=layouts, flows=st.sampled_from([(), ("-s 198.51.100.1/32 -j ACCEPT",)]))
 def test_a_table_with_nothing_but_ours_may_go_as_a_whole(chosen, flows) -> None:
     """Grants and others' jumps to our chains included."""
-    kernel = FilterModel()
+    kernel = FakeFilterTable()
     start(kernel, chosen, flows)
     kernel.apply(change(GRANTS, (), grant_rules(chosen, B, 1000)))
     kernel.apply([f"-A FORWARD -i eth1 -j {CHAIN if chosen.baseline == 'service' else GRANTS}"])
@@ -104,7 +104,7 @@ def test_a_table_with_nothing_but_ours_may_go_as_a_whole(chosen, flows) -> None:
 ]))
 def test_a_table_with_anything_of_others_stays(line, chosen) -> None:
     """Be it an empty chain or a policy."""
-    kernel = FilterModel()
+    kernel = FakeFilterTable()
     start(kernel, chosen)
     kernel.apply([line])
     assert not is_all_ours(kernel.snapshot())
@@ -128,7 +128,7 @@ INTERFERENCE = {
 }
 
 
-def _empty(kernel: FilterModel, chain: str) -> list[str]:
+def _empty(kernel: FakeFilterTable, chain: str) -> list[str]:
     return [f"-D {chain} {rule}" for rule in kernel.rules[chain]]
 
 

@@ -15,7 +15,7 @@ from envelope.firewall.nftables.rules import HOOK, Structure, change_elements
 from envelope.firewall.nftables.snapshot import NftSnapshot
 from envelope.firewall.policy import Layout
 from envelope.firewall.repair import in_order
-from tests.support.nftmodel import NftModel, Refused
+from tests.support.fakenft import FakeNft, Refused
 
 PORTS = (PortRange("tcp", 8880, 8880),)
 GRANTED = PortRange("tcp", 5000, 5010)
@@ -37,12 +37,12 @@ layouts = st.builds(
 structures = st.builds(Structure, layouts, st.sampled_from([(), (FLOW,)]))
 
 
-def seen(model: NftModel) -> NftSnapshot:
+def seen(model: FakeNft) -> NftSnapshot:
     return NftSnapshot.parse(model.printed())
 
 
-def installed(structure: Structure) -> tuple[NftModel, Printed]:
-    model = NftModel()
+def installed(structure: Structure) -> tuple[FakeNft, Printed]:
+    model = FakeNft()
     if structure.layout.baseline == "operator":
         model.apply(OPERATORS)
     probe = [*change_elements([(Key("192.0.2.1/32"), 9)]),
@@ -66,13 +66,13 @@ def test_what_is_installed_needs_no_mending_and_goes_without_a_trace(structure) 
     if structure.layout.baseline == "service":
         assert model.table is None
     else:
-        untouched = NftModel()
+        untouched = FakeNft()
         untouched.apply(OPERATORS)
         assert model.printed() == untouched.printed()
     assert remove(NftSnapshot()) == []
 
 
-def disturb(model: NftModel, structure: Structure, data: st.DataObject) -> None:
+def disturb(model: FakeNft, structure: Structure, data: st.DataObject) -> None:
     """Do one of the things that somebody could do."""
     chain = model.table.chains[data.draw(st.sampled_from([*structure.chains, "input"]))]
     what = data.draw(st.sampled_from(["delete", "double", "theirs", "flush", "hook", "set"]))
@@ -98,7 +98,7 @@ def disturb(model: NftModel, structure: Structure, data: st.DataObject) -> None:
             chain.rules.insert(where, (text, next(model.handles)))
 
 
-def theirs(model: NftModel, structure: Structure) -> dict[str, list[str]]:
+def theirs(model: FakeNft, structure: Structure) -> dict[str, list[str]]:
     """Others' rules in each chain that can be mended without doing away with it."""
     chains = model.table.chains
     rebuilt = {"grants"} if model.table.sets.get("grants4") != structure.sets["grants4"] else set()
@@ -145,7 +145,7 @@ def test_whatever_is_done_to_it_one_transaction_puts_it_right(structure, data) -
 def test_a_table_that_is_gone_comes_back_unless_it_was_the_operators(structure) -> None:
     """The operator's own rules nobody else knows."""
     _, printed = installed(structure)
-    gone = NftModel()
+    gone = FakeNft()
     if structure.layout.baseline == "operator":
         with pytest.raises(UnreadableRules, match="gone"):
             mend(seen(gone), structure, printed)
@@ -217,12 +217,12 @@ def test_somebody_elses_table_is_refused() -> None:
     """And an operator's chain that is none, or a service's leftover in its place."""
     service = Structure(LAYOUT)
     operator = Structure(Layout("eth0", PORTS, (), (), (), "cut", "operator", "restore"))
-    theirs = NftModel()
+    theirs = FakeNft()
     theirs.apply(OPERATORS)
     with pytest.raises(FirewallError, match="has not made"):
         install(seen(theirs), service, ())
     ours, _ = installed(service)
-    for model in (NftModel(), ours):
+    for model in (FakeNft(), ours):
         with pytest.raises(FirewallError, match="own rules in the chain input"):
             install(seen(model), operator, ())
 

@@ -26,9 +26,9 @@ from envelope.firewall.nftables.rules import Structure, change_elements, duratio
 from envelope.firewall.nftables.snapshot import Chain, NftSnapshot, Rule, SetShown
 from envelope.firewall.policy import Layout
 from tests.firewall.nftables.test_plan import LAYOUT, installed, seen
-from tests.support.nftmodel import NftModel
-from tests.support.stepping import through
-from tests.support.work import Work
+from tests.support.callcounter import CallCounter
+from tests.support.fakenft import FakeNft
+from tests.support.generatorsteps import run_steps
 
 NOW = 1000.0
 PRINTED = """\
@@ -72,7 +72,7 @@ table inet envelope { # handle 2
 
 def read(text: str, in_force: dict[Key, tuple[str, ...]], now: float = NOW,
          layout: Layout = LAYOUT) -> dict[Key, tuple[str, ...]]:
-    return through(grants_in(NftSnapshot.parse(text), Reading(layout, now, now, in_force)))
+    return run_steps(grants_in(NftSnapshot.parse(text), Reading(layout, now, now, in_force)))
 
 
 def test_what_nft_prints_is_read() -> None:
@@ -152,7 +152,7 @@ def test_grants_are_read_back_as_they_were_written(ends) -> None:
 def test_an_end_somewhere_else_is_another_end(away, same) -> None:
     """Within what reading and writing take it is the one that was asked for."""
     key = Key("203.0.113.7/32")
-    model = NftModel()
+    model = FakeNft()
     model.apply(["add table inet envelope",
                  "add set inet envelope grants4 { type ipv4_addr; flags timeout; }",
                  *change_elements([(key, 60_000)])])
@@ -189,7 +189,7 @@ def test_many_are_read_in_pieces() -> None:
         (Key(f"10.0.{n >> 8}.{n & 255}/32"), 60_000) for n in range(3 * SLICE)))
     reading = Reading(LAYOUT, NOW, NOW, {})
     sizes: list[int] = []
-    found = through(grants_in(seen(model), reading), sizes)
+    found = run_steps(grants_in(seen(model), reading), sizes)
     assert sizes == [SLICE, SLICE, SLICE]
     assert len(found) == 3 * SLICE
 
@@ -203,8 +203,8 @@ def steps_for_each(left: str) -> float:
         printed = model.printed().replace("expires 60000ms", f"expires {left}")
         shown = NftSnapshot.parse(printed)
         steps = grants_in(shown, Reading(LAYOUT, NOW, NOW, dict.fromkeys(keys, ending(1060))))
-        with Work() as work:
-            through(steps)
+        with CallCounter() as work:
+            run_steps(steps)
         counted.append(work.calls + sum(work.builtin.values()))
     return (counted[1] - counted[0]) / 200
 
@@ -230,7 +230,7 @@ def test_who_is_not_read_with_care_is_read_as_well(elements: dict[int, tuple[int
     )
     odd = f"{plain}, 203.0.113.0 timeout 1d expires 1d comment \"odd\""
     quick, careful = (
-        through(grants_in(NftSnapshot(True, (), {"grants4": SetShown((), text + " }")}), reading))
+        run_steps(grants_in(NftSnapshot(True, (), {"grants4": SetShown((), text + " }")}), reading))
         for text in (plain, odd)
     )
     assert careful.pop(Key("203.0.113.0/32"))

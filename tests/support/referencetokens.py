@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
-from tests.support.strictjson import Unreadable, read_object
+from tests.support.referencejson import Unreadable, read_object
 
 # Limits of ours.
 LONGEST, DEEPEST, MOST_ESCAPES, LATEST = 8192, 16, 32, 1e12

@@ -1,4 +1,4 @@
-"""A log that keeps nothing back: `twistd --logger=tests.end_to_end.everylog.observer`.
+"""A log that keeps nothing back: `twistd --logger=tests.end_to_end.fulllogobserver.observer`.
 
 Each event as a line of text and, with every field that it carries, as JSON and as Python shows it.
 """

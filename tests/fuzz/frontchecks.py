@@ -7,8 +7,8 @@ from contextlib import contextmanager
 
 from twisted.logger import LogEvent, LogLevel, globalLogPublisher
 
+from tests.support.callcounter import CallCounter
 from tests.support.frontfakes import Client
-from tests.support.work import Work
 
 # Calls of Python functions for any connection, and for each byte sent on it.
 FEW, EACH = 2000, 60
@@ -39,7 +39,7 @@ def pieces(data: bytes, size: int) -> list[bytes]:
 def send(client: Client, data: bytes, size: int) -> None:
     """Send in pieces, and count the work."""
     parts = pieces(data, size)
-    with Work() as work, silence():
+    with CallCounter() as work, silence():
         client.send(*parts)
         client.clock.pump([1.0] * 12)
     bound = FEW + EACH * len(data)

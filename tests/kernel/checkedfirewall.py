@@ -13,7 +13,7 @@ from envelope.firewall import IFirewall
 
 
 @implementer(IFirewall)
-class Witness:
+class CheckedFirewall:
     """Passes everything on to `firewall`, and keeps what it said that was not so.
 
     `passes` tells whether packets of a network come through now; None where that says nothing.

@@ -54,7 +54,7 @@ class LoggedFailures:
         return wanted
 
 
-class Watch:
+class LeakDetector:
     """What there is at its making is nobody's leak."""
 
     def __init__(self, logged: LoggedFailures) -> None:

@@ -17,15 +17,15 @@ from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
 
+from tests.end_to_end.credentialfiles import MACHINE, SUBJECT, make_key, sign, write_certificate
 from tests.end_to_end.harness import PATIENCE, Service
-from tests.end_to_end.papers import MACHINE, SUBJECT, make_key, sign, write_certificate
 
 _LISTENING = r"listening on .*port=(\d+)\)"
 _ADMIN = r"metrics and health on .*port=(\d+)\)"
 _GONE = (ConnectionResetError, BrokenPipeError, ssl.SSLEOFError, ssl.SSLZeroReturnError)
 
 
-class Doorstep:
+class ServiceProcess:
     """A running service, ended with its context at the latest.
 
     `ports` are those of its `--listen` options, in their order.
@@ -138,7 +138,7 @@ class Doorstep:
         assert status == 0, self.service.seen
         return self.service.seen
 
-    def __enter__(self) -> Doorstep:
+    def __enter__(self) -> ServiceProcess:
         return self
 
     def __exit__(self, *_: object) -> None:

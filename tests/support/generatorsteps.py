@@ -1,4 +1,4 @@
-"""Work that is done in steps, done without a reactor."""
+"""CallCounter that is done in steps, done without a reactor."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def through(steps: Generator[int, None, T], sizes: list[int] | None = None) -> T:
+def run_steps(steps: Generator[int, None, T], sizes: list[int] | None = None) -> T:
     """What they come to; how large they were is added to `sizes`."""
     while True:
         try:

@@ -1,7 +1,7 @@
 """What may happen to a service and to the rules, in any order: hypothesis' state machine.
 
 After every step that can be waited for, the rules are compared with the model's, and packets are
-sent; `modellife` does both.
+sent; `servicelife` does both.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from typing import Any
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
-from tests.kernel.faulty import POISON4, POISON6
+from tests.kernel.faultyiptables import POISON4, POISON6
 from tests.kernel.modelclient import Client
-from tests.kernel.modellife import CLIENTS, NOBODY, Life
-from tests.kernel.udp import Listener
+from tests.kernel.servicelife import CLIENTS, NOBODY, ServiceLife
+from tests.kernel.udpprobe import Listener
 
 CROWD = [f"203.0.113.{n}" for n in range(100, 140)]
 # The tool works again after so many steps at most: what it refused is compared only then.
@@ -43,7 +43,7 @@ class Machine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.trouble = 0
-        self.life = Life(type(self).world(), self.listener)
+        self.life = ServiceLife(type(self).world(), self.listener)
 
     def _step(self) -> None:
         type(self).steps += 1

@@ -18,12 +18,12 @@ from envelope.firewall import FirewallError
 from envelope.metrics import Metrics
 from envelope.protocol import End
 from envelope.sessions.registry import Sessions
-from tests.kernel.model import BACKSTOP
+from tests.kernel.checkedfirewall import CheckedFirewall
+from tests.kernel.firewallundertest import SERVICE
+from tests.kernel.iptablesmodel import BACKSTOP
+from tests.kernel.killablereactor import KillableReactor
 from tests.kernel.modelclient import Client
-from tests.kernel.mortal import MortalReactor
-from tests.kernel.subject import SERVICE
-from tests.kernel.udp import Listener
-from tests.kernel.witness import Witness
+from tests.kernel.udpprobe import Listener
 
 CLIENTS = ["203.0.113.2", "203.0.113.3", "203.0.113.66", "2001:db8::2", "2001:db8::66"]
 NOBODY: dict[int, dict[str, float]] = {4: {}, 6: {}}
@@ -33,7 +33,7 @@ PATIENCE = float(os.environ.get("MODEL_PATIENCE", "60"))
 LATE, EARLY = 1.5, 0.1
 
 
-class Life:
+class ServiceLife:
     """What happens to a service, killed and started again, in one world.
 
     `orders` are what its tool has been told; while there are none, every step is waited for.
@@ -58,11 +58,11 @@ class Life:
 
     def start(self, baseline: str) -> None:
         """Start a service; it may fail only if the tool does."""
-        self.reactor = MortalReactor(self.world.haste)
+        self.reactor = KillableReactor(self.world.haste)
         self.metrics, self.drift = Metrics(), 0.0
         self.kernel_firewall = self.world.firewall(
             self.reactor, baseline, self.metrics, self.wall)
-        self.firewall = Witness(self.kernel_firewall, self._passes)
+        self.firewall = CheckedFirewall(self.kernel_firewall, self._passes)
         try:
             blockon(self.firewall.open(SERVICE))
         except FirewallError:
@@ -230,7 +230,7 @@ class Life:
         return bool(short) or deadline < self.reactor.seconds() + EARLY
 
     def _passes(self, network: Network, until: float) -> bool | None:
-        """Whether packets of a network come through, if that tells anything; see `Witness`."""
+        """Whether packets of a network get through, or None; see `CheckedFirewall`."""
         source = str(network.network_address)
         if source not in CLIENTS or self.disturbed or self.clock_moved:
             return None

@@ -12,8 +12,8 @@ from typing import Any
 from envelope.config import Config
 from envelope.firewall.nftables import NftablesFirewall
 from tests.kernel.faultynft import NFT, FaultyNft
-from tests.kernel.model import BACKSTOP, NEAR
-from tests.kernel.subject import NftKernel
+from tests.kernel.firewallundertest import NftKernel
+from tests.kernel.iptablesmodel import BACKSTOP, NEAR
 from tests.kernel.test_nft_interference import INTERFERENCE, interfere
 
 OURS = "inet envelope"
@@ -70,7 +70,7 @@ def parts_of_our_table(listed: str) -> list[str]:
 
 
 class NftWorld:
-    """Our table, one of somebody else's, and a faulty nft; as `model.IptablesWorld`."""
+    """Our table, one of somebody else's, and a faulty nft; as `iptablesmodel.IptablesWorld`."""
 
     edits = tuple(INTERFERENCE)
     families = (4,)

@@ -1,6 +1,6 @@
 """A flood: run as a program on another host, until its standard input ends.
 
-    flood.py KIND NUMBER HOST PORT SOURCE...
+    floodprogram.py KIND NUMBER HOST PORT SOURCE...
 
 Holds NUMBER connections at a time, from each SOURCE address in turn. For each that the service ends
 it opens a new one, a second later but for `token`. Prints `up` once NUMBER were opened, and at the

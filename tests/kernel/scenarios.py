@@ -1,6 +1,6 @@
 """Lives of a service that are told step by step: what chance would come to too rarely.
 
-Each is a play with the rules of `machine.Machine`, which compare after every step.
+Each is a play with the rules of `statemachine.Machine`, which compare after every step.
 """
 
 from __future__ import annotations
@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from tests.kernel.faulty import POISON4, POISON6
-from tests.kernel.machine import CROWD, QUICK, Machine
+from tests.kernel.faultyiptables import POISON4, POISON6
 from tests.kernel.modelclient import Client
+from tests.kernel.statemachine import CROWD, QUICK, Machine
 
 FOUR, ALSO, SIX = "203.0.113.2", "203.0.113.3", "2001:db8::2"
 BRIEF, LONG, LONGER = 1.0, 9000.0, 20000.0
@@ -214,7 +214,7 @@ def clocks(machine: Machine) -> None:
         go(machine, client)
 
 
-SCENES: Final[dict[str, Callable[[Machine], None]]] = {
+SCENARIOS: Final[dict[str, Callable[[Machine], None]]] = {
     "interference": lambda machine: interference(machine, SERVICE),
     "interference with an operator's baseline": lambda machine: interference(machine, OPERATOR),
     "interference among many": interference_among_many,

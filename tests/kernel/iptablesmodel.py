@@ -19,10 +19,10 @@ from typing import Any
 from envelope.config import Config
 from envelope.firewall.iptables import IptablesFirewall
 from envelope.firewall.iptables.snapshot import Snapshot
-from tests.kernel.edits import EDITS, FLUSHED, filled, fillings
-from tests.kernel.faulty import LOCK, FaultyTools
-from tests.kernel.subject import FAMILY_TOOLS, Kernel
-from tests.kernel.udp import PORT
+from tests.kernel.faultyiptables import LOCK, FaultyTools
+from tests.kernel.firewallundertest import FAMILY_TOOLS, Kernel
+from tests.kernel.iptablesedits import EDITS, FLUSHED, filled, fillings
+from tests.kernel.udpprobe import PORT
 
 # Seconds between a session's deadline and its end in the kernel.
 BACKSTOP = 4
@@ -121,7 +121,7 @@ def _as_near(rules: list[str], deadlines: dict[str, float]) -> tuple[list[str], 
 class IptablesWorld:
     """Both families' filter tables of one kind, what others have in them, and a faulty tool.
 
-    Another backend has a world with the same methods (`nftmodel`), and its edits.
+    Another backend has a world with the same methods (`nftablesmodel`), and its edits.
     """
 
     edits = tuple(EDITS)

@@ -16,7 +16,7 @@ from zope.interface import implementer
 class _Child(ProcessProtocol):
     """Passes a child process's events on, as long as there is somebody to hear them."""
 
-    def __init__(self, owner: MortalReactor, heard_by: ProcessProtocol) -> None:
+    def __init__(self, owner: KillableReactor, heard_by: ProcessProtocol) -> None:
         self.owner = owner
         self.heard_by = heard_by
         self.gone: Deferred[None] = Deferred()
@@ -44,7 +44,7 @@ class _Child(ProcessProtocol):
 
 
 @implementer(IReactorTime, IReactorProcess)
-class MortalReactor:
+class KillableReactor:
     """The real reactor's timers and child processes, for one owner.
 
     `haste` is how many of the owner's seconds go into a real one.

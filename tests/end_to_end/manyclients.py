@@ -8,8 +8,8 @@ import subprocess
 from tests.end_to_end.harness import BARE_PYTHON, HERE, PATH, Lines, Rig
 
 
-class Crowd(Lines):
-    """Clients that come and go: see `crowd`."""
+class ManyClients(Lines):
+    """Clients that come and go: see `manyclientsprogram`."""
 
     def __init__(self, rig: Rig, token: str, clients: int, stay: tuple[float, float],
                  tls: bool, addresses: int) -> None:
@@ -23,8 +23,8 @@ class Crowd(Lines):
         orders = {"port": 8880, "tls": tls, "clients": clients, "stay": stay,
                   "path": f"{PATH}?access_token={token}", "pairs": pairs}
         self._program = client.popen(
-            [*BARE_PYTHON, HERE / "crowd.py", json.dumps(orders)], stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE, text=True, bufsize=1)
+            [*BARE_PYTHON, HERE / "manyclientsprogram.py", json.dumps(orders)],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1)
         super().__init__(self._program)
 
     def tell(self, word: str) -> None:

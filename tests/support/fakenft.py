@@ -36,7 +36,7 @@ class ModelTable:
     elements: dict[str, dict[str, int | None]] = field(default_factory=dict)
 
 
-class NftModel:
+class FakeNft:
     """The kernel's side of a table `inet envelope`."""
 
     def __init__(self) -> None:

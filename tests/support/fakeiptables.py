@@ -12,7 +12,7 @@ class Rejected(Exception):
 
 
 @dataclass
-class FilterModel:
+class FakeFilterTable:
     """What one family's kernel holds."""
 
     policies: dict[str, str] = field(
@@ -24,7 +24,7 @@ class FilterModel:
 
     def apply(self, lines: list[str]) -> None:
         """Apply one transaction, all of it or none."""
-        copy = FilterModel(dict(self.policies), {c: list(r) for c, r in self.rules.items()})
+        copy = FakeFilterTable(dict(self.policies), {c: list(r) for c, r in self.rules.items()})
         for line in lines:
             copy._apply(line)
         self.policies, self.rules = copy.policies, copy.rules

@@ -8,7 +8,7 @@ from types import FrameType, TracebackType
 from typing import Any
 
 
-class Work:
+class CallCounter:
     """Counts, while entered: calls of Python functions, and of others by their names."""
 
     def __init__(self) -> None:
@@ -16,7 +16,7 @@ class Work:
         self.builtin: Counter[str] = Counter()
         self._before: Any = None
 
-    def __enter__(self) -> Work:
+    def __enter__(self) -> CallCounter:
         self._before = sys.getprofile()
         sys.setprofile(self._count)
         return self

@@ -24,9 +24,9 @@ from envelope.firewall.iptables.snapshot import Snapshot
 from envelope.firewall.nftables import NftablesFirewall
 from envelope.lab import search_env
 from envelope.metrics import OUTCOMES, Metrics
-from tests.kernel.faulty import LOCK, FaultyTools, Orders
+from tests.kernel.faultyiptables import LOCK, FaultyTools, Orders
 from tests.kernel.faultynft import NFT, FaultyNft
-from tests.kernel.mortal import MortalReactor
+from tests.kernel.killablereactor import KillableReactor
 from tests.support.environment import need_own_network
 
 SERVICE = (PortRange("tcp", 8880, 8880),)
@@ -116,7 +116,7 @@ class NftKernel:
         return {network for network in map(ip_network, names) if network.version in families}
 
 
-class Subject:
+class FirewallUnderTest:
     """A real firewall over a tool that does as it is told."""
 
     def __init__(
@@ -139,7 +139,7 @@ class Subject:
         self.config = Config(device="lo", **{**tools, **options})
         self.metrics = Metrics()
         self.before = self.kernel.saved()
-        self.reactor = MortalReactor()
+        self.reactor = KillableReactor()
         # Seconds that the service believes the wall clock was set forward by.
         self.clock_set_by = 0.0
         # How often the kernel was asked for the generation of its rules (nftables).
