@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from envelope.config.table import TABLE
+from envelope.config import OPTIONS
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
@@ -77,11 +77,11 @@ def test_every_option_is_listed_with_its_default() -> None:
         name: cells[1] for cells in rows("docs/options.md")
         for name in re.findall(r"`--([\w-]+)`", cells[0])
     }
-    for option in TABLE:
+    for option in OPTIONS:
         assert option.name in listed
         if option.default:
             assert f"`{option.default}`" in listed[option.name], option.name
-    assert listed.keys() == {option.name for option in TABLE}
+    assert listed.keys() == {option.name for option in OPTIONS}
 
 
 def test_every_metric_is_listed() -> None:

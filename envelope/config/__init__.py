@@ -1,4 +1,4 @@
-"""The settings of one service, checked and frozen: what every other module is built from.
+"""The settings of one service: every option is one field of `Config`.
 
 `envelope.config.options` makes a `Config` from a command line and an environment.
 """
@@ -8,61 +8,203 @@ from __future__ import annotations
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Network
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal, TypeAlias
 
 from envelope.addresses import Address, Network, PortRange
-from envelope.config.listen import ListenSpec, parse_listen
+from envelope.config import values
+from envelope.config.fields import many, one, optional, options_of
+from envelope.config.listen import ListenSpec
+
+Seconds: TypeAlias = float
+BitsPerSecond: TypeAlias = float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
-    """Every option of the service (docs/options.md), in the units the code computes with.
+    """Every option of the service: how it is read, its default, and what it means.
 
-    Durations are seconds, rates are bits per second, paths are absolute or as the operator wrote
-    them. An instance that exists is consistent: `envelope.config.options` refuses the rest.
+    docs/options.md has the same for operators. A field `max_clients` is the option `--max-clients`,
+    and `ENVELOPE_MAX_CLIENTS` in the environment. `--help` shows the fields in this order. Paths
+    are absolute. An instance made by `envelope.config.options` is consistent.
     """
 
-    listen: tuple[ListenSpec, ...] = (parse_listen(":8880"),)
-    cert: Path | None = None
-    key: Path | None = None
-    tls: Literal["intermediate", "modern"] = "intermediate"
-    verify_key: tuple[Path, ...] = ()
-    verify_jwks_url: str | None = None
-    jwks_ca: Path | None = None
-    issuer: str = "locate"
-    machine: str | None = None
-    subject: str | None = None
-    token_required: bool = True
-    timeout: float = 60.0
-    max_duration: float | None = None
-    max_clients: int = 1
-    monitoring_slots: int = 0
-    max_connections: int = 3000
-    max_connections_per_network: int = 2000
-    max_handshakes: int = 2500
-    request_timeout: float = 8.0
-    max_header_bytes: int = 16_384
-    firewall: Literal["iptables", "nftables", "none"] = "iptables"
-    device: str = "eth0"
-    baseline: Literal["service", "operator"] = "service"
-    on_stop: Literal["restore", "keep"] = "restore"
-    allow: tuple[PortRange, ...] = (PortRange("udp", 53, 53),)
-    grant_prefix4: int = 32
-    grant_prefix6: int = 128
-    grant_port: tuple[PortRange, ...] = ()
-    proxy_port: tuple[int, ...] = ()
-    established: Literal["cut", "keep"] = "cut"
-    iptables: Path | None = None
-    ip6tables: Path | None = None
-    nft: Path | None = None
-    tx_device: str | None = None
-    tx_max_rate: float | None = None
-    admin: tuple[ListenSpec, ...] = (parse_listen("tcp:9990:interface=127.0.0.1"),)
-    drain: float = 0.0
-    log_format: Literal["text", "json"] = "text"
+    listen: tuple[ListenSpec, ...] = many(
+        ":8880", values.listener,
+        "Address to listen on: [HOST]:PORT, or a Twisted server endpoint (tcp:, tcp6:, systemd:, "
+        "haproxy:tcp:..., unix:). :PORT is every IPv4 and IPv6 address; port 0 picks a free one "
+        "and logs it.",
+        heading="Where clients connect",
+    )
+    cert: Path | None = optional(
+        values.path,
+        "File with the certificate chain in PEM, leaf first; needs --key. Without both, tokens "
+        "travel unencrypted.",
+    )
+    key: Path | None = optional(
+        values.path, "File with the certificate's private key in PEM."
+    )
+    tls: Literal["intermediate", "modern"] = one(
+        "intermediate", values.choice("intermediate", "modern"),
+        "Mozilla's TLS configuration to use: intermediate (TLS 1.2 and 1.3) or modern (TLS 1.3 "
+        "only).",
+    )
+
+    verify_key: tuple[Path, ...] = many(
+        "", values.path,
+        "File with a public JWK or JWK Set that access tokens are verified with.",
+        heading="Who is let in",
+    )
+    verify_jwks_url: str | None = optional(
+        values.https_url,
+        "https URL of a JWK Set that access tokens are verified with, in addition to "
+        "--verify-key; fetched at the start and refreshed while the service runs.",
+    )
+    jwks_ca: Path | None = optional(
+        values.path,
+        "File with the certificates, in PEM, of the authorities that the host of --verify-jwks-url "
+        "is verified with. Without it, those that this system trusts.",
+    )
+    issuer: str = one(
+        "locate", values.text, "The issuer (iss) that an access token must name."
+    )
+    machine: str | None = optional(
+        values.text,
+        "This machine's name, which an access token's audience (aud) must contain.",
+    )
+    subject: str | None = optional(
+        values.text,
+        "The subject (sub) that an access token must name, unless it is 'monitoring'.",
+    )
+    token_required: bool = one(
+        "true", values.boolean,
+        "true or false. With false, tokens are optional (one that is sent must still be valid) "
+        "and the firewall is not managed.",
+    )
+    timeout: Seconds = one(
+        "60s", values.positive_duration,
+        "How long a grant may last at least, even if its token expires earlier: seconds, or as "
+        "90s, 1m30s, 2h.",
+    )
+    max_duration: Seconds | None = optional(
+        values.positive_duration,
+        "How long a grant may last at most, whatever its token says: seconds, or as 10m.",
+    )
+
+    firewall: Literal["iptables", "nftables", "none"] = one(
+        "iptables", values.choice("iptables", "nftables", "none"),
+        "iptables, nftables, or none to accept clients without any rule.",
+        heading="The firewall",
+    )
+    device: str = one(
+        "eth0", values.device,
+        "The public network device that is guarded; traffic on all others is let in.",
+    )
+    baseline: Literal["service", "operator"] = one(
+        "service", values.choice("service", "operator"),
+        "service: the service installs the default-drop rules at the start and removes them at "
+        "the stop. operator: they are yours, and only grants are inserted and removed.",
+    )
+    on_stop: Literal["restore", "keep"] = one(
+        "restore", values.choice("restore", "keep"),
+        "restore: a stop puts the rules back as they were. keep: it leaves the default-drop "
+        "rules in force.",
+    )
+    allow: tuple[PortRange, ...] = many(
+        "udp/53", PortRange.parse,
+        "PROTO/PORT[-PORT] that is always open on the device, besides the service's own port and "
+        "ICMP; 'none' for nothing. Whatever is given replaces the default.",
+        none=True,
+    )
+    grant_prefix4: int = one(
+        "32", values.whole_number(8, 32),
+        "How many leading bits of an IPv4 client's address a grant opens, 8 to 32: 32 is the "
+        "client alone, 24 its whole /24.",
+    )
+    grant_prefix6: int = one(
+        "128", values.whole_number(16, 128), "The same for IPv6, 16 to 128."
+    )
+    grant_port: tuple[PortRange, ...] = many(
+        "", PortRange.parse,
+        "PROTO/PORT[-PORT] that a grant opens; without any, a grant opens everything.",
+    )
+    proxy_port: tuple[int, ...] = many(
+        "", values.whole_number(1, 65535),
+        "TCP port that is open to everyone while there is any grant of that address family.",
+    )
+    established: Literal["cut", "keep"] = one(
+        "cut", values.choice("cut", "keep"),
+        "cut: connections that a client opened under its grant end with the grant. keep: they "
+        "continue.",
+    )
+    iptables: Path | None = optional(
+        values.path,
+        "Path of iptables; its -save and -restore are in the same folder. Without it, PATH and "
+        "the sbin folders are searched.",
+    )
+    ip6tables: Path | None = optional(values.path, "The same for ip6tables.")
+    nft: Path | None = optional(values.path, "Path of nft. Without it, it is searched likewise.")
+
+    max_clients: int = one(
+        "1", values.whole_number(1, 1_000_000), "Sessions that may be open at once.",
+        heading="Limits",
+    )
+    monitoring_slots: int = one(
+        "0", values.whole_number(0, 1_000_000),
+        "Sessions beyond --max-clients that are reserved for the subject 'monitoring'.",
+    )
+    max_connections: int = one(
+        "3000", values.whole_number(1, 1_000_000),
+        "Connections without a session that may be open at once: those that have not sent their "
+        "whole request, and those that have been answered and not closed yet. At a limit, each "
+        "new connection makes the service drop an older one; it never drops sessions.",
+    )
+    max_connections_per_network: int = one(
+        "2000", values.whole_number(1, 1_000_000),
+        "The same for the connections of one /32 (IPv4) or /64 (IPv6).",
+    )
+    max_handshakes: int = one(
+        "2500", values.whole_number(1, 1_000_000),
+        "Connections that may be open at once without having sent their whole request; the TLS "
+        "handshake counts as part of it.",
+    )
+    request_timeout: Seconds = one(
+        "8s", values.positive_duration,
+        "How long it may take from a client's connecting to its answer: seconds, or as 1m30s.",
+    )
+    max_header_bytes: int = one(
+        "16384", values.whole_number(1024, 1_048_576),
+        "The largest size of a request's head in bytes, at least 1024; a token alone may take "
+        "8192.",
+    )
+    tx_device: str | None = optional(
+        values.device, "The network device whose transmit rate is measured."
+    )
+    tx_max_rate: BitsPerSecond | None = optional(
+        values.rate,
+        "Refuse new clients, except monitoring, while --tx-device sends more than this many bits "
+        "per second; k, M and G are understood.",
+    )
+
+    admin: tuple[ListenSpec, ...] = many(
+        "tcp:9990:interface=127.0.0.1", values.listener,
+        "Where metrics and health are served, written as for --listen; 'none' for nowhere.",
+        none=True, heading="Operating the service",
+    )
+    drain: Seconds = one(
+        "0s", values.duration,
+        "How long open sessions may continue after SIGTERM before they are closed: seconds, or as "
+        "1m30s.",
+    )
+    log_format: Literal["text", "json"] = one(
+        "text", values.choice("text", "json"),
+        "text, or json for one object a line; either goes where twistd's --logfile says.",
+    )
 
     def network_of(self, address: Address) -> Network:
         """The network that a grant for `address` opens (`--grant-prefix4`, `--grant-prefix6`)."""
         if isinstance(address, IPv4Address):
             return IPv4Network((address, self.grant_prefix4), strict=False)
         return IPv6Network((address, self.grant_prefix6), strict=False)
+
+
+OPTIONS: Final = options_of(Config)

@@ -1,7 +1,4 @@
-"""Which options go together: what is refused however well each single one is written.
-
-Pure but for `Machine`, which answers what only this machine knows.
-"""
+"""Checks of all options together: contradictions, missing ones, and what this machine lacks."""
 
 from __future__ import annotations
 
@@ -19,7 +16,7 @@ from envelope.config import Config
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """What is asked of the machine: is there such a device, is there such a program."""
+    """The two questions about the machine: does a network device exist, can a file be executed."""
 
     has_device: Callable[[str], bool]
     can_run: Callable[[Path], bool]
@@ -40,13 +37,14 @@ def _can_run(path: Path) -> bool:
 THIS_MACHINE: Final = Machine(_has_device, _can_run)
 
 
-def checked(found: Mapping[str, Any], machine: Machine) -> Config:
-    """The settings that `found` (by field, the rest at their defaults) stands for.
+def checked(given: Mapping[str, Any], machine: Machine) -> Config:
+    """The settings with `given`, values by field name, and the defaults of all other fields.
 
-    Without required tokens the firewall is not managed. Raises `UsageError` with one line when
-    options contradict each other, miss each other, or ask for what `machine` does not have.
+    Without required tokens, `firewall` becomes "none" unless it is given. Raises `UsageError` with
+    one line when options contradict each other, when one is missing, or when `machine` does not
+    have a device or tool that they name.
     """
-    values = dict(found)
+    values = dict(given)
     if not values.get("token_required", True) and values.setdefault("firewall", "none") != "none":
         raise usage.UsageError(
             f"--firewall={values['firewall']} needs tokens: "
@@ -64,18 +62,18 @@ def checked(found: Mapping[str, Any], machine: Machine) -> Config:
 
 def _check_keys(config: Config) -> None:
     if (config.cert is None) != (config.key is None):
-        there, absent = ("--cert", "--key") if config.key is None else ("--key", "--cert")
-        raise usage.UsageError(f"{there} needs {absent} as well")
+        present, absent = ("--cert", "--key") if config.key is None else ("--key", "--cert")
+        raise usage.UsageError(f"{present} needs {absent} as well")
     if config.jwks_ca is not None and config.verify_jwks_url is None:
         raise usage.UsageError("--jwks-ca needs --verify-jwks-url")
     if not config.token_required:
         return
-    wanted = {
+    required = {
         "--verify-key": config.verify_key or config.verify_jwks_url,
         "--machine": config.machine,
         "--subject": config.subject,
     }
-    for name, value in wanted.items():
+    for name, value in required.items():
         if not value:
             raise usage.UsageError(
                 f"{name} is missing: access tokens cannot be checked without it "
@@ -87,13 +85,13 @@ def _check_machine(config: Config, machine: Machine) -> None:
     tools = {"iptables": config.iptables, "ip6tables": config.ip6tables, "nft": config.nft}
     for name, path in tools.items():
         if path is not None and not machine.can_run(path):
-            raise usage.UsageError(f"--{name}: {str(path)!r} is not there or cannot be run")
+            raise usage.UsageError(f"--{name}: {str(path)!r} does not exist or cannot be executed")
     if config.tx_device is not None and not machine.has_device(config.tx_device):
         raise usage.UsageError(f"--tx-device: there is no network device {config.tx_device!r}")
     if config.firewall == "none":
         return
     for spec in config.listen:
-        if not spec.knows_clients:
+        if not spec.clients_have_addresses:
             raise usage.UsageError(
                 f"--listen={spec}: clients of a UNIX socket have no address to let in; "
                 "put haproxy: before it, or say --firewall=none"

@@ -1,4 +1,4 @@
-"""Where the service listens: reads what an operator writes for `--listen` and `--admin`. Pure."""
+"""Listeners as an operator writes them for `--listen` and `--admin`. Pure."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ _HOST_PORT: Final = re.compile(r"(?:\[(?P<v6>[^][]*)\]|(?P<host>[^][:\s/=]*)):(?
 
 @dataclass(frozen=True, slots=True)
 class ListenSpec:
-    """One listener, parsed; `text` is what the operator wrote.
+    """One listener; `text` is what the operator wrote.
 
-    `host` is an address or a name, empty for every address of both families, and None for a
-    Twisted endpoint description, which is then in `endpoint` without its `haproxy:`. `port` is 0
-    for any free port, and None when only the open socket tells (`systemd:`, `unix:`). `proxied`:
-    a PROXY header is expected, and says who the client is. `knows_clients`: clients have an
-    address, from their socket or from that header.
+    `host` is an address or a host name, empty for every address of both families, and None for a
+    Twisted endpoint description, which is then in `endpoint`, without its `haproxy:`. `port` is 0
+    for any free port, and None when it is known only once the socket is open (`systemd:`, `unix:`).
+    With `proxied`, each connection begins with a PROXY header that names the client's address.
+    `clients_have_addresses` is False for a UNIX socket without that header.
     """
 
     text: str
@@ -29,7 +29,7 @@ class ListenSpec:
     port: int | None
     endpoint: str = ""
     proxied: bool = False
-    knows_clients: bool = True
+    clients_have_addresses: bool = True
 
     def __str__(self) -> str:
         return self.text
@@ -38,7 +38,7 @@ class ListenSpec:
 def parse_listen(text: str) -> ListenSpec:
     """Read `[HOST]:PORT` or an endpoint description; raise `ValueError` with one line."""
     if not text.isprintable():
-        raise ValueError(f"{text!r} has characters that cannot be seen")
+        raise ValueError(f"{text!r} has unprintable characters")
     if text.startswith(tuple(f"{kind}:" for kind in ENDPOINTS)):
         return _endpoint(text)
     match = _HOST_PORT.fullmatch(text)
@@ -55,7 +55,7 @@ def parse_listen(text: str) -> ListenSpec:
 
 
 def _endpoint(text: str) -> ListenSpec:
-    """Read an endpoint description; whether Twisted can open it shows when it is opened."""
+    """Read an endpoint description; Twisted checks the rest of it when it opens the endpoint."""
     proxied = text.startswith(_PROXIED)
     endpoint = text.removeprefix(_PROXIED)
     if endpoint.startswith(_PROXIED):
@@ -64,19 +64,19 @@ def _endpoint(text: str) -> ListenSpec:
     port = None
     if kind in ("tcp", "tcp6"):
         given = named.get("port", positional[0] if positional else None)
-        # Without one, Twisted says what is missing when the endpoint is opened.
+        # A missing port is reported by Twisted when it opens the endpoint.
         port = None if given is None else _port(given, text)
-    nameless = kind == "unix" or (
+    unix = kind == "unix" or (
         kind == "systemd" and "UNIX" in (named.get("domain"), *positional[:1])
     )
-    return ListenSpec(text, None, port, endpoint, proxied, proxied or not nameless)
+    return ListenSpec(text, None, port, endpoint, proxied, proxied or not unix)
 
 
 def _arguments(description: str) -> tuple[list[str], dict[str, str]]:
     """Split an endpoint description into its positional and its named arguments.
 
-    By the rules of `twisted.internet.endpoints.serverFromString`: a colon separates, the first
-    equals sign names, and a backslash takes the next character literally.
+    The syntax is that of `twisted.internet.endpoints.serverFromString`: a colon ends an argument,
+    the first equals sign in it ends its name, and a backslash makes the next character literal.
     """
     positional: list[str] = []
     named: dict[str, str] = {}

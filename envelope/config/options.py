@@ -1,6 +1,6 @@
-"""Command line and environment become one frozen `Config`; whatever makes no sense is refused.
+"""Reads a command line and an environment into one `Config`, or refuses them with one line.
 
-`envelope.config.table` says which options there are, `envelope.config.checks` which go together.
+`envelope.config` declares the options, `envelope.config.checks` compares them with each other.
 """
 
 from __future__ import annotations
@@ -8,20 +8,22 @@ from __future__ import annotations
 import difflib
 import os
 import re
+import shutil
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, NoReturn
 
 from twisted.python import usage
 
 from envelope import __version__
-from envelope.config import Config
+from envelope.config import OPTIONS, Config
 from envelope.config.checks import THIS_MACHINE, Machine, checked
-from envelope.config.table import TABLE, Option
+from envelope.config.fields import Option
 
 PREFIX: Final = "ENVELOPE_"
-# Variables that the service's own tests may set for themselves.
+# Variables with this prefix belong to the project's own tests.
 TEST_PREFIX: Final = "ENVELOPE_TEST_"
-# Kubernetes puts a Service named "envelope" or "envelope-..." into the environment of every pod
+# Kubernetes describes a Service named "envelope" or "envelope-..." in the environment of every pod
 # (kubernetes.io, "Accessing the Service", environment variables).
 _SERVICE_LINK: Final = re.compile(
     r"ENVELOPE_(?:\w+_)?(?:SERVICE_HOST|SERVICE_PORT(?:_\w+)?"
@@ -29,11 +31,15 @@ _SERVICE_LINK: Final = re.compile(
 )
 _SERVICE_LINK_PORT: Final = re.compile(r"(?:tcp|udp|sctp)://.*")
 
+# Columns of `--help`: where an option's text begins, and the widest line on a wide terminal.
+_HELP_INDENT: Final = 34
+_HELP_WIDTH: Final = 100
+
 
 def parse(
     argv: Sequence[str], environ: Mapping[str, str], machine: Machine = THIS_MACHINE
 ) -> Config:
-    """Read everything; raise `UsageError` with one line naming what is wrong."""
+    """The settings; raise `UsageError` with one line that names the wrong option."""
     options = ServiceOptions(environ, machine)
     untyped: Any = options
     untyped.parseOptions(list(argv))
@@ -41,14 +47,17 @@ def parse(
 
 
 class ServiceOptions(usage.Options):
-    """The options of the service; `config` is there once they are parsed."""
+    """The options of the service, for `twisted.python.usage`.
+
+    `config` has its final value once `parseOptions` has returned.
+    """
 
     synopsis = "[options]"
     longdesc = (
-        "Opens this host's firewall for one authorised client at a time. Every option can also "
+        "Opens this host's firewall for clients with a valid access token. Every option can also "
         "be set in the environment: ENVELOPE_ and its name in upper case, dashes as underscores, "
         "such as ENVELOPE_MAX_CLIENTS=5; values of options that may be given several times are "
-        "separated by commas there. The command line wins. SIGTERM stops cleanly and puts the "
+        "separated by commas there. The command line wins. SIGTERM stops the service and puts the "
         "rules back; SIGHUP reads keys and certificate again."
     )
 
@@ -68,48 +77,68 @@ class ServiceOptions(usage.Options):
         raise SystemExit(0)
 
     def parseArgs(self, *args: str) -> None:
-        """Nothing but options is understood."""
+        """Refuse arguments that are not options."""
         if args:
             raise usage.UsageError(f"{args[0]!r} is not an option")
 
     def postOptions(self) -> None:
-        """Make `config` from what was given here and in the environment."""
-        found = _collect(self.given, self._environ)
-        self.config = checked(found, self._machine)
+        """Make `config` from the command line and the environment."""
+        self.config = checked(_values(self.given, self._environ), self._machine)
+
+    def getUsage(self, width: int | None = None) -> str:
+        """The options in groups, in the order of `Config`, and what is common to them."""
+        width = width or min(shutil.get_terminal_size().columns, _HELP_WIDTH)
+        lines = []
+        for option in OPTIONS:
+            if option.heading:
+                lines += ["", f"{option.heading}:"]
+            lines += _help_lines(f"{option.name}=", option.help, width)
+        lines += ["", "Other:"]
+        lines += _help_lines("help", "Print this help and exit.", width)
+        lines += _help_lines("version", "Print the version and exit.", width)
+        return "\n".join([*lines, "", *textwrap.wrap(self.longdesc, width), ""])
+
+
+def _help_lines(name: str, text: str, width: int) -> list[str]:
+    return textwrap.wrap(
+        text, max(width, 2 * _HELP_INDENT), initial_indent=f"  --{name}".ljust(_HELP_INDENT),
+        subsequent_indent=" " * _HELP_INDENT, break_on_hyphens=False,
+    )
 
 
 def _handler(option: Option) -> Callable[[ServiceOptions, str], None]:
     def take(options: ServiceOptions, value: str) -> None:
         if not option.many:
-            options.given.pop(option.name, None)
-        options.given.setdefault(option.name, []).append(value)
+            options.given.pop(option.field, None)
+        options.given.setdefault(option.field, []).append(value)
 
     take.__doc__ = option.help
     return take
 
 
-# usage.Options finds options by the names of methods; only a method hears of each repetition.
-for _option in TABLE:
+# `usage.Options` calls a method for each time an option is given; its other ways keep only the
+# last value.
+for _option in OPTIONS:
     setattr(ServiceOptions, f"opt_{_option.field}", _handler(_option))
 
 
-def _collect(given: Mapping[str, list[str]], environ: Mapping[str, str]) -> dict[str, Any]:
-    """The values that were given, by field; the command line wins."""
+def _values(given: Mapping[str, list[str]], environ: Mapping[str, str]) -> dict[str, Any]:
+    """The values of the options that were given, by field; the command line wins."""
     _refuse_unknown(environ)
-    found: dict[str, Any] = {}
-    for option in TABLE:
-        if option.name in given:
-            found[option.field] = _read(option, given[option.name], f"--{option.name}")
+    values: dict[str, Any] = {}
+    for option in OPTIONS:
+        if option.field in given:
+            values[option.field] = _read(option, given[option.field], f"--{option.name}")
         elif option.variable in environ:
             text = environ[option.variable]
             texts = [part.strip() for part in text.split(",")] if option.many else [text]
             source = f"--{option.name} (from {option.variable})"
-            found[option.field] = _read(option, texts, source)
-    return found
+            values[option.field] = _read(option, texts, source)
+    return values
 
 
 def _refuse_unknown(environ: Mapping[str, str]) -> None:
-    known = {option.variable for option in TABLE}
+    known = {option.variable for option in OPTIONS}
     for name in sorted(environ):
         if not name.startswith(PREFIX) or name.startswith(TEST_PREFIX) or name in known:
             continue
@@ -122,6 +151,7 @@ def _refuse_unknown(environ: Mapping[str, str]) -> None:
 
 
 def _read(option: Option, texts: list[str], source: str) -> Any:
+    """The value of one option; `source` says where the texts come from."""
     try:
         if not all(texts):
             raise ValueError("the value is empty")

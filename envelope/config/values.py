@@ -1,7 +1,7 @@
-"""How the values of options are written: each function reads one, or raises `ValueError`.
+"""Readers of option values: each takes the text of one value, or raises `ValueError`.
 
-The text of the error is one line that says what was expected; `envelope.config.options` puts the
-name of the option before it.
+The error's text is one line that says what was expected; `envelope.config.options` puts the name
+of the option before it. Pure.
 """
 
 from __future__ import annotations
@@ -9,12 +9,15 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 from urllib.parse import urlsplit
 
 from envelope.config.listen import ListenSpec, parse_listen
 
-# Seconds. The kernel's own end of a grant is a date; this keeps it well within its range.
+Word = TypeVar("Word", bound=str)
+
+# Seconds. iptables ends a grant at a date, which must stay before 2038; nobody needs more than a
+# year.
 LONGEST: Final = 366 * 86_400.0
 
 _BOOLEANS: Final = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
@@ -26,14 +29,14 @@ _URL: Final = re.compile(
     re.ASCII | re.IGNORECASE,
 )
 _LABEL: Final = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", re.ASCII | re.IGNORECASE)
-# The kernel allows more, but iptables reads a trailing + as "and all that begin like this".
+# The kernel allows more characters, but iptables takes a + at the end for a wildcard.
 _DEVICE: Final = re.compile(r"[A-Za-z0-9_.@][A-Za-z0-9_.@-]{0,14}")
 
 
-def words(value: str) -> str:
-    """Any text that can be seen."""
+def text(value: str) -> str:
+    """Any text of printable characters, without the blanks around it."""
     if not value.strip() or not value.isprintable():
-        raise ValueError(f"{value!r} is not a name")
+        raise ValueError(f"{value!r} is empty or has unprintable characters")
     return value.strip()
 
 
@@ -45,7 +48,7 @@ def boolean(value: str) -> bool:
         raise ValueError(f"{value!r} is neither true nor false") from None
 
 
-def whole(least: int, most: int) -> Callable[[str], int]:
+def whole_number(least: int, most: int) -> Callable[[str], int]:
     """A whole number from `least` to `most`."""
 
     def read(value: str) -> int:
@@ -58,13 +61,14 @@ def whole(least: int, most: int) -> Callable[[str], int]:
     return read
 
 
-def choice(*known: str) -> Callable[[str], str]:
+def choice(*known: Word) -> Callable[[str], Word]:
     """One of `known`."""
 
-    def read(value: str) -> str:
-        if value.strip() not in known:
-            raise ValueError(f"{value!r} is none of {', '.join(known)}")
-        return value.strip()
+    def read(value: str) -> Word:
+        for word in known:
+            if value.strip() == word:
+                return word
+        raise ValueError(f"{value!r} is none of {', '.join(known)}")
 
     return read
 
@@ -77,11 +81,11 @@ def duration(value: str) -> float:
     return seconds
 
 
-def some_time(value: str) -> float:
-    """Seconds, more than none, at most a year."""
+def positive_duration(value: str) -> float:
+    """Seconds, more than 0, at most a year."""
     seconds = duration(value)
     if seconds <= 0:
-        raise ValueError(f"{value!r} is no time at all")
+        raise ValueError(f"{value!r} is not longer than 0 seconds")
     return seconds
 
 
@@ -94,41 +98,41 @@ def rate(value: str) -> float:
 
 
 def path(value: str) -> Path:
-    """A path, made absolute: twistd may change its directory before a file is read again."""
+    """A path, made absolute, because twistd may change its directory before the file is read."""
     if not value or "\0" in value:
         raise ValueError(f"{value!r} is not a path")
     return Path(value).absolute()
 
 
 def device(value: str) -> str:
-    """The name of a network device, whether or not there is one."""
+    """A name that a network device can have; whether the device exists is not checked here."""
     name = value.strip()
     if not _DEVICE.fullmatch(name) or name in (".", ".."):
         raise ValueError(f"{value[:40]!r} is not the name of a network device")
     return name
 
 
-def endpoint(value: str) -> ListenSpec:
-    """`[HOST]:PORT` or an endpoint description."""
+def listener(value: str) -> ListenSpec:
+    """`[HOST]:PORT` or a Twisted endpoint description."""
     return parse_listen(value.strip())
 
 
 def https_url(value: str) -> str:
-    """An https URL, in ASCII, without a user's name or password and without a fragment."""
-    text = value.strip()
+    """An https URL, in ASCII, without user name, password and fragment."""
+    url = value.strip()
     try:
-        parts = urlsplit(text)
+        parts = urlsplit(url)
         right = parts.scheme == "https" and _is_host(parts.hostname or "") and parts.port != 0
     except ValueError:
         right = False
-    # What is wrong may be a password, which does not belong on a screen.
-    if not right or not _URL.fullmatch(text):
+    # The text is not repeated, because it may contain a password.
+    if not right or not _URL.fullmatch(url):
         raise ValueError("that is not an https URL such as https://keys.example/jwks.json")
     if "@" in parts.netloc:
-        raise ValueError("a user's name or password in a URL ends up in logs; leave it out")
-    if "#" in text:
+        raise ValueError("a user name or password in a URL ends up in logs; leave it out")
+    if "#" in url:
         raise ValueError("a fragment (from # on) is not sent to any server; leave it out")
-    return text
+    return url
 
 
 def _is_host(name: str) -> bool:
@@ -136,23 +140,25 @@ def _is_host(name: str) -> bool:
     return ":" in name or (len(name) < 254 and all(map(_LABEL.fullmatch, labels)))
 
 
+# Days, hours, minutes and seconds, each with its unit and in this order.
 _PARTS: Final = re.compile(
     r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s)?", re.ASCII
 )
 _BARE: Final = re.compile(r"\d+(?:\.\d+)?", re.ASCII)
+# How many seconds each group of `_PARTS` counts.
 _UNITS: Final = (86400, 3600, 60, 1)
 
 
-def parse_duration(text: str) -> float:
-    """Seconds that `text` stands for; raise `ValueError` with one line when it stands for none."""
-    text = text.strip().lower()
-    if len(text) <= 20:
-        if _BARE.fullmatch(text):
-            return float(text)
-        match = _PARTS.fullmatch(text)
-        if match is not None and text:
+def parse_duration(value: str) -> float:
+    """Seconds, of any length, from `90`, `90s`, `1m30s`, `2h`, `1d`; raise `ValueError`."""
+    written = value.strip().lower()
+    if len(written) <= 20:
+        if _BARE.fullmatch(written):
+            return float(written)
+        match = _PARTS.fullmatch(written)
+        if match is not None and written:
             return sum(
                 float(part) * unit
                 for part, unit in zip(match.groups(), _UNITS, strict=True) if part
             )
-    raise ValueError(f"{text[:40]!r} is not a duration such as 90, 90s, 1m30s or 2h")
+    raise ValueError(f"{written[:40]!r} is not a duration such as 90, 90s, 1m30s or 2h")

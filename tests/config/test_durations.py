@@ -1,4 +1,4 @@
-"""Durations as people write them."""
+"""Durations in the options' syntax."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from envelope.config.values import parse_duration
     ("0", 0), ("0s", 0), ("0.25", 0.25), ("1m0.5s", 60.5), ("90m", 5400), (" 5M ", 300),
     ("9" * 20, 1e20),
 ])
-def test_what_is_a_duration(text, seconds) -> None:
-    """Units may be left out at either end, and need not be in range."""
+def test_durations_are_read(text, seconds) -> None:
+    """Any unit may be left out, and its number may be of any size."""
     assert parse_duration(text) == seconds
 
 
@@ -26,8 +26,7 @@ def test_what_is_a_duration(text, seconds) -> None:
     "1 2", "1m 30s", "30s1m", "1s1m", "1m1m", "1.5m", ".5", "1.", "1..5", "1m30", "1ms",
     "1" * 30, "1\x00", "١", "1m\n1s",  # noqa: RUF001
 ])
-def test_what_is_none(text) -> None:
-    """Refused in one line, whatever was in the text."""
+def test_other_texts_are_refused_in_one_line(text) -> None:
     with pytest.raises(ValueError, match="is not a duration such as") as caught:
         parse_duration(text)
     assert "\n" not in str(caught.value)
@@ -35,14 +34,13 @@ def test_what_is_none(text) -> None:
 
 @given(days=st.integers(0, 99), hours=st.integers(0, 99), minutes=st.integers(0, 99),
        seconds=st.integers(0, 99))
-def test_the_parts_add_up(days, hours, minutes, seconds) -> None:
-    """However large each of them."""
+def test_the_parts_are_added(days, hours, minutes, seconds) -> None:
     text = f"{days}d{hours}h{minutes}m{seconds}s"
     assert parse_duration(text) == ((days * 24 + hours) * 60 + minutes) * 60 + seconds
 
 
 @given(st.text() | st.from_regex(r"[0-9.dhms +-]{0,12}", fullmatch=True))
-def test_any_text_is_a_finite_duration_or_none(text) -> None:
+def test_any_text_is_a_finite_duration_or_a_value_error(text) -> None:
     """Never negative, never NaN, and no other exception."""
     try:
         seconds = parse_duration(text)

@@ -1,9 +1,9 @@
-"""Command line and environment: what is understood, and what is refused in one line."""
+"""Command line and environment: each option is read, and anything wrong is refused in one line."""
 
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,10 @@ from twisted.python.usage import UsageError
 
 from envelope import __version__
 from envelope.addresses import PortRange
-from envelope.config import Config
+from envelope.config import OPTIONS, Config
 from envelope.config.checks import THIS_MACHINE, Machine
 from envelope.config.listen import parse_listen
 from envelope.config.options import parse
-from envelope.config.table import TABLE
 from envelope.config.values import https_url, rate
 from envelope.twistd import Options
 
@@ -42,16 +41,15 @@ def refusal(argv: list[str], environ: dict[str, str] | None = None) -> str:
     return line
 
 
-def test_the_table_has_every_setting_with_its_default() -> None:
-    defaults = Config()
-    assert [option.field for option in TABLE] == [field.name for field in fields(Config)]
-    for option in TABLE:
-        value = getattr(defaults, option.field)
-        shown = [option.read(option.default)] if option.default else []
-        assert (list(value) if option.many else [value] if value is not None else []) == shown
+def test_defaults_are_read_from_the_text_that_help_shows() -> None:
+    config = Config()
+    assert config.listen == (parse_listen(":8880"),)
+    assert config.allow == (PortRange("udp", 53, 53),)
+    assert (config.timeout, config.drain, config.token_required) == (60.0, 0.0, True)
+    assert (config.grant_port, config.cert, config.max_duration) == ((), None, None)
 
 
-def test_little_is_enough() -> None:
+def test_key_machine_and_subject_are_enough() -> None:
     assert read() == EXPECTED
 
 
@@ -88,8 +86,8 @@ def test_little_is_enough() -> None:
         ("--token-required=false", {"token_required": False, "firewall": "none"}),
     ],
 )
-def test_each_option_is_understood(argument: str, changes: dict[str, Any]) -> None:
-    """On the command line and in the environment alike."""
+def test_each_option_is_read(argument: str, changes: dict[str, Any]) -> None:
+    """From the command line and from the environment."""
     assert read(argument) == replace(EXPECTED, **changes)
     name, _, value = argument[2:].partition("=")
     variable = "ENVELOPE_" + name.upper().replace("-", "_")
@@ -103,7 +101,7 @@ def test_words_for_true(word: str) -> None:
 
 @pytest.mark.parametrize("word", ["false", "No", "0"])
 def test_words_for_false(word: str) -> None:
-    """Nothing else is needed then, and the firewall is left alone."""
+    """No other option is needed then, and the firewall is not managed."""
     config = parse([f"--token-required={word}"], {}, MACHINE)
     assert (config.token_required, config.firewall) == (False, "none")
 
@@ -147,8 +145,8 @@ def test_paths_outlive_a_change_of_directory() -> None:
         "--verify-jwks-url=http://example.org", "--key=a\0b",
     ],
 )
-def test_nonsense_is_refused_by_name(argument: str) -> None:
-    """The line begins with the option, and with the variable when it came from there."""
+def test_a_wrong_value_is_refused_by_name(argument: str) -> None:
+    """The line begins with the option; a value from the environment names the variable as well."""
     name, _, value = argument.partition("=")
     assert refusal([*ENOUGH, argument]).startswith(f"{name}: ")
     variable = "ENVELOPE_" + name[2:].upper().replace("-", "_")
@@ -157,7 +155,7 @@ def test_nonsense_is_refused_by_name(argument: str) -> None:
         assert line.startswith(f"{name} (from {variable}): ")
 
 
-def test_a_rate_is_that_of_a_device() -> None:
+def test_a_rate_needs_a_device() -> None:
     both = read("--tx-device=net1", "--tx-max-rate=1.5G")
     assert (both.tx_device, both.tx_max_rate) == ("net1", 1.5e9)
     assert read("--tx-device=net1").tx_max_rate is None
@@ -192,17 +190,17 @@ def test_a_managed_firewall_needs_tokens() -> None:
     assert parse(["--token-required=no", "--firewall=none"], {}, MACHINE).firewall == "none"
 
 
-def test_none_stands_alone() -> None:
+def test_none_cannot_be_combined_with_other_values() -> None:
     assert "none" in refusal([*ENOUGH, "--allow=none", "--allow=tcp/1"])
     assert "none" in refusal([*ENOUGH], {"ENVELOPE_ADMIN": ":1,none"})
 
 
-def test_clients_of_a_unix_socket_cannot_be_let_in() -> None:
+def test_a_unix_socket_needs_haproxy_or_no_firewall() -> None:
     assert refusal([*ENOUGH, "--listen=unix:/run/door"]).startswith("--listen=unix:/run/door: ")
     (spec,) = read("--listen=unix:/run/door", "--firewall=none").listen
-    assert not spec.knows_clients
+    assert not spec.clients_have_addresses
     (spec,) = read("--listen=haproxy:unix:/run/door").listen
-    assert spec.knows_clients
+    assert spec.clients_have_addresses
 
 
 def test_the_device_matters_only_to_a_managed_firewall() -> None:
@@ -217,8 +215,8 @@ def test_a_mistyped_variable_is_not_ignored() -> None:
     assert refusal(list(ENOUGH), {"ENVELOPE_XYZZY": "5"}).endswith("is not an option")
 
 
-def test_variables_of_others_are_let_be() -> None:
-    """Tests have theirs; Kubernetes names its Services in every pod's environment."""
+def test_variables_of_tests_and_of_kubernetes_are_ignored() -> None:
+    """Kubernetes describes its Services in every pod's environment."""
     assert read(
         HOME="/root",
         ENVELOPE_TEST_SEED="1",
@@ -235,7 +233,7 @@ def test_variables_of_others_are_let_be() -> None:
 @pytest.mark.parametrize(
     "argv", [["--no-such-option"], ["--machine"], ["start"], ["--listen", ":1", "extra"]]
 )
-def test_what_is_no_option_is_refused(argv: list[str]) -> None:
+def test_arguments_that_are_not_options_are_refused(argv: list[str]) -> None:
     refusal(argv)
 
 
@@ -275,8 +273,8 @@ def test_command_line_and_environment_mean_the_same(written: dict[str, str | lis
 
 
 @given(st.lists(st.text(max_size=20), max_size=4))
-def test_any_words_are_read_or_refused(words: list[str]) -> None:
-    """Never anything but a `UsageError`; help and version end the program."""
+def test_random_arguments_raise_nothing_but_usage_error(words: list[str]) -> None:
+    """`--help` and `--version` raise SystemExit."""
     with suppress(UsageError, SystemExit):
         parse([*ENOUGH, *words], {}, MACHINE)
 
@@ -300,15 +298,19 @@ def test_twistd_gets_the_config() -> None:
     assert options.config == replace(EXPECTED, max_clients=3)
 
 
-def test_help_tells_every_option_and_where_else_it_can_be_set(
+def test_help_shows_every_option_once_in_groups_and_names_the_environment(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     with pytest.raises(SystemExit) as caught:
         Options({}, MACHINE).parseOptions(["--help"])
     text = " ".join(capsys.readouterr().out.split())
     assert caught.value.code == 0
-    for option in TABLE:
-        assert f"--{option.name}=" in text
+    for option in OPTIONS:
+        assert text.count(f" --{option.name}= ") == 1
+        assert option.help in text
+    headings = [option.heading for option in OPTIONS if option.heading]
+    assert len(headings) == 5
+    assert sorted(headings, key=text.index) == headings
     assert "ENVELOPE_MAX_CLIENTS=5" in text
     assert "May be given several times. [default: udp/53]" in text
 
@@ -331,7 +333,7 @@ def test_this_machine_knows_its_devices_and_programs(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "bits"), [("9600", 9600), ("64k", 64e3), ("800M", 8e8), ("1.5G", 1.5e9)]
 )
-def test_rates_have_multiples(text: str, bits: float) -> None:
+def test_rates_are_read_with_their_multiples(text: str, bits: float) -> None:
     assert rate(text) == bits
 
 
@@ -346,8 +348,8 @@ def test_rates_have_multiples(text: str, bits: float) -> None:
         "https://me@keys.example/", "https://me:hush@keys.example/", "https://keys.example/#one",
     ],
 )
-def test_keys_come_over_https_only(url: str) -> None:
-    with pytest.raises(ValueError, match=r"^(that is not an https URL|a user's|a fragment)") as why:
+def test_only_https_urls_without_credentials_are_read(url: str) -> None:
+    with pytest.raises(ValueError, match=r"^(that is not an http|a user name|a frag)") as why:
         https_url(url)
     assert "hush" not in str(why.value)
 
@@ -357,5 +359,5 @@ def test_keys_come_over_https_only(url: str) -> None:
     ["https://keys.example", "https://keys.example:8443/jwks?a=b", "https://[2001:db8::1]:1/",
      "https://192.0.2.1/", "HTTPS://Keys.Example/a%20b"],
 )
-def test_urls_are_taken_as_they_are_written(url: str) -> None:
+def test_an_https_url_is_kept_as_written(url: str) -> None:
     assert https_url(f" {url} ") == url

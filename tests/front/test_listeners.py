@@ -135,11 +135,11 @@ def test_any_text_is_read_or_refused_in_one_line(text: str) -> None:
 
 
 def test_only_unix_sockets_hide_their_clients() -> None:
-    assert not parse_listen("unix:/run/x").knows_clients
-    assert not parse_listen("systemd:domain=UNIX:index=0").knows_clients
-    assert parse_listen("systemd:domain=INET6:index=0").knows_clients
-    assert parse_listen("haproxy:unix:/run/x").knows_clients
-    assert parse_listen(":1").knows_clients
+    assert not parse_listen("unix:/run/x").clients_have_addresses
+    assert not parse_listen("systemd:domain=UNIX:index=0").clients_have_addresses
+    assert parse_listen("systemd:domain=INET6:index=0").clients_have_addresses
+    assert parse_listen("haproxy:unix:/run/x").clients_have_addresses
+    assert parse_listen(":1").clients_have_addresses
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
