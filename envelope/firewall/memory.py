@@ -1,81 +1,50 @@
-"""The firewall's twin in memory: for services without tokens, and for tests.
+"""A firewall in memory: for a service that manages no rules (`--firewall=none`).
 
-It keeps the promises of `IFirewall` on a dictionary; a test can make its next calls fail or wait.
+It keeps the promises of `IFirewall` on a dictionary; every call is answered at once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.defer import Deferred, succeed
 from zope.interface import implementer
 
 from envelope.addresses import Network, PortRange
-from envelope.firewall import FirewallError, IFirewall
+from envelope.firewall import IFirewall
 
 
 @implementer(IFirewall)
 class MemoryFirewall:
     """Remembers what a kernel would hold.
 
-    `open_networks` is what is let in now, `is_open` whether the baseline is in force. With
-    `hold_back` set, answers wait in `waiting` until `release` is called.
+    `open_networks` are the networks that are allowed now, each with the end that `allow` was given;
+    `is_open` tells whether the baseline is in force.
     """
 
     def __init__(self) -> None:
         self.is_open = False
-        self.service_ports: tuple[PortRange, ...] = ()
         self.open_networks: dict[Network, float] = {}
-        self.refuse: Callable[[str, Network | None], str | None] = lambda _call, _network: None
-        self.hold_back = False
-        self.waiting: list[tuple[Deferred[None], Callable[[], None]]] = []
 
-    def open(self, service_ports: tuple[PortRange, ...]) -> Deferred[None]:
+    def open(self, service_ports: tuple[PortRange, ...]) -> Deferred[None]:  # noqa: ARG002
         """See `IFirewall.open`."""
-        def apply() -> None:
-            self.is_open, self.service_ports = True, service_ports
+        self.is_open = True
+        return succeed(None)
 
-        return self._answer("open", None, apply)
-
-    def allow(self, network: Network, until: float) -> Deferred[None]:
+    def allow(self, network: Network, end: float) -> Deferred[None]:
         """See `IFirewall.allow`."""
-        return self._answer("allow", network, lambda: self.open_networks.update({network: until}))
+        self.open_networks[network] = end
+        return succeed(None)
 
     def revoke(self, network: Network) -> Deferred[None]:
         """See `IFirewall.revoke`."""
-        return self._answer("revoke", network, lambda: self._forget(network))
+        self.open_networks.pop(network, None)
+        return succeed(None)
 
     def close(self) -> Deferred[None]:
         """See `IFirewall.close`."""
-        def apply() -> None:
-            self.open_networks.clear()
-            self.is_open = False
-
-        return self._answer("close", None, apply)
+        self.open_networks.clear()
+        self.is_open = False
+        return succeed(None)
 
     def problems(self) -> list[str]:
         """See `IFirewall.problems`."""
         return []
-
-    def release(self) -> None:
-        """Let every waiting call go through, in the order they were made."""
-        waiting, self.waiting = self.waiting, []
-        for answer, apply in waiting:
-            apply()
-            answer.callback(None)
-
-    def _forget(self, network: Network) -> None:
-        self.open_networks.pop(network, None)
-
-    def _answer(
-        self, call: str, network: Network | None, apply: Callable[[], None]
-    ) -> Deferred[None]:
-        refusal = self.refuse(call, network)
-        if refusal is not None:
-            return fail(FirewallError(refusal))
-        if self.hold_back:
-            answer: Deferred[None] = Deferred()
-            self.waiting.append((answer, apply))
-            return answer
-        apply()
-        return succeed(None)

@@ -1,4 +1,4 @@
-"""What every `IFirewall` promises: one suite over the twin in memory and the real kernels."""
+"""What every `IFirewall` promises: one suite over the one in memory and the real kernels."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ A4, B4 = ip_network("203.0.113.7/32"), ip_network("203.0.113.8/32")
 A6 = ip_network("2001:db8::7/128")
 
 
-class Twin:
-    """The memory firewall and what it shows."""
+class Memory:
+    """The firewall in memory, and what it holds."""
 
     def __init__(self) -> None:
         self.firewall = MemoryFirewall()
@@ -117,7 +117,7 @@ class Kernel:
 
 
 SUBJECTS = {
-    "memory": Twin, "nft": lambda: Kernel("nft"), "legacy": lambda: Kernel("legacy"),
+    "memory": Memory, "nft": lambda: Kernel("nft"), "legacy": lambda: Kernel("legacy"),
     "nftables": Nftables,
 }
 
@@ -204,7 +204,7 @@ async def test_many_at_once_share_transactions(subject) -> None:
     networks = [ip_network(f"198.51.100.{i}/32") for i in range(100)]
     await gatherResults([subject.firewall.allow(n, time.time() + 60) for n in networks])
     assert subject.open_networks() == set(networks)
-    if not isinstance(subject, Twin):
+    if not isinstance(subject, Memory):
         text = subject.metrics.text().decode()
         (line,) = [x for x in text.splitlines() if x.startswith(
             "envelope_firewall_transactions_total") and subject.table in x and '"ok"' in x]

@@ -23,7 +23,6 @@ from twisted.python.failure import Failure
 from envelope.config import Config
 from envelope.credentials.tls import ServerTLS
 from envelope.credentials.tokens import Claims, TokenRefusal
-from envelope.firewall.memory import MemoryFirewall
 from envelope.front.factory import FrontFactory
 from envelope.metrics import Metrics
 from envelope.protocol import End
@@ -31,6 +30,7 @@ from envelope.runtime.transports import TLSFactory
 from envelope.sessions.registry import Sessions
 from tests.credentials.test_tls import Pair, client
 from tests.support.frontfakes import HELLO, Client, close_frame, frame, request
+from tests.support.scriptedfirewall import ScriptedFirewall
 
 _VISITS = 20
 
@@ -40,7 +40,7 @@ class World:
 
     def __init__(self) -> None:
         self.clock = Clock()
-        self.firewall = MemoryFirewall()
+        self.firewall = ScriptedFirewall()
         self.sessions = Sessions(
             self.clock, Config(token_required=False, firewall="none", max_clients=1000),
             self.firewall, self._verify, Metrics(), self.clock.seconds,

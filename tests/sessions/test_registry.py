@@ -11,7 +11,6 @@ from twisted.internet.task import Clock
 from envelope.config import Config
 from envelope.credentials.tokens import Claims
 from envelope.firewall import FirewallError
-from envelope.firewall.memory import MemoryFirewall
 from envelope.metrics import Metrics
 from envelope.protocol import End
 from envelope.sessions.admission import (
@@ -24,6 +23,7 @@ from envelope.sessions.admission import (
 )
 from envelope.sessions.gate import Refused
 from envelope.sessions.registry import Sessions
+from tests.support.scriptedfirewall import ScriptedFirewall
 
 ADDRESS = ip_address("203.0.113.7")
 NETWORK = ip_network("203.0.113.7/32")
@@ -33,7 +33,7 @@ NOW = 1_000_000.0
 class Carrier:
     """A connection that remembers how it was closed."""
 
-    def __init__(self, firewall: MemoryFirewall) -> None:
+    def __init__(self, firewall: ScriptedFirewall) -> None:
         self.firewall = firewall
         self.closed: list[tuple[int, str]] = []
         self.open_when_closed: list[bool] = []
@@ -47,12 +47,12 @@ class Carrier:
 
 
 class World:
-    """Sessions over a memory firewall and a clock."""
+    """Sessions over a scripted firewall and a clock."""
 
     def __init__(self, **options: object) -> None:
         self.clock = Clock()
         self.clock_set_by = 0.0
-        self.firewall = MemoryFirewall()
+        self.firewall = ScriptedFirewall()
         self.metrics = Metrics()
         settings = {"token_required": False, "firewall": "none", **options}
         self.sessions = Sessions(

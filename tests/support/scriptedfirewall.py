@@ -1,0 +1,57 @@
+"""A firewall in memory whose answers a test decides: it fails calls, or holds them back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from twisted.internet.defer import Deferred, fail
+
+from envelope.addresses import Network, PortRange
+from envelope.firewall import FirewallError
+from envelope.firewall.memory import MemoryFirewall
+
+
+class ScriptedFirewall(MemoryFirewall):
+    """Answers at once, as `MemoryFirewall` does, unless a test says otherwise.
+
+    `refuse` is called with a method's name and its network (None for `open` and `close`); the call
+    fails with the text that it returns, if any. While `hold_back` is true, calls wait until
+    `release`.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.refuse: Callable[[str, Network | None], str | None] = lambda _call, _network: None
+        self.hold_back = False
+        self._waiting: list[tuple[Deferred[None], Callable[[], Deferred[None]]]] = []
+
+    def open(self, service_ports: tuple[PortRange, ...]) -> Deferred[None]:
+        return self._answer("open", None, lambda: MemoryFirewall.open(self, service_ports))
+
+    def allow(self, network: Network, end: float) -> Deferred[None]:
+        return self._answer(
+            "allow", network, lambda: MemoryFirewall.allow(self, network, end))
+
+    def revoke(self, network: Network) -> Deferred[None]:
+        return self._answer("revoke", network, lambda: MemoryFirewall.revoke(self, network))
+
+    def close(self) -> Deferred[None]:
+        return self._answer("close", None, lambda: MemoryFirewall.close(self))
+
+    def release(self) -> None:
+        """Do all calls that were held back, in the order in which they were made."""
+        waiting, self._waiting = self._waiting, []
+        for answer, do in waiting:
+            do().chainDeferred(answer)
+
+    def _answer(
+        self, method: str, network: Network | None, do: Callable[[], Deferred[None]]
+    ) -> Deferred[None]:
+        refusal = self.refuse(method, network)
+        if refusal is not None:
+            return fail(FirewallError(refusal))
+        if not self.hold_back:
+            return do()
+        answer: Deferred[None] = Deferred()
+        self._waiting.append((answer, do))
+        return answer
