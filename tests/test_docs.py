@@ -66,7 +66,7 @@ def test_the_readme_is_short() -> None:
     assert len((ROOT / "README.md").read_text().splitlines()) <= 200
 
 
-@pytest.mark.parametrize("folder", [ROOT / "docs"], ids=str)
+@pytest.mark.parametrize("folder", [ROOT / "docs", ROOT / "docs" / "decisions"], ids=str)
 def test_an_index_lists_every_page_of_its_folder(folder: Path) -> None:
     listed = set(LINK.findall((folder / "README.md").read_text()))
     assert {page.name for page in folder.glob("*.md")} - {"README.md"} <= listed
