@@ -29,8 +29,9 @@ from envelope.addresses import PortRange
 from envelope.config import Config
 from envelope.firewall.iptables import IptablesFirewall
 from envelope.firewall.iptables.incremental import Rereader
+from envelope.firewall.metrics import FirewallMetrics
 from envelope.firewall.nftables import NftablesFirewall
-from envelope.metrics import Metrics
+from envelope.metrics import new_registry
 from envelope.runtime.collector import Collector
 from envelope.runtime.reactor import spawn_cheaply
 
@@ -45,14 +46,15 @@ _ONE = "10.0.0.0"
 def make_firewall(kind: str, reactor: Any, trust: float = 60.0) -> Any:
     """A firewall of one of `KINDS` that compares nothing by itself."""
     never = 1e9
+    metrics = FirewallMetrics(new_registry())
     if kind == "nftables":
         return NftablesFirewall(
-            reactor, Config(device="lo"), Metrics(), check_every=never, trust=trust
+            reactor, Config(device="lo"), metrics, check_every=never, trust=trust
         )
     config = Config(
         device="lo", iptables=_SBIN / kind, ip6tables=_SBIN / kind.replace("iptables", "ip6tables")
     )
-    return IptablesFirewall(reactor, config, Metrics(), check_every=never)
+    return IptablesFirewall(reactor, config, metrics, check_every=never)
 
 
 def _run(*words: str) -> None:

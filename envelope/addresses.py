@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass
+from enum import StrEnum
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from typing import Final, Literal, TypeAlias
 
@@ -12,6 +13,19 @@ from twisted.internet.address import IPv6Address as Host6
 
 Address: TypeAlias = IPv4Address | IPv6Address
 Network: TypeAlias = IPv4Network | IPv6Network
+
+
+class AddressFamily(StrEnum):
+    """The label `family` of the metrics that count clients or their networks."""
+
+    IPV4 = "ipv4"
+    IPV6 = "ipv6"
+
+    @classmethod
+    def of_version(cls, version: int) -> AddressFamily:
+        """The family of IP `version`, 4 or 6."""
+        return cls.IPV6 if version == 6 else cls.IPV4
+
 
 # How a dual-stack socket shows an IPv4 client (RFC 4291 section 2.5.5.2).
 _MAPPED: Final = "::ffff:"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from enum import Enum
+from enum import StrEnum
 from typing import Final
 
 ACCESS_PATH: Final = "/v0/envelope/access"
@@ -10,8 +10,14 @@ SUBPROTOCOL: Final = "net.measurementlab.envelope"
 MONITORING: Final = "monitoring"
 
 
-class End(Enum):
-    """Why a session ended: its metric label, and how its socket is closed."""
+class End(StrEnum):
+    """Why a session ended (label `end` of `envelope_session_seconds`), and its close frame.
+
+    `code` is None where no close frame can be sent, as the connection is gone.
+    """
+
+    code: int | None
+    reason: str
 
     CLIENT = ("client", 1000, "")
     DEADLINE = ("deadline", 4000, "deadline")
@@ -20,7 +26,10 @@ class End(Enum):
     SHUTDOWN = ("shutdown", 1001, "stopping")
     LOST = ("lost", None, "")
 
-    def __init__(self, label: str, code: int | None, reason: str) -> None:
-        self.label = label
-        self.code = code
-        self.reason = reason
+    def __new__(cls, label: str, code: int | None, reason: str) -> End:
+        """Make the member that is written `label`."""
+        member = str.__new__(cls, label)
+        member._value_ = label
+        member.code = code
+        member.reason = reason
+        return member

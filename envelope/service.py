@@ -21,17 +21,20 @@ from envelope.credentials.current import CredentialError, Credentials
 from envelope.firewall import FirewallError, IFirewall
 from envelope.firewall.iptables import IptablesFirewall
 from envelope.firewall.memory import MemoryFirewall
+from envelope.firewall.metrics import FirewallMetrics
 from envelope.firewall.nftables import NftablesFirewall
 from envelope.front.factory import FrontFactory
 from envelope.front.limits import Limits
 from envelope.front.listeners import ListenError, listen, service_ports
-from envelope.metrics import Metrics
+from envelope.front.metrics import ConnectionMetrics
+from envelope.metrics import new_registry
 from envelope.preflight import explained, pass_on_needed
 from envelope.protocol import End
 from envelope.runtime.accepting import accept_carefully, open_door
 from envelope.runtime.background import StartReport
 from envelope.runtime.collector import Collector
 from envelope.runtime.exitstatus import ExitStatus, stop_cleanly_on_signals
+from envelope.sessions.metrics import SessionMetrics
 from envelope.sessions.registry import Sessions
 from envelope.sessions.txrate import TransmitRate
 
@@ -58,24 +61,26 @@ class EnvelopeService(Service):
         self._config = config
         self._report = report or StartReport()
         self._exit = ExitStatus(self._report)
-        self.metrics = Metrics()
+        self.registry = new_registry()
+        sessions = SessionMetrics(self.registry)
+        self._connections = ConnectionMetrics(self.registry)
         try:
-            self._credentials = Credentials(config, reactor, self.metrics.registry)
+            self._credentials = Credentials(config, reactor, self.registry)
         except CredentialError as error:
             raise StartError(str(error)) from None
         self._search_path = environ.get("PATH", "")
         self.firewall = self._make_firewall()
         self._rate: TransmitRate | None = None
         if config.tx_device is not None:
-            self._rate = TransmitRate(config.tx_device, config.tx_max_rate, reactor, self.metrics)
+            self._rate = TransmitRate(config.tx_device, config.tx_max_rate, reactor, sessions)
         self.sessions = Sessions(
-            reactor, config, self.firewall, self._credentials.verify, self.metrics, time.time,
+            reactor, config, self.firewall, self._credentials.verify, sessions, time.time,
             None if self._rate is None or config.tx_max_rate is None else self._rate.over,
         )
         self._front = FrontFactory(
-            self.sessions, reactor, Limits.of(config), dropped=self.metrics.connection_dropped
+            self.sessions, reactor, Limits.of(config), dropped=self._connections.dropped
         )
-        self.metrics.watch_connections(self._front.number)
+        self._connections.watch(self._front.number)
         self._collector = Collector(reactor, lambda: len(self.sessions))
         self._doors: list[IListeningPort] = []
         self._admin: list[IListeningPort] = []
@@ -85,12 +90,13 @@ class EnvelopeService(Service):
     # -- parts -----------------------------------------------------------------------------
 
     def _make_firewall(self) -> IFirewall:
+        metrics = FirewallMetrics(self.registry)
         if self._config.firewall == "none":
             return MemoryFirewall()
         kind = NftablesFirewall if self._config.firewall == "nftables" else IptablesFirewall
         try:
             pass_on_needed(self._config, self._search_path)
-            return kind(self._reactor, self._config, self.metrics, self._search_path)
+            return kind(self._reactor, self._config, metrics, self._search_path)
         except FirewallError as error:
             raise StartError(str(error)) from None
 
@@ -136,13 +142,13 @@ class EnvelopeService(Service):
         for spec in self._config.listen:
             ports = await listen(
                 self._reactor, spec, self._front, self._credentials.tls,
-                lambda: self.metrics.connection_dropped("proxy"),
+                lambda: self._connections.dropped("proxy"),
             )
             self._doors += ports
             for port in ports:
                 accept_carefully(port, self._reactor, self._front.make_room)
                 _log.info("listening on {host}", host=port.getHost())
-        site = admin_site(self.metrics, self.reasons_not_ready, warnings=self.warnings)
+        site = admin_site(self.registry, self.reasons_not_ready, warnings=self.warnings)
         for spec in self._config.admin:
             ports = await listen(self._reactor, spec, site, None)
             self._admin += ports

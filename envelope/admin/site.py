@@ -15,13 +15,14 @@ from dataclasses import dataclass
 from io import BytesIO
 from typing import Any, Final, TypeAlias
 
+from prometheus_client import CollectorRegistry
 from twisted.internet.interfaces import IAddress, IReactorTime
 from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel, HTTPFactory, Request, datetimeToString
 
-from envelope.metrics import Metrics
+from envelope.metrics import as_text
 
 _log = Logger(namespace="envelope.admin")
 
@@ -60,7 +61,7 @@ _BROKEN = Answer(b"This page could not be made; the log says why.\n", 500)
 
 
 def admin_site(
-    metrics: Metrics,
+    registry: CollectorRegistry,
     reasons: Callable[[], list[str]],
     more: Mapping[str, View] | None = None,
     reactor: IReactorTime | None = None,
@@ -73,7 +74,7 @@ def admin_site(
     `reactor` counts the timeouts, the global one when None.
     """
     views: dict[str, View] = {
-        "/metrics": lambda: Answer(metrics.text(), content_type=PROMETHEUS),
+        "/metrics": lambda: Answer(as_text(registry), content_type=PROMETHEUS),
         "/livez": lambda: Answer(b"ok\n"),
         "/readyz": lambda: readiness(reasons(), warnings()),
         **(more or {}),

@@ -21,7 +21,7 @@ from envelope.credentials.keys import (
     public_half,
     public_key,
 )
-from envelope.credentials.tokens import TokenRefusal, verify_signature
+from envelope.credentials.tokens import TokenReason, TokenRefusal, verify_signature
 from envelope.protocol import ACCESS_PATH
 
 _PLACE: Final = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):([0-9]{1,5})")
@@ -125,6 +125,6 @@ def _sign(claims: dict[str, Any], key: Key, private: dict[str, Any]) -> str:
     except Exception:  # jwcrypto and cryptography raise every kind
         raise ValueError("the private key cannot be used") from None
     text: str = token.serialize(compact=True)
-    if verify_signature(text, KeyRing([key])) == TokenRefusal("signature"):
+    if verify_signature(text, KeyRing([key])) == TokenRefusal(TokenReason.SIGNATURE):
         raise ValueError("the private key and the public one beside it are not a pair")
     return text

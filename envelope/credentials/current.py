@@ -20,11 +20,11 @@ from envelope.credentials.metrics import CredentialMetrics
 from envelope.credentials.publishedkeys import merged
 from envelope.credentials.remotekeys import RemoteKeys
 from envelope.credentials.tls import ServerTLS, TLSFileError
-from envelope.credentials.tokens import Claims, TokenExpectations, TokenRefusal, verify
+from envelope.credentials.tokens import Claims, TokenExpectations, TokenReason, TokenRefusal, verify
 
 _log = Logger(namespace="envelope")
 
-_UNKNOWN_KEY = TokenRefusal("unknown-key")
+_UNKNOWN_KEY = TokenRefusal(TokenReason.UNKNOWN_KEY)
 
 
 class CredentialError(Exception):

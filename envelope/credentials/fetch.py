@@ -24,7 +24,7 @@ from twisted.internet.ssl import (
 from twisted.python.failure import Failure
 from zope.interface import Interface, implementer
 
-from envelope.credentials.httpreply import FetchFailed, Reply, ReplyReader
+from envelope.credentials.httpreply import FetchFailed, FetchOutcome, Reply, ReplyReader
 from envelope.credentials.tls import read_certificates, reason_of
 
 # Seconds for all of it: looking up the name, connecting, TLS, the whole answer.
@@ -68,7 +68,7 @@ class HttpsFetcher:
         return fetching.addTimeout(self._patience, self._reactor, self._too_late)
 
     def _too_late(self, _result: object, seconds: float) -> NoReturn:
-        raise FetchFailed("timeout", f"there was no whole answer within {seconds:g} s")
+        raise FetchFailed(FetchOutcome.TIMEOUT, f"there was no whole answer within {seconds:g} s")
 
     async def _fetch(self) -> Reply:
         reader = ReplyReader(self._url)
@@ -84,10 +84,12 @@ class HttpsFetcher:
             fetch = _Fetch(reader)
             await endpoint.connect(_Once.forProtocol(lambda: fetch))
         except (DNSLookupError, UnicodeError):
-            raise FetchFailed("unreachable", "its host's name cannot be looked up") from None
+            raise FetchFailed(
+                FetchOutcome.UNREACHABLE, "its host's name cannot be looked up"
+            ) from None
         except ConnectError as error:
             why = os.strerror(error.osError) if error.osError else "no connection to its host"
-            raise FetchFailed("unreachable", why[:1].lower() + why[1:]) from None
+            raise FetchFailed(FetchOutcome.UNREACHABLE, why[:1].lower() + why[1:]) from None
         try:
             return await fetch.done
         finally:
@@ -127,9 +129,9 @@ class _Fetch(Protocol):
             return
         error = reason.value
         if isinstance(error, SSL.Error):
-            self.done.errback(FetchFailed("tls", f"TLS failed: {reason_of(error)}"))
+            self.done.errback(FetchFailed(FetchOutcome.TLS, f"TLS failed: {reason_of(error)}"))
         elif isinstance(error, VerificationError):
-            self.done.errback(FetchFailed("tls", "its certificate is for another host"))
+            self.done.errback(FetchFailed(FetchOutcome.TLS, "its certificate is for another host"))
         else:
             self.dataReceived(b"")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -15,10 +16,22 @@ _HTTPS_PORT: Final = 443
 _TOO_SOON: Final = "the connection ended too soon"
 
 
+class FetchOutcome(StrEnum):
+    """How a fetch ended: label `outcome` of `envelope_jwks_fetches_total`."""
+
+    OK = "ok"
+    UNREACHABLE = "unreachable"
+    TLS = "tls"
+    TIMEOUT = "timeout"
+    STATUS = "status"
+    TOO_LARGE = "too-large"
+    MALFORMED = "malformed"
+
+
 class FetchFailed(Exception):
     """There is no answer to be used; `outcome` is how that is counted, the text is one line."""
 
-    def __init__(self, outcome: str, text: str) -> None:
+    def __init__(self, outcome: FetchOutcome, text: str) -> None:
         super().__init__(text)
         self.outcome = outcome
 
@@ -54,7 +67,7 @@ class ReplyReader:
         """Take the next bytes, none at the end; the answer once it is whole, or `FetchFailed`."""
         self._received += len(data)
         if self._received > MOST_CONTENT + MOST_BESIDES:
-            raise FetchFailed("too-large", "the answer is too large")
+            raise FetchFailed(FetchOutcome.TOO_LARGE, "the answer is too large")
         try:
             self._http.receive_data(data)
             while True:
@@ -64,21 +77,25 @@ class ReplyReader:
                 if isinstance(event, h11.EndOfMessage):
                     return Reply(bytes(self._content), self._headers)
                 if event is h11.NEED_DATA or isinstance(event, h11.ConnectionClosed):
-                    raise FetchFailed("malformed", _TOO_SOON)
+                    raise FetchFailed(FetchOutcome.MALFORMED, _TOO_SOON)
                 self._take(event)
         except h11.RemoteProtocolError:
             text = "the answer is not HTTP" if data else _TOO_SOON
-            raise FetchFailed("malformed", text) from None
+            raise FetchFailed(FetchOutcome.MALFORMED, text) from None
 
     def _take(self, event: object) -> None:
         if isinstance(event, h11.Response):
             if event.status_code != 200:
                 redirect = "; redirects are not followed" if event.status_code // 100 == 3 else ""
-                raise FetchFailed("status", f"the answer is {event.status_code}{redirect}")
+                raise FetchFailed(
+                    FetchOutcome.STATUS, f"the answer is {event.status_code}{redirect}"
+                )
             self._headers = tuple(
                 (name.decode("latin-1"), value.decode("latin-1")) for name, value in event.headers
             )
         elif isinstance(event, h11.Data):
             self._content += event.data
             if len(self._content) > MOST_CONTENT:
-                raise FetchFailed("too-large", f"the answer is larger than {MOST_CONTENT} bytes")
+                raise FetchFailed(
+                    FetchOutcome.TOO_LARGE, f"the answer is larger than {MOST_CONTENT} bytes"
+                )

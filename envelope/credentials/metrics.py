@@ -1,18 +1,11 @@
-"""Metrics of what the service proves itself with and checks others with: certificate and keys.
-
-As in `envelope.metrics`, labels come from fixed lists, and every series that can be of use is
-there from the start.
-"""
+"""Metrics of the certificate, and of the keys from a URL."""
 
 from __future__ import annotations
 
-from typing import Final
-
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
-FETCH_OUTCOMES: Final = (
-    "ok", "unreachable", "tls", "timeout", "status", "too-large", "malformed",
-)
+from envelope.credentials.httpreply import FetchOutcome
+from envelope.metrics import children
 
 
 class CredentialMetrics:
@@ -21,12 +14,10 @@ class CredentialMetrics:
     def __init__(self, registry: CollectorRegistry) -> None:
         self._registry = registry
         self._not_after: Gauge | None = None
-        self._fetches = Counter(
+        self._fetches = children(Counter(
             "envelope_jwks_fetches_total", "Fetches of --verify-jwks-url, by how they ended.",
             ["outcome"], registry=registry,
-        )
-        for outcome in FETCH_OUTCOMES:
-            self._fetches.labels(outcome)
+        ), FetchOutcome)
         self._keys = Gauge(
             "envelope_jwks_keys", "Keys from --verify-jwks-url that are in use.",
             registry=registry,
@@ -39,15 +30,13 @@ class CredentialMetrics:
 
     def keys_fetched(self, number: int, now: float) -> None:
         """Count a fetch that gave so many keys, at `now` (seconds since the epoch)."""
-        self._fetches.labels("ok").inc()
+        self._fetches[FetchOutcome.OK].inc()
         self._keys.set(number)
         self._fetched_at.set(now)
 
-    def fetch_failed(self, outcome: str) -> None:
-        """Count a fetch that gave nothing (`outcome` is one of `FETCH_OUTCOMES`)."""
-        if outcome not in FETCH_OUTCOMES:
-            raise ValueError(f"{outcome!r} is not one of {', '.join(FETCH_OUTCOMES)}")
-        self._fetches.labels(outcome).inc()
+    def fetch_failed(self, outcome: FetchOutcome) -> None:
+        """Count a fetch that failed."""
+        self._fetches[outcome].inc()
 
     def certificate_ends(self, seconds: float) -> None:
         """Note when the certificate in use expires, in seconds since the epoch."""

@@ -16,7 +16,7 @@ from twisted.python.failure import Failure
 
 from envelope.credentials import freshness
 from envelope.credentials.fetch import IFetcher
-from envelope.credentials.httpreply import FetchFailed, Reply
+from envelope.credentials.httpreply import FetchFailed, FetchOutcome, Reply
 from envelope.credentials.keys import Key, KeyFileError
 from envelope.credentials.metrics import CredentialMetrics
 from envelope.credentials.publishedkeys import KeySet, read_set
@@ -110,7 +110,7 @@ class RemoteKeys:
                 self._found = read_set(reply.content, self._origin)
                 self._content = reply.content
         except KeyFileError as error:
-            raise FetchFailed("malformed", error.reason) from None
+            raise FetchFailed(FetchOutcome.MALFORMED, error.reason) from None
         self._trouble, self._failures = "", 0
         self._metrics.keys_fetched(len(self._found.keys), self._wall())
         self._take(self._found)
@@ -134,7 +134,9 @@ class RemoteKeys:
             return 0.0
         if failure.check(FetchFailed) is None:
             _log.failure("a fetch broke", failure=failure)
-            failure = Failure(FetchFailed("malformed", "the fetch broke; the log says how"))
+            failure = Failure(
+                FetchFailed(FetchOutcome.MALFORMED, "the fetch broke; the log says how")
+            )
         self._failures += 1
         self._trouble = failure.getErrorMessage()
         self._metrics.fetch_failed(failure.value.outcome)  # type: ignore[union-attr]

@@ -8,7 +8,8 @@ checks the signature, with the one key that `kid` names and the one algorithm of
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Final, Literal, TypeAlias
+from enum import StrEnum
+from typing import Any, Final
 
 from jwcrypto import jws
 
@@ -24,17 +25,27 @@ _MOST_ESCAPES: Final = 32
 # Beyond any calendar; keeps sums of times exact.
 _LATEST: Final = 1e12
 
-Reason: TypeAlias = Literal[
-    "missing", "malformed", "unknown-key", "algorithm", "signature", "expired", "not-yet-valid",
-    "issuer", "audience", "claims",
-]
+
+class TokenReason(StrEnum):
+    """Why a token is refused: label `reason` of `controller_access_token_requests_total`."""
+
+    MISSING = "missing"
+    MALFORMED = "malformed"
+    UNKNOWN_KEY = "unknown-key"
+    ALGORITHM = "algorithm"
+    SIGNATURE = "signature"
+    EXPIRED = "expired"
+    NOT_YET_VALID = "not-yet-valid"
+    ISSUER = "issuer"
+    AUDIENCE = "audience"
+    CLAIMS = "claims"
 
 
 @dataclass(frozen=True, slots=True)
 class TokenRefusal:
-    """Why a token is not taken; the reason is its metric label too."""
+    """A token that is not accepted."""
 
-    reason: Reason
+    reason: TokenReason
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,15 +79,15 @@ def verify(
     try:
         claims = _claims(decode_object(payload))
     except (ValueError, RecursionError):
-        return TokenRefusal("claims")
+        return TokenRefusal(TokenReason.CLAIMS)
     if not claims.issuer or claims.issuer != expected.issuer:
-        return TokenRefusal("issuer")
+        return TokenRefusal(TokenReason.ISSUER)
     if expected.machine is not None and expected.machine not in claims.audience:
-        return TokenRefusal("audience")
+        return TokenRefusal(TokenReason.AUDIENCE)
     if claims.expires is not None and claims.expires <= now:
-        return TokenRefusal("expired")
+        return TokenRefusal(TokenReason.EXPIRED)
     if max(claims.not_before or 0, claims.issued_at or 0) > now:
-        return TokenRefusal("not-yet-valid")
+        return TokenRefusal(TokenReason.NOT_YET_VALID)
     return claims
 
 
@@ -86,26 +97,26 @@ def verify_signature(text: str, keys: KeyRing) -> bytes | TokenRefusal:
     Keys that the header brings along or points to (jwk, jku, x5c, x5u) are never looked at.
     """
     if len(text) > LONGEST_TOKEN or text.count(".") != 2:
-        return TokenRefusal("malformed")
+        return TokenRefusal(TokenReason.MALFORMED)
     try:
         raw_header, payload, signature = map(decode_base64url, text.split("."))
         if raw_header.count(b"\\") > _MOST_ESCAPES:
-            return TokenRefusal("malformed")
+            return TokenRefusal(TokenReason.MALFORMED)
         header = decode_object(raw_header)
     except (ValueError, RecursionError):
-        return TokenRefusal("malformed")
+        return TokenRefusal(TokenReason.MALFORMED)
     if not header.keys().isdisjoint(_NOT_SPOKEN):
-        return TokenRefusal("malformed")
+        return TokenRefusal(TokenReason.MALFORMED)
     alg, kid = header.get("alg"), header.get("kid")
     if alg not in _ALGORITHMS:
-        return TokenRefusal("algorithm")
+        return TokenRefusal(TokenReason.ALGORITHM)
     key = keys.get(kid) if isinstance(kid, str) else None
     if key is None:
-        return TokenRefusal("unknown-key")
+        return TokenRefusal(TokenReason.UNKNOWN_KEY)
     if alg != key.alg:
-        return TokenRefusal("algorithm")
+        return TokenRefusal(TokenReason.ALGORITHM)
     if len(signature) != key.signature_size or not _signed(text, key):
-        return TokenRefusal("signature")
+        return TokenRefusal(TokenReason.SIGNATURE)
     return payload
 
 

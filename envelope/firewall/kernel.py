@@ -7,6 +7,7 @@ import socket
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Final, NewType, Protocol, TypeAlias
 
 from envelope.addresses import Network
@@ -52,17 +53,47 @@ def parts_of(key: Key) -> tuple[bytes, int]:
     return packed, int(prefix)
 
 
+class TableLabel(StrEnum):
+    """A kernel table in messages and in the label `family` of the metrics.
+
+    iptables has a table for each address family, nftables one for both.
+    """
+
+    IPV4 = "ipv4"
+    IPV6 = "ipv6"
+    INET = "inet"
+
+
+class Outcome(StrEnum):
+    """How a transaction ended: label `outcome` of `envelope_firewall_transactions_total`."""
+
+    OK = "ok"
+    FAILED = "failed"
+    TIMEOUT = "timeout"
+
+
+class DriftKind(StrEnum):
+    """What differs from the rules as written: label `kind` of `envelope_firewall_drift_total`."""
+
+    POLICY = "policy"
+    JUMP = "jump"
+    CHAIN = "chain"
+    BASELINE = "baseline"
+    GRANT = "grant"
+    STRAY = "stray"
+
+
 @dataclass(frozen=True, slots=True)
 class Seen:
     """What a look at the kernel found.
 
     `mending` are the lines that put the structure right, `kinds` what kinds of differences they
-    mend (labels of `envelope_firewall_drift_total`), `grants` the networks let in, each with its
+    mend, `grants` the networks let in, each with its
     rules.
     """
 
     mending: Sequence[str]
-    kinds: Sequence[str]
+    kinds: Sequence[DriftKind]
     grants: Mapping[Key, Rules]
 
 
@@ -70,7 +101,7 @@ class KernelTable(Protocol):
     """One table of the kernel's; only the reconciler writes grants into it, one call at a time."""
 
     @property
-    def label(self) -> str:
+    def label(self) -> TableLabel:
         """The table's name in metrics and in messages."""
 
     @property

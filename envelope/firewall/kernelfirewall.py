@@ -18,9 +18,9 @@ from envelope.config import Config
 from envelope.firewall import FirewallError, IFirewall
 from envelope.firewall.clocks import WATCH_EVERY, ClockWatch
 from envelope.firewall.kernel import KernelTable
+from envelope.firewall.metrics import FirewallMetrics
 from envelope.firewall.policy import Layout
 from envelope.firewall.reconcile.reconciler import Reconciler
-from envelope.metrics import Metrics
 
 _log = Logger(namespace="envelope.firewall")
 
@@ -51,7 +51,7 @@ class KernelFirewall:
         self,
         reactor: IReactorTime,
         config: Config,
-        metrics: Metrics,
+        metrics: FirewallMetrics,
         tables: Sequence[InstalledTable],
         wall: Callable[[], float],
         check_every: float,

@@ -10,6 +10,7 @@ from typing import Final, Literal
 
 from envelope.addresses import Network, PortRange
 from envelope.config import Config
+from envelope.firewall.kernel import TableLabel
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +18,7 @@ class Family:
     """What differs between the two address families; `label` is their name in the metrics."""
 
     version: Literal[4, 6]
-    label: str
+    label: TableLabel
     icmp: str
     reject: str
     nft: str
@@ -26,11 +27,11 @@ class Family:
 
 
 IPV4: Final = Family(
-    4, "ipv4", "icmp", "icmp-port-unreachable", "ip", ip_network("192.0.2.1/32")
+    4, TableLabel.IPV4, "icmp", "icmp-port-unreachable", "ip", ip_network("192.0.2.1/32")
 )
 
 IPV6: Final = Family(
-    6, "ipv6", "ipv6-icmp", "icmp6-port-unreachable", "ip6", ip_network("2001:db8::1/128")
+    6, TableLabel.IPV6, "ipv6-icmp", "icmp6-port-unreachable", "ip6", ip_network("2001:db8::1/128")
 )
 
 

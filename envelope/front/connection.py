@@ -194,6 +194,6 @@ class Connection(Protocol):
         self.transport.loseConnection()
 
     def give_up(self, reason: str) -> None:
-        """Drop a peer that costs too much, and count why (one of `metrics.DROP_REASONS`)."""
+        """Drop a peer that costs too much, and count why (one of `metrics.DropReason`)."""
         self.factory.dropped(reason)
         self.abort()

@@ -40,7 +40,7 @@ def _uncounted(_: str) -> None:
 class FrontFactory(Factory):
     """Makes the connections of one service, and knows those that are there.
 
-    `dropped` is told why a connection had to go (one of `metrics.DROP_REASONS`).
+    `dropped` is told why a connection had to go (one of `metrics.DropReason`).
     """
 
     protocol = Connection  # type: ignore[assignment]
@@ -82,7 +82,7 @@ class FrontFactory(Factory):
             connection.abort()
 
     def number(self, state: str) -> int:
-        """How many connections are in a state (of `metrics.CONNECTION_STATES`)."""
+        """How many connections are in a state (of `metrics.ConnectionState`)."""
         waiting, leaving = self._crowd.waiting, self._crowd.leaving + len(self._going)
         known = {"handshake": waiting, "leaving": leaving}
         return known.get(state, len(self.connections) - waiting - leaving)

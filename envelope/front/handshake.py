@@ -28,8 +28,8 @@ from envelope.sessions.admission import (
     Refusal,
 )
 
-BAD_REQUEST: Final = Refusal(400, "", "The request is malformed.")
-HEAD_TOO_LARGE: Final = Refusal(431, "", "The head of the request is too large.")
+BAD_REQUEST: Final = Refusal(400, None, "The request is malformed.")
+HEAD_TOO_LARGE: Final = Refusal(431, None, "The head of the request is too large.")
 
 _CR: Final = 0x0D
 _TOKEN: Final = frozenset(

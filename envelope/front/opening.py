@@ -13,7 +13,7 @@ from twisted.python.failure import Failure
 
 from envelope.firewall import FirewallError
 from envelope.front.handshake import HeadReader, Malformed, understand
-from envelope.sessions.admission import FIREWALL_FAILED, Refusal
+from envelope.sessions.admission import FIREWALL_FAILED, Refusal, Status
 from envelope.sessions.gate import ISession, Refused
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class Opening:
         self._head = None
         asked, self._asked = self._asked, None
         if asked is not None:
-            self._factory.gate.count("websocket-setup-failure")
+            self._factory.gate.count(Status.SETUP_FAILED)
             asked.cancel()
 
     def _read(self, head: HeadReader, data: bytes) -> None:

@@ -7,68 +7,91 @@ fails answers. Nothing here knows sockets, kernels or clocks.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from enum import StrEnum
 
-from envelope.credentials.tokens import Claims, TokenRefusal
+from envelope.credentials.tokens import Claims, TokenReason, TokenRefusal
 from envelope.protocol import ACCESS_PATH, MONITORING, SUBPROTOCOL
+
+
+class Status(StrEnum):
+    """How a request ended: label `status` of `envelope_requests_total`."""
+
+    SUCCESS = "success"
+    WRONG_METHOD = "wrong-method"
+    MISSING_CLAIM = "missing claim when tokens required"
+    WRONG_SUBJECT = "wrong claim subject"
+    PAST_EXPIRATION = "already past claim expiration"
+    FULL = "max concurrent reached"
+    GRANT_FAILED = "iptables-grant-failure"
+    SETUP_FAILED = "websocket-setup-failure"
+    STOPPING = "draining"
+    NOT_FOUND = "not-found"
+
+
+class TokenPass(StrEnum):
+    """Why a request goes on: label `reason` of `controller_access_token_requests_total`."""
+
+    VALID = "locate"
+    NOT_SENT = "empty"
 
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
     """An answer other than 101: what the client reads, and how it is counted.
 
-    `reason` is the `status` label of `envelope_requests_total`, or empty for answers that only
-    `controller_access_token_requests_total` counts. `text` never repeats what the client sent.
+    `counted` is None for answers that only `controller_access_token_requests_total` counts, or
+    none. `text` never repeats what the client sent.
     """
 
     status: int
-    reason: str
+    counted: Status | None
     text: str
     headers: tuple[tuple[str, str], ...] = ()
 
 
-NOT_FOUND = Refusal(404, "not-found", "There is nothing at this path.")
+NOT_FOUND = Refusal(404, Status.NOT_FOUND, "There is nothing at this path.")
 OVER_RATE = Refusal(
-    503, "", "The network is busy. Try again later.", (("Retry-After", "10"),)
+    503, None, "The network is busy. Try again later.", (("Retry-After", "10"),)
 )
-WRONG_METHOD = Refusal(405, "wrong-method", "Only GET is answered here.", (("Allow", "GET"),))
+WRONG_METHOD = Refusal(405, Status.WRONG_METHOD, "Only GET is answered here.", (("Allow", "GET"),))
 MISSING_CLAIM = Refusal(
-    400, "missing claim when tokens required", "The access token carries no expiry."
+    400, Status.MISSING_CLAIM, "The access token carries no expiry."
 )
 WRONG_SUBJECT = Refusal(
-    400, "wrong claim subject", "The access token is meant for another service."
+    400, Status.WRONG_SUBJECT, "The access token is meant for another service."
 )
 PAST_EXPIRATION = Refusal(
-    400, "already past claim expiration", "The access token has no time left."
+    400, Status.PAST_EXPIRATION, "The access token has no time left."
 )
 STOPPING = Refusal(
-    503, "draining", "The service is stopping. Try another one.", (("Retry-After", "60"),)
+    503, Status.STOPPING, "The service is stopping. Try another one.", (("Retry-After", "60"),)
 )
 FULL = Refusal(
-    503, "max concurrent reached", "All places are taken. Try again later.",
+    503, Status.FULL, "All places are taken. Try again later.",
     (("Retry-After", "10"),),
 )
 FIREWALL_FAILED = Refusal(
-    500, "iptables-grant-failure", "The firewall could not be opened. Try another server."
+    500, Status.GRANT_FAILED, "The firewall could not be opened. Try another server."
 )
 NO_ADDRESS = Refusal(
-    400, "websocket-setup-failure",
+    400, Status.SETUP_FAILED,
     "The proxy in between did not say where the client is, so the firewall cannot be opened.",
 )
 _VERSION = (("Sec-WebSocket-Version", "13"),)
 NOT_AN_UPGRADE = Refusal(
-    426, "websocket-setup-failure", "Only WebSocket connections are answered here.",
+    426, Status.SETUP_FAILED, "Only WebSocket connections are answered here.",
     (("Upgrade", "websocket"), *_VERSION),
 )
 WRONG_VERSION = Refusal(
-    426, "websocket-setup-failure", "Only version 13 of WebSocket is spoken here.",
+    426, Status.SETUP_FAILED, "Only version 13 of WebSocket is spoken here.",
     (("Upgrade", "websocket"), *_VERSION),
 )
 BAD_UPGRADE = Refusal(
-    400, "websocket-setup-failure", "The WebSocket handshake is malformed.", _VERSION
+    400, Status.SETUP_FAILED, "The WebSocket handshake is malformed.", _VERSION
 )
 WRONG_SUBPROTOCOL = Refusal(
-    400, "websocket-setup-failure",
+    400, Status.SETUP_FAILED,
     f"None of the offered sub-protocols is {SUBPROTOCOL}.", _VERSION,
 )
 
@@ -76,12 +99,12 @@ WRONG_SUBPROTOCOL = Refusal(
 def unauthorised(refusal: TokenRefusal) -> Refusal:
     """The answer to a missing or invalid token (RFC 6750 section 3)."""
     challenge = 'Bearer realm="envelope"'
-    if refusal.reason == "missing":
+    if refusal.reason is TokenReason.MISSING:
         text = "An access token is required: access_token=..."
     else:
         challenge += ', error="invalid_token"'
         text = "The access token is not valid here."
-    return Refusal(401, "", text, (("WWW-Authenticate", challenge),))
+    return Refusal(401, None, text, (("WWW-Authenticate", challenge),))
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,12 +165,10 @@ class Admission:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """The outcome, with what the token check said (`token_reason` is its metric label)."""
+    """The outcome, with what the token check said; None when the path is not ours."""
 
     outcome: Admission | Refusal
-    token_reason: str = field(default="unenforced-path")
-    token_accepted: bool = field(default=True)
-    monitoring: bool = False
+    token: TokenPass | TokenReason | None = None
 
 
 def decide(
@@ -161,18 +182,17 @@ def decide(
     if request.path != ACCESS_PATH:
         return Decision(NOT_FOUND)
     claims: Claims | None = None
-    reason = "empty"
+    token = TokenPass.NOT_SENT
     if request.token:
         verdict = verify(request.token, now)
         if isinstance(verdict, TokenRefusal):
-            return Decision(unauthorised(verdict), verdict.reason, token_accepted=False)
-        claims, reason = verdict, "locate"
+            return Decision(unauthorised(verdict), verdict.reason)
+        claims, token = verdict, TokenPass.VALID
     elif expected.token_required:
-        missing = TokenRefusal("missing")
-        return Decision(unauthorised(missing), missing.reason, token_accepted=False)
+        missing = TokenRefusal(TokenReason.MISSING)
+        return Decision(unauthorised(missing), missing.reason)
     monitoring = claims is not None and claims.subject == MONITORING
-    outcome = _after_token(request, claims, monitoring, expected, load, now)
-    return Decision(outcome, reason, monitoring=monitoring)
+    return Decision(_after_token(request, claims, monitoring, expected, load, now), token)
 
 
 def _after_token(

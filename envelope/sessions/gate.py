@@ -10,7 +10,7 @@ from twisted.internet.defer import Deferred
 from zope.interface import Interface
 
 from envelope.addresses import Address
-from envelope.sessions.admission import AccessRequest, Admission, Decision, Refusal
+from envelope.sessions.admission import AccessRequest, Admission, Decision, Refusal, Status
 
 
 class Refused(Exception):
@@ -61,5 +61,5 @@ class IGate(Interface):
         says that the client has left meanwhile.
         """
 
-    def count(reason: str) -> None:
+    def count(status: Status) -> None:
         """Count a handshake that was let in but came to nothing."""

@@ -20,12 +20,10 @@ from envelope.addresses import Address
 from envelope.config import Config
 from envelope.credentials.tokens import Claims, TokenRefusal
 from envelope.firewall import FirewallError, IFirewall
-from envelope.metrics import Metrics
 from envelope.protocol import End
 from envelope.sessions import gate
 from envelope.sessions.admission import (
     NO_ADDRESS,
-    NOT_FOUND,
     OVER_RATE,
     STOPPING,
     AccessRequest,
@@ -34,8 +32,11 @@ from envelope.sessions.admission import (
     Expectations,
     Load,
     Refusal,
+    Status,
+    TokenPass,
     decide,
 )
+from envelope.sessions.metrics import SessionMetrics
 from envelope.sessions.session import Life, Session, Stay, make_life
 from envelope.sessions.sharing import Ledger
 
@@ -54,7 +55,7 @@ class Sessions:
         config: Config,
         firewall: IFirewall,
         verify: Callable[[str, float], Claims | TokenRefusal],
-        metrics: Metrics,
+        metrics: SessionMetrics,
         wall: Callable[[], float],
         over_rate: Callable[[], bool] | None = None,
     ) -> None:
@@ -92,18 +93,20 @@ class Sessions:
         decision = decide(request, self._verify, self._expected, self.load(), self._wall())
         if isinstance(decision.outcome, Admission) and address is None and self._guards:
             decision = replace(decision, outcome=NO_ADDRESS)
-        known_path = decision.outcome is not NOT_FOUND
-        self._metrics.token(known_path, decision.token_accepted, decision.token_reason)
-        if self._over_rate is not None and known_path and decision.token_accepted:
+        self._metrics.token(decision.token)
+        if self._over_rate is not None and isinstance(decision.token, TokenPass):
             self._metrics.rate_check(decision.outcome is not OVER_RATE)
         if isinstance(decision.outcome, Refusal):
-            self.count(decision.outcome.reason)
+            self._count(decision.outcome)
         return decision
 
-    def count(self, reason: str) -> None:
+    def count(self, status: Status) -> None:
         """See `gate.IGate`."""
-        if reason:
-            self._metrics.request(reason)
+        self._metrics.request(status)
+
+    def _count(self, refusal: Refusal) -> None:
+        if refusal.counted is not None:
+            self._metrics.request(refusal.counted)
 
     def admit(
         self, address: Address | None, admission: Admission, carrier: gate.ICarrier
@@ -178,7 +181,7 @@ class Sessions:
         stay.opened_at = now
         remaining = max(0.0, stay.admission.duration - (now - stay.asked_at))
         stay.timer = self._reactor.callLater(remaining, life.end, End.DEADLINE)
-        self._metrics.granted(stay.family, now - stay.asked_at)
+        self._metrics.granted(now - stay.asked_at)
         self._metrics.session_opened(stay.family)
         _log.info(
             "session {id} from {address} opened for {seconds:.0f} s",
@@ -192,14 +195,14 @@ class Sessions:
         if stay.opened_at is None:
             if why is not End.LOST:
                 _answer(stay).errback(gate.Refused(STOPPING))
-                self.count(STOPPING.reason)
+                self._count(STOPPING)
             return
         seconds = self._reactor.seconds() - stay.opened_at
-        self._metrics.session_ended(stay.family, why.label, seconds)
-        self._metrics.request("success")
+        self._metrics.session_ended(stay.family, why, seconds)
+        self._metrics.request(Status.SUCCESS)
         _log.info(
             "session {id} from {address} ended after {seconds:.1f} s: {end}",
-            id=stay.session_id, address=stay.address, seconds=seconds, end=why.label,
+            id=stay.session_id, address=stay.address, seconds=seconds, end=why,
         )
         stay.over = True
         if stay.left is not None:
@@ -213,7 +216,7 @@ class Sessions:
             # Nothing of it is in force; this only makes sure that nothing comes late.
             self._strike_out(stay)
         self._drop(stay)
-        self._metrics.request("iptables-grant-failure")
+        self._metrics.request(Status.GRANT_FAILED)
 
     def _drop(self, stay: Stay) -> None:
         del self._lives[stay.session_id]

@@ -15,7 +15,7 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IDelayedCall
 from zope.interface import implementer
 
-from envelope.addresses import Address, Network
+from envelope.addresses import Address, AddressFamily, Network
 from envelope.protocol import End
 from envelope.sessions import gate
 from envelope.sessions.admission import Admission
@@ -74,9 +74,9 @@ class Stay:
     timer: IDelayedCall | None = None
 
     @property
-    def family(self) -> str:
+    def family(self) -> AddressFamily:
         """The client's address family, as the metrics name it."""
-        return "ipv6" if self.address is not None and self.address.version == 6 else "ipv4"
+        return AddressFamily.of_version(4 if self.address is None else self.address.version)
 
 
 _builder = TypeMachineBuilder(Life, Stay)

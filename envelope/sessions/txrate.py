@@ -14,7 +14,7 @@ from typing import Final
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
-from envelope.metrics import Metrics
+from envelope.sessions.metrics import SessionMetrics
 
 _log = Logger(namespace="envelope.load")
 
@@ -54,7 +54,7 @@ class TransmitRate:
         device: str,
         limit: float | None,
         clock: IReactorTime,
-        metrics: Metrics,
+        metrics: SessionMetrics,
         read: Callable[[], str] = read_devices,
     ) -> None:
         self._device = device

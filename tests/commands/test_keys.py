@@ -18,7 +18,7 @@ from twisted.python import usage
 from envelope import __version__, commands
 from envelope.commands import keygen, main
 from envelope.credentials.keys import load_key_ring
-from envelope.credentials.tokens import Claims, TokenExpectations, TokenRefusal, verify
+from envelope.credentials.tokens import Claims, TokenExpectations, TokenReason, TokenRefusal, verify
 
 ED = {"kty": "OKP", "crv": "Ed25519"}
 
@@ -123,11 +123,12 @@ def test_claims_are_added_as_json_or_as_text(capsys, pair) -> None:
 def test_a_claim_can_be_overridden_on_purpose(capsys, pair) -> None:
     """Which is how tests come by tokens that must be refused."""
     assert isinstance(signed(capsys, pair), Claims)
-    assert signed(capsys, pair, "--claim=exp=1") == TokenRefusal("expired")
-    assert signed(capsys, pair, "--claim=aud=x") == TokenRefusal("audience")
-    assert signed(capsys, pair, "--issuer=x") == TokenRefusal("issuer")
-    assert signed(capsys, pair, "--claim=nbf=99999999999") == TokenRefusal("not-yet-valid")
-    assert signed(capsys, pair, "--claim=pad=" + "x" * 9000) == TokenRefusal("malformed")
+    assert signed(capsys, pair, "--claim=exp=1") == TokenRefusal(TokenReason.EXPIRED)
+    assert signed(capsys, pair, "--claim=aud=x") == TokenRefusal(TokenReason.AUDIENCE)
+    assert signed(capsys, pair, "--issuer=x") == TokenRefusal(TokenReason.ISSUER)
+    early = signed(capsys, pair, "--claim=nbf=99999999999")
+    assert early == TokenRefusal(TokenReason.NOT_YET_VALID)
+    assert signed(capsys, pair, "--claim=pad=" + "x" * 9000) == TokenRefusal(TokenReason.MALFORMED)
 
 
 def test_two_tokens_differ(capsys, pair) -> None:

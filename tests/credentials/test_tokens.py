@@ -9,7 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from envelope.credentials.keys import KeyRing
-from envelope.credentials.tokens import Claims, TokenExpectations, TokenRefusal, verify
+from envelope.credentials.tokens import Claims, TokenExpectations, TokenReason, TokenRefusal, verify
 from tests.support.ambiguoustokens import WRITINGS
 from tests.support.tokenattacks import ATTACKS
 from tests.support.tokenforgeries import FORGERIES
@@ -64,12 +64,12 @@ def test_a_token_without_an_issuer_is_never_the_expected_one() -> None:
     """Not even where none is expected."""
     token = signed({k: v for k, v in GOOD.items() if k != "iss"})
     assert reason(token) == "issuer"
-    assert judge(token, TokenExpectations("", "mlab1")) == TokenRefusal("issuer")
+    assert judge(token, TokenExpectations("", "mlab1")) == TokenRefusal(TokenReason.ISSUER)
 
 
 def test_a_key_named_by_its_alg_is_not_found_in_an_empty_ring() -> None:
     """Without keys nothing is taken."""
-    assert verify(signed(GOOD), KeyRing(), EXPECTED, NOW) == TokenRefusal("unknown-key")
+    assert verify(signed(GOOD), KeyRing(), EXPECTED, NOW) == TokenRefusal(TokenReason.UNKNOWN_KEY)
 
 
 @pytest.mark.parametrize("name", ATTACKS)
@@ -118,7 +118,7 @@ def test_what_else_a_header_says_is_ignored(header) -> None:
 def test_a_deadline_is_met_to_the_moment() -> None:
     """The same token, a little later."""
     token = signed(GOOD)
-    late = TokenRefusal("expired")
+    late = TokenRefusal(TokenReason.EXPIRED)
     assert isinstance(verify(token, RING, EXPECTED, math.nextafter(NOW + 60, 0)), Claims)
     assert verify(token, RING, EXPECTED, NOW + 60) == late
     assert verify(token, RING, EXPECTED, 1e15) == late

@@ -21,8 +21,9 @@ from envelope.firewall.iptables import IptablesFirewall
 from envelope.firewall.iptables.rules import GRANTS, read_grant
 from envelope.firewall.iptables.snapshot import Snapshot
 from envelope.firewall.memory import MemoryFirewall
+from envelope.firewall.metrics import FirewallMetrics
 from envelope.firewall.nftables import NftablesFirewall
-from envelope.metrics import Metrics
+from envelope.metrics import as_text, new_registry
 from tests.support.environment import need_own_network
 
 SERVICE = (PortRange("tcp", 8880, 8880),)
@@ -53,8 +54,9 @@ class Nftables:
 
     def __init__(self) -> None:
         need_own_network()
-        self.metrics = Metrics()
-        self.firewall = NftablesFirewall(reactor, Config(device="lo"), self.metrics)
+        self.registry = new_registry()
+        metrics = FirewallMetrics(self.registry)
+        self.firewall = NftablesFirewall(reactor, Config(device="lo"), metrics)
 
     def ruleset(self) -> str:
         return subprocess.run(
@@ -82,8 +84,8 @@ class Kernel:
         need_own_network()
         self.tools = [Path(f"/usr/sbin/{name}-{kind}") for name in ("iptables", "ip6tables")]
         config = Config(device="lo", iptables=self.tools[0], ip6tables=self.tools[1])
-        self.metrics = Metrics()
-        self.firewall = IptablesFirewall(reactor, config, self.metrics)
+        self.registry = new_registry()
+        self.firewall = IptablesFirewall(reactor, config, FirewallMetrics(self.registry))
 
     def snapshots(self) -> list[Snapshot]:
         return [
@@ -205,7 +207,7 @@ async def test_many_at_once_share_transactions(subject) -> None:
     await gatherResults([subject.firewall.allow(n, time.time() + 60) for n in networks])
     assert subject.open_networks() == set(networks)
     if not isinstance(subject, Memory):
-        text = subject.metrics.text().decode()
+        text = as_text(subject.registry).decode()
         (line,) = [x for x in text.splitlines() if x.startswith(
             "envelope_firewall_transactions_total") and subject.table in x and '"ok"' in x]
         assert float(line.split()[-1]) <= 4

@@ -12,8 +12,9 @@ from envelope.config import Config
 from envelope.front.eviction import CrowdLimits
 from envelope.front.factory import FrontFactory
 from envelope.front.limits import Limits
+from envelope.front.metrics import ConnectionMetrics, ConnectionState, DropReason
 from envelope.front.proxied import NOWHERE
-from envelope.metrics import CONNECTION_STATES, DROP_REASONS, Metrics
+from envelope.metrics import as_text, new_registry
 from tests.support.frontfakes import HELLO, SWITCHED, Client, FakeGate, close_frame, frame, request
 
 NOT_HERE = request(b"GET / HTTP/1.1")
@@ -37,7 +38,7 @@ class House:
         return Client(self.gate, self.clock, factory=self.front, peer=address)
 
     def numbers(self) -> tuple[int, ...]:
-        return tuple(self.front.number(state) for state in CONNECTION_STATES)
+        return tuple(self.front.number(state) for state in ConnectionState)
 
 
 def test_the_oldest_of_a_network_makes_room() -> None:
@@ -167,7 +168,7 @@ def test_ends_that_are_not_the_peers_are_counted(how: Any, reason: str) -> None:
     assert client.gone
     client.leave()
     assert house.reasons == [reason]
-    assert reason in DROP_REASONS
+    assert reason in set(DropReason)
     assert house.numbers() == (0, 0, 0)
 
 
@@ -192,14 +193,15 @@ def test_the_operators_limits_are_in_force() -> None:
 
 
 def test_the_metrics_show_it() -> None:
-    metrics = Metrics()
+    registry = new_registry()
+    metrics = ConnectionMetrics(registry)
     house = House()
-    metrics.watch_connections(house.front.number)
+    metrics.watch(house.front.number)
     house.client()
-    metrics.connection_dropped("network")
-    text = metrics.text().decode()
+    metrics.dropped("network")
+    text = as_text(registry).decode()
     assert 'envelope_connections{state="handshake"} 1.0' in text
     assert 'envelope_connections_dropped_total{reason="network"} 1.0' in text
-    assert all(f'reason="{reason}"' in text for reason in DROP_REASONS)
-    with pytest.raises(ValueError, match="one of"):
-        metrics.connection_dropped("a client's words")
+    assert all(f'reason="{reason}"' in text for reason in DropReason)
+    with pytest.raises(ValueError, match="not a valid"):
+        metrics.dropped("a client's words")

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from envelope.credentials.tokens import TokenRefusal
+from envelope.credentials.tokens import TokenReason, TokenRefusal
 from envelope.front.handshake import (
     BAD_REQUEST,
     HEAD_TOO_LARGE,
@@ -286,7 +286,10 @@ def test_an_answer_to_head_has_no_body() -> None:
     [
         (NOT_AN_UPGRADE, b"\r\nSec-WebSocket-Version: 13\r\n"),
         (OVER_RATE, b"\r\nRetry-After: 10\r\n"),
-        (unauthorised(TokenRefusal("missing")), b'\r\nWWW-Authenticate: Bearer realm="envelope"'),
+        (
+            unauthorised(TokenRefusal(TokenReason.MISSING)),
+            b'\r\nWWW-Authenticate: Bearer realm="envelope"',
+        ),
     ],
 )
 def test_an_answer_carries_the_headers_of_its_refusal(refusal: Refusal, header: bytes) -> None:

@@ -6,16 +6,14 @@ else the token itself. What is taken, and only that, is what the strict reading 
 
 from __future__ import annotations
 
-from typing import get_args
-
-from envelope.credentials.tokens import Claims, Reason, TokenRefusal
+from envelope.credentials.tokens import Claims, TokenReason, TokenRefusal
 from tests.support.callcounter import CallCounter
 from tests.support.referencetokens import accepts
 from tests.support.tokenmaking import KEYS, NOW, PAYLOAD, RING, judge, signed_as_is
 
 _PUBLIC = {kid: key.get_op_key("verify") for kid, key in KEYS.items()}
 _HEADER = b'{"alg":"EdDSA","kid":"EdDSA"}'
-_REASONS = frozenset(get_args(Reason))
+_REASONS = frozenset(TokenReason)
 _KEYS = dict(RING)
 # Calls of Python functions for any token, and for each letter more.
 FEW, EACH = 300, 2

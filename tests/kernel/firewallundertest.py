@@ -21,9 +21,11 @@ from envelope.firewall import FirewallError
 from envelope.firewall.iptables import IptablesFirewall
 from envelope.firewall.iptables.rules import read_grant
 from envelope.firewall.iptables.snapshot import Snapshot
+from envelope.firewall.kernel import Outcome
+from envelope.firewall.metrics import FirewallMetrics
 from envelope.firewall.nftables import NftablesFirewall
 from envelope.lab import search_env
-from envelope.metrics import OUTCOMES, Metrics
+from envelope.metrics import new_registry
 from tests.kernel.faultyiptables import LOCK, FaultyTools, Orders
 from tests.kernel.faultynft import NFT, FaultyNft
 from tests.kernel.killablereactor import KillableReactor
@@ -137,7 +139,7 @@ class FirewallUnderTest:
             more = {}
             tools = {name: folder / name for name in FAMILY_TOOLS.values()}
         self.config = Config(device="lo", **{**tools, **options})
-        self.metrics = Metrics()
+        self.registry = new_registry()
         self.before = self.kernel.saved()
         self.reactor = KillableReactor()
         # Seconds that the service believes the wall clock was set forward by.
@@ -146,20 +148,20 @@ class FirewallUnderTest:
         self.asked = 0
         self.counts = True
         self.firewall = made(
-            self.reactor, self.config, self.metrics, check_every=check_every,
+            self.reactor, self.config, FirewallMetrics(self.registry), check_every=check_every,
             wall=lambda: time.time() + self.clock_set_by, **more,
         )
 
     def drift(self, kind: str) -> float:
         """How many mended differences of `kind` were counted."""
-        return self.metrics.registry.get_sample_value(
+        return self.registry.get_sample_value(
             "envelope_firewall_drift_total", {"kind": kind}) or 0.0
 
-    def transactions(self, family: str = "", outcomes: Iterable[str] = OUTCOMES) -> float:
+    def transactions(self, family: str = "", outcomes: Iterable[str] = tuple(Outcome)) -> float:
         """How many transactions there were."""
         family = family or self.label
         return sum(
-            self.metrics.registry.get_sample_value(
+            self.registry.get_sample_value(
                 "envelope_firewall_transactions_total", {"family": family, "outcome": outcome}
             ) or 0.0 for outcome in outcomes
         )

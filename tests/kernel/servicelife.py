@@ -15,8 +15,10 @@ from twisted.internet.task import deferLater
 from envelope.addresses import Network
 from envelope.config import Config
 from envelope.firewall import FirewallError
-from envelope.metrics import Metrics
+from envelope.firewall.metrics import FirewallMetrics
+from envelope.metrics import new_registry
 from envelope.protocol import End
+from envelope.sessions.metrics import SessionMetrics
 from envelope.sessions.registry import Sessions
 from tests.kernel.checkedfirewall import CheckedFirewall
 from tests.kernel.firewallundertest import SERVICE
@@ -59,9 +61,9 @@ class ServiceLife:
     def start(self, baseline: str) -> None:
         """Start a service; it may fail only if the tool does."""
         self.reactor = KillableReactor(self.world.haste)
-        self.metrics, self.drift = Metrics(), 0.0
+        self.registry, self.drift = new_registry(), 0.0
         self.kernel_firewall = self.world.firewall(
-            self.reactor, baseline, self.metrics, self.wall)
+            self.reactor, baseline, FirewallMetrics(self.registry), self.wall)
         self.firewall = CheckedFirewall(self.kernel_firewall, self._passes)
         try:
             blockon(self.firewall.open(SERVICE))
@@ -74,7 +76,8 @@ class ServiceLife:
             self.world.cleared()
         self.baseline, self.up, self.left_over = baseline, True, True
         self.sessions = Sessions(
-            self.reactor, Config(), self.firewall, lambda *_: None, self.metrics, self.wall)
+            self.reactor, Config(), self.firewall, lambda *_: None, SessionMetrics(self.registry),
+            self.wall)
         self.world.keep_refusing(baseline)
         if not self.orders:
             # In one transaction: there is nothing left to be mended.
@@ -194,7 +197,7 @@ class ServiceLife:
 
     def _counted(self, name: str, **labels: str) -> float:
         return sum(
-            sample.value for metric in self.metrics.registry.collect()
+            sample.value for metric in self.registry.collect()
             for sample in metric.samples
             if sample.name == name and labels.items() <= sample.labels.items()
         )

@@ -13,8 +13,9 @@ from twisted.internet.defer import DeferredList, gatherResults
 
 from envelope.config import Config
 from envelope.firewall.iptables import IptablesFirewall
+from envelope.firewall.metrics import FirewallMetrics
 from envelope.firewall.nftables import NftablesFirewall
-from envelope.metrics import Metrics
+from envelope.metrics import new_registry
 from tests.kernel.faultyiptables import POISON4
 from tests.kernel.faultynft import NFT
 from tests.kernel.firewallundertest import (
@@ -171,6 +172,6 @@ async def test_a_second_instance_is_refused_before_it_touches_anything(subject, 
     await subject.firewall.open(SERVICE)
     rules = subject.kernel.saved()
     made = NftablesFirewall if subject.label == "inet" else IptablesFirewall
-    second = made(reactor, Config(device="lo"), Metrics())
+    second = made(reactor, Config(device="lo"), FirewallMetrics(new_registry()))
     assert "another envelope" in await refused(second.open(SERVICE))
     assert subject.kernel.saved() == rules

@@ -14,9 +14,10 @@ from twisted.internet.defer import gatherResults
 from twisted.internet.task import deferLater
 
 from envelope.firewall import FirewallError
+from envelope.firewall.metrics import FirewallMetrics
 from envelope.firewall.nftables import NftablesFirewall
 from envelope.firewall.nftables.tool import DIALECT
-from envelope.metrics import Metrics
+from envelope.metrics import new_registry
 from tests.kernel.faultynft import NFT
 from tests.kernel.firewallundertest import SERVICE, FirewallUnderTest, later, refused, settled
 from tests.kernel.udpprobe import PORT, Listener, addresses
@@ -237,7 +238,7 @@ async def test_an_operators_table_gets_only_what_grants_need(tmp_path, listener)
     assert kernel.saved().index("jump grants") < kernel.saved().index("ipv6-icmp }")
     await subject.reactor.die()
     subject.firewall._release()
-    successor = NftablesFirewall(reactor, subject.config, Metrics())
+    successor = NftablesFirewall(reactor, subject.config, FirewallMetrics(new_registry()))
     await successor.open(SERVICE)
     assert kernel.elements() == {}
     assert kernel.saved().count("jump grants") == 1
@@ -275,7 +276,8 @@ async def test_keep_leaves_the_default_drop_without_grants(tmp_path, listener) -
     assert subject.kernel.elements() == {}
     assert not listener.hears(CLIENT)
     assert "iifname" in subject.kernel.saved()
-    again = NftablesFirewall(reactor, FirewallUnderTest(tmp_path, "nftables").config, Metrics())
+    config = FirewallUnderTest(tmp_path, "nftables").config
+    again = NftablesFirewall(reactor, config, FirewallMetrics(new_registry()))
     await again.open(SERVICE)
     await again.close()
     assert subject.kernel.saved() == subject.before
@@ -291,7 +293,7 @@ async def test_a_stop_that_cannot_take_the_rules_away_says_so(tmp_path) -> None:
         await subject.firewall.close()
     assert "policy drop" in subject.kernel.saved()
     subject.tools.order()
-    again = NftablesFirewall(reactor, subject.config, Metrics())
+    again = NftablesFirewall(reactor, subject.config, FirewallMetrics(new_registry()))
     await again.open(SERVICE)
     await again.close()
     assert subject.kernel.saved() == subject.before

@@ -22,11 +22,12 @@ from twisted.python.failure import Failure
 
 from envelope.config import Config
 from envelope.credentials.tls import ServerTLS
-from envelope.credentials.tokens import Claims, TokenRefusal
+from envelope.credentials.tokens import Claims, TokenReason, TokenRefusal
 from envelope.front.factory import FrontFactory
-from envelope.metrics import Metrics
+from envelope.metrics import new_registry
 from envelope.protocol import End
 from envelope.runtime.transports import TLSFactory
+from envelope.sessions.metrics import SessionMetrics
 from envelope.sessions.registry import Sessions
 from tests.credentials.test_tls import Pair, client
 from tests.support.frontfakes import HELLO, Client, close_frame, frame, request
@@ -43,7 +44,7 @@ class World:
         self.firewall = ScriptedFirewall()
         self.sessions = Sessions(
             self.clock, Config(token_required=False, firewall="none", max_clients=1000),
-            self.firewall, self._verify, Metrics(), self.clock.seconds,
+            self.firewall, self._verify, SessionMetrics(new_registry()), self.clock.seconds,
         )
         self.factory = FrontFactory(self.sessions, self.clock)
 
@@ -52,7 +53,9 @@ class World:
 
     @staticmethod
     def _verify(token: str, now: float) -> Claims | TokenRefusal:
-        return Claims("locate", "ndt", (), now + 30) if token == "good" else TokenRefusal("claims")
+        if token == "good":
+            return Claims("locate", "ndt", (), now + 30)
+        return TokenRefusal(TokenReason.CLAIMS)
 
 
 def _leave(client: Client) -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from envelope.credentials.tokens import Claims, TokenRefusal
+from envelope.credentials.tokens import Claims, TokenReason, TokenRefusal
 from envelope.sessions import admission as a
 
 NOW = 1000.0
@@ -83,7 +83,7 @@ def test_monitoring_needs_no_subject_no_idle_device_and_has_its_own_slots() -> N
     load = a.Load(sessions=1, monitoring_slots=1, over_rate=True)
     decision = verdict(claims=monitoring, load=load)
     assert isinstance(decision.outcome, a.Admission)
-    assert decision.monitoring
+    assert decision.token is a.TokenPass.VALID
     full = verdict(claims=monitoring, load=dataclasses.replace(load, sessions=2))
     assert full.outcome is a.FULL
 
@@ -95,15 +95,15 @@ def test_without_tokens_required_nobody_needs_one(token) -> None:
     request = dataclasses.replace(GOOD, token=token)
     decision = verdict(request, expected=relaxed)
     assert decision.outcome == a.Admission(60.0, NOW + 60, "", a.SUBPROTOCOL)
-    assert (decision.token_reason, decision.token_accepted) == ("empty", True)
-    bad = verdict(claims=TokenRefusal("expired"), expected=relaxed)
+    assert decision.token is a.TokenPass.NOT_SENT
+    bad = verdict(claims=TokenRefusal(TokenReason.EXPIRED), expected=relaxed)
     assert bad.outcome.status == 401
-    assert (bad.token_reason, bad.token_accepted) == ("expired", False)
+    assert bad.token is TokenReason.EXPIRED
 
 
 def test_401_carries_a_challenge() -> None:
     """RFC 6750 section 3: without an error when nothing was sent."""
-    missing = a.unauthorised(TokenRefusal("missing"))
-    invalid = a.unauthorised(TokenRefusal("signature"))
+    missing = a.unauthorised(TokenRefusal(TokenReason.MISSING))
+    invalid = a.unauthorised(TokenRefusal(TokenReason.SIGNATURE))
     assert "error" not in dict(missing.headers)["WWW-Authenticate"]
     assert "invalid_token" in dict(invalid.headers)["WWW-Authenticate"]

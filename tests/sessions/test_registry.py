@@ -11,7 +11,7 @@ from twisted.internet.task import Clock
 from envelope.config import Config
 from envelope.credentials.tokens import Claims
 from envelope.firewall import FirewallError
-from envelope.metrics import Metrics
+from envelope.metrics import new_registry
 from envelope.protocol import End
 from envelope.sessions.admission import (
     FULL,
@@ -22,6 +22,7 @@ from envelope.sessions.admission import (
     Refusal,
 )
 from envelope.sessions.gate import Refused
+from envelope.sessions.metrics import SessionMetrics
 from envelope.sessions.registry import Sessions
 from tests.support.scriptedfirewall import ScriptedFirewall
 
@@ -53,11 +54,11 @@ class World:
         self.clock = Clock()
         self.clock_set_by = 0.0
         self.firewall = ScriptedFirewall()
-        self.metrics = Metrics()
+        self.metrics = new_registry()
         settings = {"token_required": False, "firewall": "none", **options}
         self.sessions = Sessions(
             self.clock, Config(**settings), self.firewall,  # type: ignore[arg-type]
-            lambda text, now: Claims("locate", text, (), now + 30), self.metrics,
+            lambda text, now: Claims("locate", text, (), now + 30), SessionMetrics(self.metrics),
             lambda: NOW + self.clock.seconds() + self.clock_set_by,
         )
 
@@ -72,7 +73,7 @@ class World:
         return self.sessions.admit(address, outcome, carrier), carrier
 
     def metric(self, name: str, **labels: str) -> float:
-        return self.metrics.registry.get_sample_value(name, labels) or 0.0
+        return self.metrics.get_sample_value(name, labels) or 0.0
 
 
 def result(answer: Deferred):

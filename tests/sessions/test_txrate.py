@@ -10,7 +10,8 @@ import pytest
 from twisted.internet.task import Clock
 from twisted.logger import LogEvent, formatEvent, globalLogPublisher
 
-from envelope.metrics import Metrics
+from envelope.metrics import new_registry
+from envelope.sessions.metrics import SessionMetrics
 from envelope.sessions.txrate import CALM, TransmitRate, bits_per_second, bytes_sent, read_devices
 from tests.credentials.test_jwks_url import Running
 from tests.end_to_end.credentialfiles import MACHINE, SUBJECT, make_key, sign
@@ -50,10 +51,11 @@ class FirewallUnderTest:
 
     def __init__(self, limit: float | None = 1000.0) -> None:
         self.clock = Clock()
-        self.metrics = Metrics()
+        self.registry = new_registry()
         self.sent: int | None = 0
         self.said: list[str | None] = []
-        self.rate = TransmitRate("net1", limit, self.clock, self.metrics, self.read)
+        metrics = SessionMetrics(self.registry)
+        self.rate = TransmitRate("net1", limit, self.clock, metrics, self.read)
 
     def read(self) -> str:
         return devices() if self.sent is None else devices(net1=self.sent)
@@ -68,7 +70,7 @@ class FirewallUnderTest:
         return self.rate.over()
 
     def measured(self) -> float | None:
-        return self.metrics.registry.get_sample_value("envelope_tx_bits_per_second")
+        return self.registry.get_sample_value("envelope_tx_bits_per_second")
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from envelope.addresses import Address
-from envelope.credentials.tokens import Claims, TokenRefusal
+from envelope.credentials.tokens import Claims, TokenReason, TokenRefusal
 from envelope.front.connection import Connection
 from envelope.front.factory import FrontFactory
 from envelope.front.limits import Limits
@@ -126,7 +126,7 @@ class FakeGate:
 
 
 def _verify(token: str, now: float) -> Claims | TokenRefusal:
-    return GOOD if token == "good" else TokenRefusal("malformed")
+    return GOOD if token == "good" else TokenRefusal(TokenReason.MALFORMED)
 
 
 @implementer(ITCPTransport)

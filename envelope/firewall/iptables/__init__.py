@@ -16,9 +16,9 @@ from envelope.firewall.iptables.table import FilterTable
 from envelope.firewall.iptables.tools import FAMILIES, Paths, Tools
 from envelope.firewall.kernel import key_of
 from envelope.firewall.kernelfirewall import CHECK_EVERY, KernelFirewall
+from envelope.firewall.metrics import FirewallMetrics
 from envelope.firewall.policy import IPV4, Family, Layout
 from envelope.firewall.process import IProcessReactor
-from envelope.metrics import Metrics
 
 
 def families_of_this_kernel(proc: Path = Path("/proc/net/if_inet6")) -> tuple[Family, ...]:
@@ -36,7 +36,7 @@ class IptablesFirewall(KernelFirewall):
         self,
         reactor: IProcessReactor,
         config: Config,
-        metrics: Metrics,
+        metrics: FirewallMetrics,
         search_path: str = "",
         wall: Callable[[], float] = time.time,
         check_every: float = CHECK_EVERY,

@@ -17,7 +17,7 @@ from envelope.firewall.iptables.grants import chain_of, grants_in
 from envelope.firewall.iptables.plan import Structure, mend
 from envelope.firewall.iptables.rules import GRANTS, read_grant
 from envelope.firewall.iptables.snapshot import INCOMPATIBLE, Snapshot
-from envelope.firewall.kernel import Key, Rules, Seen, one_key
+from envelope.firewall.kernel import DriftKind, Key, Rules, Seen, one_key
 
 # How the rules of every chain begin that may hold grants.
 _GRANT: Final = f"-A {GRANTS}"
@@ -37,7 +37,7 @@ class Rereader:
         self._fixed: frozenset[str] = frozenset()
         # All other lines in their order, and what has to be done about them.
         self._others: list[str] = []
-        self._mending: tuple[list[str], list[str]] = ([], [])
+        self._mending: tuple[list[str], list[DriftKind]] = ([], [])
 
     def read(
         self, text: str, structure: Structure, in_force: Mapping[Key, Rules]
@@ -162,7 +162,7 @@ def _without_noise(line: str) -> str:
     return line if policy is None else policy[1]
 
 
-def _mend(snapshot: Snapshot, structure: Structure) -> tuple[list[str], list[str]]:
+def _mend(snapshot: Snapshot, structure: Structure) -> tuple[list[str], list[DriftKind]]:
     lines, kinds = mend(snapshot, structure)
     _, astray = grants_in(snapshot, structure)
-    return [*lines, *astray], [*kinds, *("stray" for _ in astray)]
+    return [*lines, *astray], [*kinds, *(DriftKind.STRAY for _ in astray)]

@@ -15,7 +15,7 @@ from typing import Final, Literal, TypeAlias
 from envelope.firewall.iptables.rules import CHAIN, FLOWS, GRANTS, baseline_rules
 from envelope.firewall.iptables.snapshot import Snapshot
 from envelope.firewall.iptables.spread import branches, is_branch
-from envelope.firewall.kernel import Rules
+from envelope.firewall.kernel import DriftKind, Rules
 from envelope.firewall.policy import Family, Layout
 from envelope.firewall.repair import in_order, repair
 
@@ -124,19 +124,19 @@ def _policy_line(was: Before) -> str:
     return f"-P INPUT {'ACCEPT' if was == 'ABSENT' else was}"
 
 
-def mend(snapshot: Snapshot, structure: Structure) -> tuple[list[str], list[str]]:
+def mend(snapshot: Snapshot, structure: Structure) -> tuple[list[str], list[DriftKind]]:
     """What others changed in the structure: the lines that put it right, and what kinds they are.
 
     Rules of others stay where they are, in our own chains too.
     """
     declared: list[str] = []
     lines: list[str] = []
-    kinds: list[str] = []
+    kinds: list[DriftKind] = []
     grant_chains = structure.grant_chains
     for chain, rules in structure.chains.items():
         there = snapshot.rules.get(chain)
         if there is None:
-            kinds.append("chain")
+            kinds.append(DriftKind.CHAIN)
             declared.append(f":{chain} - [0:0]")
             lines += [f"-A {chain} {rule}" for rule in rules]
             continue
@@ -146,18 +146,18 @@ def mend(snapshot: Snapshot, structure: Structure) -> tuple[list[str], list[str]
         else:
             mending = repair(chain, rules, there) if not in_order(rules, there) else []
         if mending:
-            kinds.append("baseline")
+            kinds.append(DriftKind.BASELINE)
             lines += mending
     stale = [chain for chain in snapshot.rules if chain not in grant_chains and is_branch(chain)]
     if stale:
-        kinds.append("chain")
+        kinds.append(DriftKind.CHAIN)
         lines += drop_branches(stale, snapshot.jumps_to(stale))
     if structure.layout.baseline == "service" and snapshot.policy != "DROP":
-        kinds.append("policy")
+        kinds.append(DriftKind.POLICY)
         lines.append("-P INPUT DROP")
     entries = snapshot.rules.get("INPUT", ())
     if entries[:1] != (structure.jump,) or entries.count(structure.jump) != 1:
-        kinds.append("jump")
+        kinds.append(DriftKind.JUMP)
         lines += [f"-D INPUT {structure.jump}"] * entries.count(structure.jump)
         lines.append(f"-I INPUT 1 {structure.jump}")
     return declared + lines, kinds

@@ -20,9 +20,18 @@ from envelope.firewall.iptables.plan import Structure, before, install, is_all_o
 from envelope.firewall.iptables.rules import GRANTS, grant_rules
 from envelope.firewall.iptables.snapshot import Snapshot, text_of
 from envelope.firewall.iptables.tools import Tools
-from envelope.firewall.kernel import ANSWER_WAIT, NO_CLIENTS, Key, Rules, Seen, key_of
+from envelope.firewall.kernel import (
+    ANSWER_WAIT,
+    NO_CLIENTS,
+    Key,
+    Outcome,
+    Rules,
+    Seen,
+    TableLabel,
+    key_of,
+)
+from envelope.firewall.metrics import FirewallMetrics
 from envelope.firewall.policy import Family, Layout, end_of_grant
-from envelope.metrics import Metrics
 
 _log = Logger(namespace="envelope.firewall")
 
@@ -32,7 +41,7 @@ _UNINSTALL_ATTEMPTS = 3
 class FilterTable:
     """See `envelope.firewall.kernel.KernelTable`; `install` comes first, `uninstall` last."""
 
-    def __init__(self, family: Family, tools: Tools, metrics: Metrics) -> None:
+    def __init__(self, family: Family, tools: Tools, metrics: FirewallMetrics) -> None:
         self.family = family
         self.tools = tools
         self._metrics = metrics
@@ -43,7 +52,7 @@ class FilterTable:
         self._reader = Rereader()
 
     @property
-    def label(self) -> str:
+    def label(self) -> TableLabel:
         """See `KernelTable`."""
         return self.family.label
 
@@ -200,14 +209,14 @@ class FilterTable:
             self._structure = then
 
     async def _apply(self, lines: Sequence[str], patience: float = ANSWER_WAIT) -> None:
-        outcome = "ok"
+        outcome = Outcome.OK
         try:
             await self.tools.restorer.apply(lines, patience)
         except ToolTimeout:
-            outcome = "timeout"
+            outcome = Outcome.TIMEOUT
             raise
         except ToolFailed:
-            outcome = "failed"
+            outcome = Outcome.FAILED
             raise
         finally:
             self._metrics.transaction(self.family.label, outcome)

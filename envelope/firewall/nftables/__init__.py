@@ -10,13 +10,13 @@ from typing import Final
 from envelope.config import Config
 from envelope.firewall.clocks import SteadyClock
 from envelope.firewall.kernelfirewall import CHECK_EVERY, KernelFirewall
+from envelope.firewall.metrics import FirewallMetrics
 from envelope.firewall.nftables import plan, rules
 from envelope.firewall.nftables.generation import GenerationCounter
 from envelope.firewall.nftables.table import NftTable
 from envelope.firewall.nftables.tool import Nft
 from envelope.firewall.policy import Layout
 from envelope.firewall.process import IProcessReactor, find_tool
-from envelope.metrics import Metrics
 
 # Seconds for which the kernel's count of transactions is taken for a look at them.
 TRUST: Final = 60.0
@@ -29,7 +29,7 @@ class NftablesFirewall(KernelFirewall):
         self,
         reactor: IProcessReactor,
         config: Config,
-        metrics: Metrics,
+        metrics: FirewallMetrics,
         search_path: str = "",
         wall: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,

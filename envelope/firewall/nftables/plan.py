@@ -15,6 +15,7 @@ from typing import Final
 
 from envelope.firewall import FirewallError
 from envelope.firewall.errors import UnreadableRules
+from envelope.firewall.kernel import DriftKind
 from envelope.firewall.nftables.rules import (
     ADDRESSES,
     BASELINE,
@@ -142,7 +143,7 @@ def last_lines(snapshot: NftSnapshot, structure: Structure, printed: Printed) ->
 
 def mend(
     snapshot: NftSnapshot, structure: Structure, printed: Printed
-) -> tuple[list[str], list[str]]:
+) -> tuple[list[str], list[DriftKind]]:
     """What others changed in the structure: the commands that put it right, and their kinds.
 
     Rules of others stay where they are, in our own chains too. Raises `UnreadableRules` when what
@@ -152,9 +153,9 @@ def mend(
         if not snapshot.chains.get(INPUT, Chain()).hook:
             raise UnreadableRules(f"the operator's chain {INPUT} of the table {TABLE} is gone")
     elif not snapshot.exists:
-        return [ruleset(structure)], ["chain"]
+        return [ruleset(structure)], [DriftKind.CHAIN]
     lines: list[str] = []
-    kinds: list[str] = []
+    kinds: list[DriftKind] = []
     hook = snapshot.chains.get(INPUT, Chain()).hook.partition("policy")[0]
     if (
         "flags dormant" in snapshot.flags and structure.layout.baseline == "service"
@@ -162,13 +163,13 @@ def mend(
     ):
         # A table that sleeps filters nothing. The kernel does not wake it in a transaction that
         # makes the chain anew (EINVAL): then that comes first, and the next look wakes it.
-        kinds.append("policy")
+        kinds.append(DriftKind.POLICY)
         lines.append(f"add table {TABLE}")
     chains = dict(snapshot.chains)
     for name, declaration in structure.sets.items():
         if name in snapshot.sets and snapshot.sets[name].declaration == printed.sets[name]:
             continue
-        kinds.append("chain")
+        kinds.append(DriftKind.CHAIN)
         if name in snapshot.sets:
             # A set cannot go as long as rules look into it.
             chains = {**chains, GRANTS: Chain()}
@@ -178,11 +179,11 @@ def mend(
     for name, rules in structure.chains.items():
         there = chains.get(name)
         if there is None:
-            kinds.append("chain")
+            kinds.append(DriftKind.CHAIN)
             lines.append(f"add chain {TABLE} {name}")
             lines += [f"add rule {TABLE} {name} {rule}" for rule in rules]
         elif not in_order(printed.chains[name], there.texts):
-            kinds.append("baseline")
+            kinds.append(DriftKind.BASELINE)
             lines += _repair(name, rules, printed.chains[name], there.rules)
     entry_lines, entry_kinds = _mend_input(chains.get(INPUT), structure, printed)
     return lines + entry_lines, kinds + entry_kinds
@@ -190,24 +191,24 @@ def mend(
 
 def _mend_input(
     there: Chain | None, structure: Structure, printed: Printed
-) -> tuple[list[str], list[str]]:
+) -> tuple[list[str], list[DriftKind]]:
     lines: list[str] = []
-    kinds: list[str] = []
+    kinds: list[DriftKind] = []
     hook, entries = "", there.rules if there is not None else ()
     if there is not None:
         hook = there.hook
     if structure.layout.baseline == "service" and hook != printed.hook:
         if hook.partition("policy")[0] == printed.hook.partition("policy")[0]:
-            kinds.append("policy")
+            kinds.append(DriftKind.POLICY)
         else:
-            kinds.append("chain")
+            kinds.append(DriftKind.CHAIN)
             if there is not None:
                 lines += [f"flush chain {TABLE} {INPUT}", f"delete chain {TABLE} {INPUT}"]
             entries = ()
         lines.append(f"add chain {TABLE} {INPUT} {{ {HOOK} }}")
     jumps = [rule for rule in entries if rule.text == printed.jump]
     if [rule.text for rule in entries[:1]] != [printed.jump] or len(jumps) != 1:
-        kinds.append("jump")
+        kinds.append(DriftKind.JUMP)
         lines += [f"delete rule {TABLE} {INPUT} handle {rule.handle}" for rule in jumps]
         lines.append(f"insert rule {TABLE} {INPUT} {structure.jump}")
     return lines, kinds

@@ -18,7 +18,8 @@ from envelope.firewall.clocks import SteadyClock
 from envelope.firewall.cooperate import in_turns, step_by_step
 from envelope.firewall.errors import ToolFailed, ToolTimeout, UnreadableRules
 from envelope.firewall.flows import carried_flows
-from envelope.firewall.kernel import ANSWER_WAIT, Key, Rules, Seen
+from envelope.firewall.kernel import ANSWER_WAIT, Key, Outcome, Rules, Seen, TableLabel
+from envelope.firewall.metrics import FirewallMetrics
 from envelope.firewall.nftables.generation import Certainty
 from envelope.firewall.nftables.grants import (
     Reading,
@@ -33,9 +34,8 @@ from envelope.firewall.nftables.rules import Structure, change_elements, probe
 from envelope.firewall.nftables.snapshot import NftSnapshot
 from envelope.firewall.nftables.tool import Nft
 from envelope.firewall.policy import Layout
-from envelope.metrics import Metrics
 
-LABEL: Final = "inet"
+LABEL: Final = TableLabel.INET
 # What nft says, in the words of EMSGSIZE, when nothing of a transaction was taken.
 _TOO_LONG: Final = "Message too long"
 _UNINSTALL_ATTEMPTS: Final = 3
@@ -55,7 +55,7 @@ class NftTable:
         self,
         reactor: IReactorTime,
         nft: Nft,
-        metrics: Metrics,
+        metrics: FirewallMetrics,
         clock: SteadyClock,
         generation: Callable[[], int | None],
         trust: float,
@@ -71,7 +71,7 @@ class NftTable:
         self._left = ""
 
     @property
-    def label(self) -> str:
+    def label(self) -> TableLabel:
         """See `KernelTable`."""
         return LABEL
 
@@ -220,15 +220,15 @@ class NftTable:
                 await self.write(first, in_force, {key: wants[key] for key in part}, patience)
 
     async def _apply(self, lines: Sequence[str], patience: float = ANSWER_WAIT) -> None:
-        outcome = "ok"
+        outcome = Outcome.OK
         try:
             with self._certainty.writing():
                 await self._nft.writer.apply(lines, patience)
         except ToolTimeout:
-            outcome = "timeout"
+            outcome = Outcome.TIMEOUT
             raise
         except ToolFailed:
-            outcome = "failed"
+            outcome = Outcome.FAILED
             raise
         finally:
             self._metrics.transaction(LABEL, outcome)

@@ -9,10 +9,11 @@ from typing import Final
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 
+from envelope.addresses import AddressFamily
 from envelope.firewall.cooperate import SLICE, in_turns
 from envelope.firewall.kernel import EVERYONE, NO_CLIENTS, KernelTable, Key, Rules, version_of
+from envelope.firewall.metrics import FirewallMetrics
 from envelope.firewall.reconcile.demand import Demand
-from envelope.metrics import Metrics
 
 # Callers answered in one turn of the reactor; each goes on to log a line and write to a socket,
 # some 0.3 ms.
@@ -24,7 +25,7 @@ class Enforcement:
     """
 
     def __init__(
-        self, reactor: IReactorTime, table: KernelTable, demand: Demand, metrics: Metrics
+        self, reactor: IReactorTime, table: KernelTable, demand: Demand, metrics: FirewallMetrics
     ) -> None:
         self._reactor = reactor
         self._table = table
@@ -83,7 +84,7 @@ class Enforcement:
             if self._is_settled(key):
                 self._demand.met(key)
         for version in self._table.versions:
-            self._metrics.grants(f"ipv{version}", self.grants.networks[version])
+            self._metrics.grants(AddressFamily.of_version(version), self.grants.networks[version])
 
     def _is_settled(self, key: Key) -> bool:
         return self._demand.is_met(key, self.grants.get(key, ()))

@@ -19,13 +19,13 @@ from twisted.logger import Logger
 from envelope.addresses import Network
 from envelope.firewall import FirewallError
 from envelope.firewall.errors import ToolFailed, ToolTimeout, UnreadableRules
-from envelope.firewall.kernel import KernelTable, Key, Seen, key_of
+from envelope.firewall.kernel import DriftKind, KernelTable, Key, Seen, key_of
+from envelope.firewall.metrics import FirewallMetrics
 from envelope.firewall.policy import end_of_grant
 from envelope.firewall.reconcile.demand import Demand
 from envelope.firewall.reconcile.inforce import Enforcement
 from envelope.firewall.reconcile.reports import Condition
 from envelope.firewall.reconcile.retry import Retry
-from envelope.metrics import Metrics
 
 _log = Logger(namespace="envelope.firewall")
 
@@ -37,7 +37,7 @@ class Reconciler:
         self,
         reactor: IReactorTime,
         table: KernelTable,
-        metrics: Metrics,
+        metrics: FirewallMetrics,
         wall: Callable[[], float],
     ) -> None:
         self._reactor = reactor
@@ -166,7 +166,8 @@ class Reconciler:
         surprising = self._backlog.surprising(differing)
         grants = len(self._demand.wishes.wanted(surprising))
         self._condition.differs(
-            Counter(seen.kinds) + Counter(grant=grants, stray=len(surprising) - grants)
+            Counter(seen.kinds)
+            + Counter({DriftKind.GRANT: grants, DriftKind.STRAY: len(surprising) - grants})
         )
         keys = self._backlog.take_differing(differing)
         try:

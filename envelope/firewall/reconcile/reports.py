@@ -8,6 +8,8 @@ from collections.abc import Callable
 
 from twisted.logger import Logger
 
+from envelope.firewall.kernel import DriftKind
+
 _log = Logger(namespace="envelope.firewall")
 
 
@@ -17,12 +19,12 @@ class Condition:
     `trouble` is what the tool last refused, as long as anything is still refused.
     """
 
-    def __init__(self, label: str, drift: Callable[[str, int], None]) -> None:
+    def __init__(self, label: str, drift: Callable[[DriftKind, int], None]) -> None:
         self._label = label
         self._drift = drift
         self.trouble: str | None = None
         # Differences that were told of and are not mended yet, by kind.
-        self._told: Counter[str] = Counter()
+        self._told: Counter[DriftKind] = Counter()
 
     def refused(self, error: str) -> None:
         """The tool has refused something; `error` is one line."""
@@ -36,7 +38,7 @@ class Condition:
             _log.info("{table}: the rules hold again", table=self._label)
         self.trouble = None
 
-    def differs(self, kinds: Counter[str]) -> None:
+    def differs(self, kinds: Counter[DriftKind]) -> None:
         """So many differences of these kinds are there; told once however long mending takes."""
         news = kinds - self._told
         self._told |= kinds
