@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import ast
 import re
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 
 from envelope.config import OPTIONS
+from envelope.metrics import new_registry
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
@@ -81,6 +83,9 @@ def test_every_option_is_listed_with_its_default() -> None:
         assert option.name in listed
         if option.default:
             assert f"`{option.default}`" in listed[option.name], option.name
+    headings = HEADING.findall(prose(ROOT / "docs/options.md"))
+    groups = [option.heading for option in OPTIONS if option.heading]
+    assert [heading for heading in headings if heading in groups] == groups
     assert listed.keys() == {option.name for option in OPTIONS}
 
 
@@ -95,3 +100,22 @@ def test_every_metric_is_listed() -> None:
     }
     assert len(defined) > 15
     assert listed == defined
+
+
+def test_every_value_of_a_label_is_listed() -> None:
+    listed = {
+        name.removesuffix("_total"): cells[2] for cells in rows("docs/metrics.md")
+        for name in METRIC.findall(cells[0])
+    }
+    registry = new_registry()
+    for path in (ROOT / "envelope").glob("*/metrics.py"):
+        module = import_module(f"envelope.{path.parent.name}.metrics")
+        for name, kind in vars(module).items():
+            if name.endswith("Metrics") and kind.__module__ == module.__name__:
+                kind(registry)
+    for family in registry.collect():
+        for sample in family.samples:
+            for label, value in sample.labels.items():
+                if label not in ("le", "path", "version"):
+                    assert f"`{label}`" in listed[family.name]
+                    assert f"`{value}`" in listed[family.name]
