@@ -63,11 +63,10 @@ _BROKEN = Answer(b"This page could not be made; the log says why.\n", 500)
 def admin_site(
     registry: CollectorRegistry,
     reasons: Callable[[], list[str]],
-    more: Mapping[str, View] | None = None,
     reactor: IReactorTime | None = None,
     warnings: Callable[[], list[str]] = list,
 ) -> HTTPFactory:
-    """The site that serves `/metrics`, `/livez`, `/readyz`, and whatever paths `more` adds.
+    """The site that serves `/metrics`, `/livez` and `/readyz`.
 
     `reasons` says why clients should not be sent here now, a line each; none means ready.
     `warnings` says what an operator should look after all the same.
@@ -77,7 +76,6 @@ def admin_site(
         "/metrics": lambda: Answer(as_text(registry), content_type=PROMETHEUS),
         "/livez": lambda: Answer(b"ok\n"),
         "/readyz": lambda: readiness(reasons(), warnings()),
-        **(more or {}),
     }
     return _AdminSite(views, reactor)
 
@@ -89,12 +87,7 @@ def readiness(reasons: list[str], warnings: list[str]) -> Answer:
         told["reasons"] = reasons
     if warnings:
         told["warnings"] = warnings
-    return json_answer(told, 503 if reasons else 200)
-
-
-def json_answer(value: object, status: int = 200) -> Answer:
-    """`value` as JSON."""
-    return Answer(json.dumps(value).encode() + b"\n", status, JSON)
+    return Answer(json.dumps(told).encode() + b"\n", 503 if reasons else 200, JSON)
 
 
 class _AdminRequest(Request):

@@ -70,24 +70,16 @@ class KeyRing(Mapping[str, Key]):
     def __len__(self) -> int:
         return len(self._keys)
 
-    @classmethod
-    def from_jwk_set_text(cls, text: bytes | str, origin_name: str) -> KeyRing:
-        """Read a JWK or a JWK Set (RFC 7517); `origin_name` is named in a `KeyFileError`."""
-        return _ring((origin_name, member) for member in members_of(text, origin_name))
-
 
 def load_key_ring(paths: Iterable[Path]) -> KeyRing:
     """All keys of all files; raise `KeyFileError`."""
-    return _ring((str(path), member) for path in paths for member in read_members(path))
-
-
-def _ring(members: Iterable[tuple[str, dict[str, Any]]]) -> KeyRing:
     ring = KeyRing()
-    for origin, member in members:
-        try:
-            ring = KeyRing([*ring.values(), public_key(member)])
-        except ValueError as error:
-            raise KeyFileError(origin, str(error)) from None
+    for path in paths:
+        for member in read_members(path):
+            try:
+                ring = KeyRing([*ring.values(), public_key(member)])
+            except ValueError as error:
+                raise KeyFileError(path, str(error)) from None
     return ring
 
 
@@ -101,12 +93,12 @@ def read_members(path: Path) -> list[dict[str, Any]]:
     return members_of(text, str(path))
 
 
-def members_of(text: bytes | str, origin_name: str) -> list[dict[str, Any]]:
+def members_of(text: bytes, origin_name: str) -> list[dict[str, Any]]:
     """The JWKs in a JWK or JWK Set, as they stand there, unchecked; raise `KeyFileError`."""
     if len(text) > _MOST_BYTES:
         raise KeyFileError(origin_name, "larger than any JWK Set")
     try:
-        value = decode_object(text.encode() if isinstance(text, str) else text)
+        value = decode_object(text)
     except (ValueError, RecursionError) as error:
         raise KeyFileError(origin_name, f"not a JWK or JWK Set ({str(error)[:80]})") from None
     members = value.get("keys", [value])

@@ -58,7 +58,6 @@ class Claims:
     expires: float | None
     not_before: float | None = None
     issued_at: float | None = None
-    token_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +141,7 @@ def _claims(payload: dict[str, Any]) -> Claims:
         raise ValueError("aud")
     for name in audience:
         _check_text(name)
+    _text(payload, "jti")
     return Claims(
         issuer=_text(payload, "iss") or "",
         subject=_text(payload, "sub"),
@@ -149,7 +149,6 @@ def _claims(payload: dict[str, Any]) -> Claims:
         expires=_time(payload, "exp"),
         not_before=_time(payload, "nbf"),
         issued_at=_time(payload, "iat"),
-        token_id=_text(payload, "jti"),
     )
 
 

@@ -151,14 +151,9 @@ class Load:
 
 @dataclass(frozen=True, slots=True)
 class Admission:
-    """The request may come in.
-
-    `duration` is how long from now, `deadline` the same moment in seconds since the epoch.
-    `subject` is empty when no token was needed.
-    """
+    """The request is admitted, for `duration` seconds; `subject` is empty without a token."""
 
     duration: float
-    deadline: float
     subject: str
     subprotocol: str | None = None
 
@@ -223,7 +218,7 @@ def _after_token(
         return PAST_EXPIRATION
     # The expected text and not the token's own, so that a thousand sessions share it.
     subject = (MONITORING if monitoring else expected.subject or claims.subject) if claims else ""
-    return Admission(deadline - now, deadline, subject or "", request.subprotocol)
+    return Admission(deadline - now, subject or "", request.subprotocol)
 
 
 def deadline_of(expires: float | None, expected: Expectations, now: float) -> float:

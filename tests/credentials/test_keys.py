@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from jwcrypto import jwk
 
 from envelope.credentials.keys import KeyFileError, KeyRing, load_key_ring
+from tests.support.keyrings import key_ring
 
 ED = jwk.JWK.generate(kty="OKP", crv="Ed25519", kid="ed")
 EC = jwk.JWK.generate(kty="EC", crv="P-256", kid="ec")
@@ -63,7 +64,7 @@ def close_primes() -> int:
 def test_each_kind_is_taken_and_named_by_its_kid() -> None:
     """An absent `alg` follows from the key itself."""
     text = json.dumps({"keys": [public(k) for k in (ED, EC, RSA)]})
-    ring = KeyRing.from_jwk_set_text(text.encode(), "f")
+    ring = key_ring(text)
     assert {k.kid: (k.alg, k.signature_size) for k in ring.values()} == {
         "ed": ("EdDSA", 64), "ec": ("ES256", 64), "rsa": ("RS256", 256)}
 
@@ -147,7 +148,7 @@ def test_what_is_wrong_is_said_with_the_files_name(tmp_path, text, said) -> None
 
 def test_a_kid_of_256_characters_is_taken() -> None:
     """A token has room for it."""
-    assert list(KeyRing.from_jwk_set_text(json.dumps(public(ED, kid="k" * 256)), "f"))
+    assert list(key_ring(json.dumps(public(ED, kid="k" * 256))))
 
 
 @pytest.mark.parametrize("key", [ED, EC, RSA])
@@ -189,14 +190,14 @@ FIELD = 2**255 - 19
 def test_ed25519_keys_that_anyone_can_sign_for_are_refused(y, sign) -> None:
     """The points of small order, whichever the sign of x."""
     with pytest.raises(KeyFileError, match="small order"):
-        KeyRing.from_jwk_set_text(json.dumps(public(ED, x=okp(y + sign))), "f")
+        key_ring(json.dumps(public(ED, x=okp(y + sign))))
 
 
 @pytest.mark.parametrize("y", [2, 7, FIELD, FIELD + 1, 2**255 - 1])
 def test_ed25519_keys_off_the_curve_are_refused(y) -> None:
     """As are those not written in the one way there is."""
     with pytest.raises(KeyFileError, match="no point"):
-        KeyRing.from_jwk_set_text(json.dumps(public(ED, x=okp(y))), "f")
+        key_ring(json.dumps(public(ED, x=okp(y))))
 
 
 def test_sound_keys_are_not_mistaken_for_weak_ones() -> None:
@@ -205,19 +206,19 @@ def test_sound_keys_are_not_mistaken_for_weak_ones() -> None:
     keys.append(jwk.JWK(kty="OKP", crv="Ed25519", kid="base",
                         x=okp(4 * pow(5, -1, FIELD) % FIELD)))
     text = json.dumps({"keys": [key.export_public(as_dict=True) for key in keys]})
-    assert len(KeyRing.from_jwk_set_text(text, "f")) == 101
+    assert len(key_ring(text)) == 101
 
 
 def test_what_a_key_says_besides_is_not_passed_on() -> None:
     """`generate` would have jwcrypto make a key of its own."""
     text = json.dumps(public(ED, generate="RSA", size=16384, x5c=5, note="", key_ops=["verify"]))
-    (key,) = KeyRing.from_jwk_set_text(text, "f").values()
+    (key,) = key_ring(text).values()
     assert key.jwk.export_public(as_dict=True) == public(ED)
 
 
 def test_a_ring_never_changes() -> None:
     """It is shared by all that goes on at once."""
-    ring = KeyRing.from_jwk_set_text(json.dumps(public(ED)), "f")
+    ring = key_ring(json.dumps(public(ED)))
     with pytest.raises(TypeError):
         ring["x"] = ring["ed"]  # type: ignore[index]
     with pytest.raises(AttributeError):
@@ -244,7 +245,7 @@ ANYTHING = st.none() | st.booleans() | st.integers() | st.text(max_size=50) | st
 def test_any_member_gives_a_key_or_one_line(key, changes) -> None:
     """A file that someone else fills must not stop the service with a traceback."""
     try:
-        ring = KeyRing.from_jwk_set_text(json.dumps({**public(key), **changes}), "f")
+        ring = key_ring(json.dumps({**public(key), **changes}))
     except KeyFileError as error:
         assert str(error).isprintable()
     else:
@@ -255,5 +256,5 @@ def test_any_member_gives_a_key_or_one_line(key, changes) -> None:
 def test_any_bytes_give_keys_or_one_line(text) -> None:
     """Of which none can be a key."""
     with pytest.raises(KeyFileError) as caught:
-        KeyRing.from_jwk_set_text(text, "f")
+        key_ring(text)
     assert str(caught.value).isprintable()

@@ -27,7 +27,7 @@ def test_each_algorithm_passes_with_its_own_key_only(alg) -> None:
 def test_the_claims_are_read() -> None:
     """As they stand in the token."""
     claims = judge(signed({**GOOD, "aud": "mlab1", "nbf": NOW, "iat": NOW - 1}))
-    assert claims == Claims("locate", "ndt", ("mlab1",), NOW + 60, NOW, NOW - 1, "j")
+    assert claims == Claims("locate", "ndt", ("mlab1",), NOW + 60, NOW, NOW - 1)
 
 
 @pytest.mark.parametrize(("change", "expected"), [
@@ -159,7 +159,7 @@ def test_any_claims_are_judged(claims) -> None:
         times = (verdict.expires, verdict.not_before, verdict.issued_at)
         assert all(type(time) is float and math.isfinite(time) for time in times if time)
         assert all(isinstance(name, str) for name in verdict.audience)
-        assert {type(verdict.subject), type(verdict.token_id)} <= {str, type(None)}
+        assert isinstance(verdict.subject, str | None)
 
 
 @given(payload=st.binary(max_size=200))

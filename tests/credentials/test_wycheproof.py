@@ -14,9 +14,10 @@ from typing import Any
 
 import pytest
 
-from envelope.credentials.keys import KeyFileError, KeyRing
+from envelope.credentials.keys import KeyFileError
 from envelope.credentials.tokens import TokenRefusal, verify_signature
 from tests.support.environment import need
+from tests.support.keyrings import key_ring
 
 FOLDER = Path(
     os.environ.get("ENVELOPE_TEST_VECTORS") or Path(__file__).parents[3] / "shared" / "vectors"
@@ -71,10 +72,9 @@ def keys_of(group: dict[str, Any]) -> dict[str, Any]:
 def outcome(keys: dict[str, Any], token: str) -> str:
     """What becomes of a token, when these keys are the service's."""
     try:
-        ring = KeyRing.from_jwk_set_text(json.dumps(keys), "vector")
+        ring = key_ring(json.dumps(keys))
     except KeyFileError as error:
-        said = str(error).replace("vector", "key")
-        return "key: a symmetric key" if "symmetric" in said else said
+        return "key: a symmetric key" if "symmetric" in error.reason else f"key: {error.reason}"
     verdict = verify_signature(token, ring)
     return verdict.reason if isinstance(verdict, TokenRefusal) else "taken"
 

@@ -11,8 +11,8 @@ from cryptography.hazmat.primitives.asymmetric import ec, padding
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from jwcrypto import jwk
 
-from envelope.credentials.keys import KeyRing
 from envelope.credentials.tokens import Claims, TokenExpectations, TokenRefusal, verify
+from tests.support.keyrings import key_ring
 
 # Far ahead, so that a service by the real clock refuses an attack for nothing but the attack.
 NOW = 4_000_000_000.0
@@ -23,7 +23,7 @@ KINDS: dict[str, dict[str, Any]] = {
 }
 KEYS = {alg: jwk.JWK.generate(kid=alg, alg=alg, use="sig", **how) for alg, how in KINDS.items()}
 PUBLIC_SET = json.dumps({"keys": [key.export_public(as_dict=True) for key in KEYS.values()]})
-RING = KeyRing.from_jwk_set_text(PUBLIC_SET, "test")
+RING = key_ring(PUBLIC_SET)
 GOOD = {"iss": "locate", "aud": ["mlab1"], "sub": "ndt", "exp": NOW + 60, "jti": "j"}
 PAYLOAD = json.dumps(GOOD).encode()
 STRANGER = jwk.JWK.generate(kty="OKP", crv="Ed25519")
