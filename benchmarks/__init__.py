@@ -5,5 +5,6 @@ Every figure that has a goal is a ratio, or comes beside one that was taken in t
 variants take turns, in short rounds, each on two hosts of its own.
 
 `lab` makes the hosts and starts the services, `client` is the load, `points` are the
-measurements, `results` keeps them, `report` and `plots` tell them (docs/performance.md).
+measurements, `results` keeps them, `report` and `plots` write docs/performance.md from them.
+`trees` compares the service of this tree with that of another checkout, in one run.
 """

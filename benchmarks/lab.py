@@ -21,8 +21,6 @@ from envelope.lab import NetLab
 
 REPOSITORY = Path(__file__).parents[1]
 PORT = 8880
-# Beside the service, where the plugins of the benchmarks are found.
-_PLUGINS = Path(__file__).with_name("plugins")
 START_PATIENCE = 60.0
 ANSWER_PATIENCE = 300.0
 # Most sockets that were closed in the last minutes are still tracked; the lab forgets sooner.
@@ -39,13 +37,17 @@ class CannotRun(Exception):
 
 
 class BenchLab:
-    """A service and its clients; a context manager."""
+    """A service and its clients; a context manager.
+
+    `checkout` is the tree that the service is run from, by that tree's `.venv` unless it is ours.
+    """
 
     def __init__(
         self, variant: Variant, *more: str, twistd: tuple[str, ...] = (),
-        env: dict[str, str] | None = None,
+        env: dict[str, str] | None = None, checkout: Path = REPOSITORY,
     ) -> None:
         self.variant = variant
+        self._checkout = checkout
         self._more = more
         self._twistd = twistd
         self._env = env or {}
@@ -150,12 +152,16 @@ class BenchLab:
 
     def _start_service(self) -> subprocess.Popen[str]:
         self.log = self.folder / "log"
+        python = Path(sys.executable)
+        if self._checkout != REPOSITORY:
+            python = self._checkout / ".venv" / "bin" / "python"
         command = [
-            sys.executable, Path(sys.executable).with_name("twistd"), "-n", "--pidfile=",
+            python, python.with_name("twistd"), "-n", "--pidfile=",
             f"--logfile={self.log}", *self._twistd, self.variant.plugin, *self._options(),
         ]
         path = os.pathsep.join(filter(None, (
-            str(REPOSITORY), str(_PLUGINS), os.environ.get("PYTHONPATH", "")
+            str(self._checkout), str(self._checkout / "benchmarks" / "plugins"),
+            os.environ.get("PYTHONPATH", "")
         )))
         env = {name: value for name, value in os.environ.items()
                if not name.startswith("ENVELOPE_") and name != "SSH_CONNECTION"}

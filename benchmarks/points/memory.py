@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
-from benchmarks.lab import BenchLab
+from benchmarks.lab import REPOSITORY, BenchLab
 from benchmarks.plan import Plan, tell
 from benchmarks.variants import Variant
 
@@ -12,10 +13,12 @@ from benchmarks.variants import Variant
 _WARM = 200
 
 
-def measure(_plan: Plan, variant: Variant, steps: tuple[int, ...]) -> dict[str, Any]:
-    """Resident memory of the service (bytes) at each number of sessions, its children apart."""
+def measure(
+    _plan: Plan, variant: Variant, steps: tuple[int, ...], checkout: Path = REPOSITORY
+) -> dict[str, Any]:
+    """Resident memory of the service (bytes) at each number of sessions, without its children."""
     found = []
-    with BenchLab(variant) as lab:
+    with BenchLab(variant, checkout=checkout) as lab:
         lab.do("visits", count=_WARM, at_once=16)
         first = lab.resident()
         held = 0
