@@ -4,11 +4,20 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Iterator
+import sys
+from collections.abc import Generator, Iterator
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
+from twisted.logger import (
+    FilteringLogObserver,
+    LogLevel,
+    LogLevelFilterPredicate,
+    globalLogBeginner,
+    textFileLogObserver,
+)
 
 from envelope.lab import LabUnavailable, NetLab, search_env
 from tests.support.environment import need
@@ -18,8 +27,79 @@ from tests.support.leakdetector import LeakDetector, LoggedFailures
 settings.register_profile("envelope", deadline=None)
 settings.load_profile("envelope")
 
+# Every test in these folders starts child processes, and so does each one with this fixture.
+_WITH_CHILDREN = tuple(Path(__file__).parent / name for name in ("end_to_end", "kernel", "lab"))
+_CHILDRENS_FIXTURE = "lab"
+_CHILD_EVENTS = {"os.fork", "os.forkpty", "os.posix_spawn", "subprocess.Popen"}
+
 # A test with one of these fixtures judges what is logged by itself.
 _LOOKS_ITSELF = {"logged", "caplog"}
+
+
+class ChildStartedError(Exception):
+    """A test without the mark `process` tried to start a child process."""
+
+
+class NoChildren:
+    """Forbids child processes while a test runs; modules that are imported may start theirs."""
+
+    def __init__(self) -> None:
+        self._in_test = False
+        self._tried = False
+        sys.addaudithook(self._forbid)
+
+    def _forbid(self, event: str, _: object) -> None:
+        if self._in_test and event in _CHILD_EVENTS:
+            self._tried = True
+            raise ChildStartedError("mark this test with @pytest.mark.process")
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_protocol(self) -> Generator[None, object, object]:
+        """Watch one test with its fixtures."""
+        self._in_test = True
+        try:
+            return (yield)
+        finally:
+            self._in_test = False
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_call(self) -> Generator[None, None, None]:
+        """Fail a test in which the attempt was taken for a failure of the child."""
+        self._tried = False
+        yield
+        if self._tried:
+            raise ChildStartedError("mark this test with @pytest.mark.process")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the option with which `make check` leaves out what is slow or needs privileges."""
+    parser.addoption("--no-children", action="store_true",
+                     help="leave out tests marked `process`, and forbid child processes to others")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Begin logging, and forbid child processes where that is asked for.
+
+    Until logging begins, Twisted keeps the last 200 events with the objects that logged them. So
+    they would go in the middle of a later test, which may count what it leaves (test_garbage).
+    """
+    failures = FilteringLogObserver(textFileLogObserver(sys.__stderr__),
+                                    [LogLevelFilterPredicate(defaultLogLevel=LogLevel.critical)])
+    globalLogBeginner.beginLoggingTo([failures], discardBuffer=True, redirectStandardIO=False)
+    if config.getoption("--no-children"):
+        config.pluginmanager.register(NoChildren())
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Mark whole folders with `process`, and leave out what is marked where that is asked for."""
+    for item in items:
+        if (any(item.path.is_relative_to(folder) for folder in _WITH_CHILDREN)
+                or _CHILDRENS_FIXTURE in getattr(item, "fixturenames", ())):
+            item.add_marker("process")
+    if config.getoption("--no-children"):
+        left_out = [item for item in items if item.get_closest_marker("process")]
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if not item.get_closest_marker("process")]
 
 
 @pytest.fixture

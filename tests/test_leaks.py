@@ -37,6 +37,7 @@ def test_a_socket(watch) -> None:
         assert "socket:" in leak
 
 
+@pytest.mark.process
 def test_a_child(watch) -> None:
     child = subprocess.Popen(["sh", "-c", "echo; read -r _"], stdin=subprocess.PIPE,
                              stdout=subprocess.PIPE)
@@ -106,6 +107,7 @@ def test_which_finds_nothing_of_the_others():
 """
 
 
+@pytest.mark.process
 def test_what_is_left_behind_fails_the_test_that_leaves_it_and_no_other(tmp_path: Path) -> None:
     """Planted leaks, in a run of its own: kept by a traceback, by a global, by itself."""
     (tmp_path / "test_planted.py").write_text(PLANTED)

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from twisted.application.service import IServiceMaker
 from twisted.plugin import IPlugin, getPlugins
 from zope.interface.verify import verifyObject
@@ -42,6 +43,7 @@ def test_twistd_finds_one_service_maker() -> None:
     assert maker.options is Options
 
 
+@pytest.mark.process
 def test_looking_for_plugins_imports_nothing_of_the_service() -> None:
     """`twistd --help` is as quick with envelope installed as without."""
     code = (
@@ -56,6 +58,7 @@ def test_looking_for_plugins_imports_nothing_of_the_service() -> None:
     assert (done.stdout, done.returncode) == ("[]\n", 0), done.stderr
 
 
+@pytest.mark.process
 def test_a_wrong_option_is_one_line_and_status_1() -> None:
     done = twistd("envelope", "--max-clients=none")
     assert done.returncode == 1
@@ -64,6 +67,7 @@ def test_a_wrong_option_is_one_line_and_status_1() -> None:
     assert done.stderr.count("\n") == 1
 
 
+@pytest.mark.process
 def test_help_is_documentation() -> None:
     done = twistd("envelope", "--help")
     assert done.returncode == 0
@@ -71,6 +75,7 @@ def test_help_is_documentation() -> None:
     assert done.stderr == ""
 
 
+@pytest.mark.process
 def test_a_reader_of_the_help_who_has_had_enough_is_no_error() -> None:
     """As in `twistd envelope --help | head`."""
     reading, writing = os.pipe()
@@ -82,12 +87,14 @@ def test_a_reader_of_the_help_who_has_had_enough_is_no_error() -> None:
     assert (done.returncode, done.stderr) == (1, "")
 
 
+@pytest.mark.process
 def test_help_on_a_full_disk_is_one_line() -> None:
     with open("/dev/full", "w") as full:
         done = twistd("envelope", "--help", stdout=full.fileno())
     assert (done.returncode, done.stderr) == (1, "envelope: No space left on device\n")
 
 
+@pytest.mark.process
 def test_ctrl_c_before_the_service_has_begun_is_no_traceback(tmp_path: Path) -> None:
     """From the moment on that its options are read."""
     (tmp_path / "sitecustomize.py").write_text(INTERRUPT.format(name="twisted.internet.reactor"))

@@ -125,6 +125,7 @@ sys.meta_path.insert(0, Finder())
 """
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("name", [
     "twisted.python.usage", "twisted.python.reflect", "envelope.runtime.stdout",
     "envelope.commands.demo", "envelope.lab.fixtures", "cryptography.x509",

@@ -301,6 +301,7 @@ def envelope(*argv: str, **how: object) -> subprocess.CompletedProcess[bytes]:
                           stderr=subprocess.PIPE, check=False, **how)  # type: ignore[call-overload]
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("argv", [["--help"], ["sign", "--help"], ["jwks"]])
 def test_a_reader_who_has_had_enough_is_no_error(pair, argv) -> None:
     """Not even at the interpreter's end."""
@@ -311,6 +312,7 @@ def test_a_reader_who_has_had_enough_is_no_error(pair, argv) -> None:
     assert (done.returncode, done.stderr) == (1, b"")
 
 
+@pytest.mark.process
 def test_a_full_disk_is_one_line(pair) -> None:
     """And not status 0."""
     with open("/dev/full", "w") as stdout:
@@ -319,6 +321,7 @@ def test_a_full_disk_is_one_line(pair) -> None:
     assert done.stderr == b"envelope jwks: No space left on device\n"
 
 
+@pytest.mark.process
 def test_closed_output_is_no_error(pair) -> None:
     """As under a supervisor that gives none."""
     done = envelope("jwks", str(pair[1]), preexec_fn=lambda: os.close(1))

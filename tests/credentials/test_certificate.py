@@ -161,6 +161,7 @@ def test_a_reload_before_the_start_begins_no_watch(watched: Watched) -> None:
     assert watched.clock.getDelayedCalls() == []
 
 
+@pytest.mark.process
 def test_an_expired_certificate_is_told_everywhere_and_keeps_the_service_ready(
     tmp_path: Path,
 ) -> None:

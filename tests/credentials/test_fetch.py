@@ -245,6 +245,7 @@ async def test_an_authority_that_is_not_trusted(server: Server) -> None:
     assert server.asked == b""
 
 
+@pytest.mark.process
 def test_the_systems_authorities_are_trusted(tmp_path: Path) -> None:
     """OpenSSL says where they are; here, in a process of its own, it is told another place."""
     code = (

@@ -18,6 +18,8 @@ from tests.support.certificates import Authority
 from tests.support.jwksserver import Publisher, make_key
 from tests.support.loopbackservice import port_of, twistd
 
+pytestmark = pytest.mark.process
+
 WHO = (f"--machine={MACHINE}", f"--subject={SUBJECT}")
 
 

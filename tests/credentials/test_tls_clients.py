@@ -149,6 +149,7 @@ HELLOS = {
 }
 
 
+@pytest.mark.process
 def test_hellos_from_the_past_end_in_an_alert_or_a_close(
     authority: Authority, tmp_path: Path
 ) -> None:

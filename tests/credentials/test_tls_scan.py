@@ -12,6 +12,8 @@ from tests.support.certificates import Authority
 from tests.support.environment import leave_out
 from tests.support.loopbackservice import port_of, twistd
 
+pytestmark = pytest.mark.process
+
 ROOT = Path(__file__).parents[2]
 SSLYZE = ROOT / ".venv/scanner/bin/sslyze"
 

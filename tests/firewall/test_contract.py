@@ -124,7 +124,9 @@ SUBJECTS = {
 }
 
 
-@pytest.fixture(params=SUBJECTS)
+@pytest.fixture(params=[
+    pytest.param(name, marks=() if name == "memory" else pytest.mark.process) for name in SUBJECTS
+])
 def subject(request):
     made = SUBJECTS[request.param]()
     yield made

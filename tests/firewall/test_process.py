@@ -16,6 +16,7 @@ def sh(script: str, timeout: float = 10.0, stdin: bytes = b""):
     return run(reactor, ("/bin/sh", "-c", script), timeout, stdin)
 
 
+@pytest.mark.process
 @ensureDeferred
 async def test_what_it_prints_is_kept_apart() -> None:
     """And its environment is ours, not our parent's."""
@@ -23,6 +24,7 @@ async def test_what_it_prints_is_kept_apart() -> None:
     assert (finished.output, finished.errors) == (b"hello", b"C\n")
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(("script", "said"), [
     ("echo first >&2; echo why >&2; exit 3", "sh: why"),
     ("exit 3", "exit code 3"), ("kill -9 $$", "signal 9"),
@@ -35,6 +37,7 @@ async def test_a_failure_says_why_in_one_line(script, said) -> None:
     assert said in str(caught.value)
 
 
+@pytest.mark.process
 @ensureDeferred
 async def test_a_child_that_hangs_is_killed() -> None:
     """Its grandchild, which holds the pipes, is not waited for."""
@@ -42,6 +45,7 @@ async def test_a_child_that_hangs_is_killed() -> None:
         await sh("sleep 3 & wait", timeout=0.2)
 
 
+@pytest.mark.process
 @ensureDeferred
 async def test_a_child_that_floods_is_killed(monkeypatch) -> None:
     """What it prints must not fill our memory."""
@@ -50,6 +54,7 @@ async def test_a_child_that_floods_is_killed(monkeypatch) -> None:
         await sh("while :; do echo yyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyy; done")
 
 
+@pytest.mark.process
 @ensureDeferred
 async def test_cancelling_kills_it() -> None:
     """Nobody waits for it any more."""

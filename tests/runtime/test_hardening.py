@@ -7,9 +7,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from envelope.runtime.capabilities import Capability
 from tests.support.environment import need
 from tests.support.unprivileged import NOBODY, as_nobody, public_folder, python_with_a_capability
+
+pytestmark = pytest.mark.process
 
 ADMIN = 1 << Capability.NET_ADMIN
 

@@ -103,6 +103,7 @@ def serve(folder: Path, *options: str) -> list[str]:
     return service.seen
 
 
+@pytest.mark.process
 def test_a_service_from_start_to_stop(tmp_path: Path) -> None:
     """Twisted's own lines are JSON too; no token is in any."""
     told = [json.loads(line) for line in serve(tmp_path, "--log-format=json")]
@@ -110,10 +111,12 @@ def test_a_service_from_start_to_stop(tmp_path: Path) -> None:
     assert any("twistd" in each["message"] for each in told)
 
 
+@pytest.mark.process
 def test_no_token_is_in_the_text_either(tmp_path: Path) -> None:
     assert any("refused with 426" in line for line in serve(tmp_path))
 
 
+@pytest.mark.process
 def test_it_goes_where_twistd_is_told(tmp_path: Path) -> None:
     """--logfile is a file; what ends the start is a line on standard error all the same."""
     (tmp_path / "taken").mkdir()
@@ -129,6 +132,7 @@ def test_it_goes_where_twistd_is_told(tmp_path: Path) -> None:
     assert [json.loads(line) for line in lines]
 
 
+@pytest.mark.process
 def test_syslog_is_refused_in_one_line(tmp_path: Path) -> None:
     with twistd(
         tmp_path, "--token-required=false", "--log-format=json", before=("--syslog",)

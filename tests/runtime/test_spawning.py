@@ -22,6 +22,8 @@ from envelope.firewall.process import run
 from envelope.runtime.reactor import inherited, spawn_cheaply
 from tests.support.callcounter import CallCounter
 
+pytestmark = pytest.mark.process
+
 
 @pytest.fixture
 def inheritable() -> Iterator[int]:

@@ -140,6 +140,7 @@ FLOOD = (
 )
 
 
+@pytest.mark.process
 def test_clients_wait_while_the_device_sends_too_much(tmp_path: Path) -> None:
     """The real service; monitoring comes in all the same, and a bad token stays a bad token."""
     need_own_network()

@@ -41,6 +41,7 @@ def test_any_bytes_are_read_to_their_end(data) -> None:
     read_answer(ANSWER[:20] + data)
 
 
+@pytest.mark.process
 @pytest.mark.kernel
 def test_every_transaction_counts_and_nothing_else() -> None:
     """Not looking, not the end of an element's time."""
@@ -63,6 +64,7 @@ def test_every_transaction_counts_and_nothing_else() -> None:
     counter.close()
 
 
+@pytest.mark.process
 @pytest.mark.kernel
 def test_asking_does_not_wait_for_what_was_deleted() -> None:
     """One socket answers every question, and another one those after it is closed."""
