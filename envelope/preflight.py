@@ -1,20 +1,24 @@
-"""What a start needs of this machine: a login that stays alive, and tools with their privileges.
+"""What a start needs of this machine, checked before the service changes any rule.
 
-sshd says where a login comes from in `SSH_CONNECTION`: "client port server port" (sshd(8) and
-ssh(1), "ENVIRONMENT").
+`CHECKS` are the conditions, in the order in which a start checks them: the SSH login that the
+service is started from stays alive, enough files may be open, and the firewall's tool exists and
+gets the privileges that this process can give it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Callable, Iterable, Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import ifaddr
 
 from envelope.addresses import Address, PortRange, fold
 from envelope.config import Config
+from envelope.firewall import FirewallError
 from envelope.firewall.process import find_tool
+from envelope.runtime import descriptors
 from envelope.runtime.capabilities import (
     Capabilities,
     Capability,
@@ -24,17 +28,38 @@ from envelope.runtime.capabilities import (
 )
 
 
-def would_cut_off(
+class StartError(Exception):
+    """The service cannot start; the text is one line for the operator."""
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One condition of a start. `ensure` brings it about if it can, or raises `StartError`."""
+
+    name: str
+    ensure: Callable[[Config, Mapping[str, str]], None]
+
+
+def check(config: Config, environ: Mapping[str, str]) -> None:
+    """Ensure every condition of a start; raise `StartError` for the first that is not met."""
+    for condition in CHECKS:
+        condition.ensure(config, environ)
+
+
+# -- the SSH login ---------------------------------------------------------------------------
+
+
+def login_at_risk(
     ssh_connection: str | None,
     device: str,
     addresses: Mapping[str, Set[Address]],
-    allow: Iterable[PortRange],
-    service_ports: Iterable[PortRange],
+    open_ports: Iterable[PortRange],
 ) -> PortRange | None:
-    """The port that keeps the login alive when it is let in, or None when nothing is in danger.
+    """The port of the SSH login that default-drop rules on `device` would cut off, or None.
 
-    `addresses` says which addresses each device has. A login to an address that no device has is
-    taken to be in danger: nothing tells where its packets come in.
+    `ssh_connection` is what sshd puts into the variable SSH_CONNECTION: "client port server port"
+    (ssh(1), "ENVIRONMENT"). `addresses` has the addresses of each device. A login to an address
+    that no device has is at risk, because the device that its packets come in by is unknown.
     """
     fields = (ssh_connection or "").split()
     try:
@@ -42,16 +67,16 @@ def would_cut_off(
         login = PortRange.parse(f"tcp/{port}")
     except (IndexError, ValueError):
         return None
-    homes = {name for name, held in addresses.items() if server in held}
-    if server.is_loopback or (homes and device not in homes):
+    devices = {name for name, held in addresses.items() if server in held}
+    if server.is_loopback or (devices and device not in devices):
         return None
-    if any(ports.covers("tcp", port) for ports in (*allow, *service_ports)):
+    if any(ports.covers("tcp", port) for ports in open_ports):
         return None
     return login
 
 
 def device_addresses() -> dict[str, set[Address]]:
-    """Which addresses each device of this network namespace has."""
+    """The addresses of each device in this network namespace."""
     found: dict[str, set[Address]] = {}
     for adapter in ifaddr.get_adapters():
         held = found.setdefault(str(adapter.name), set())
@@ -61,44 +86,54 @@ def device_addresses() -> dict[str, set[Address]]:
 
 
 def check_login(
-    config: Config,
-    environ: Mapping[str, str],
-    addresses: Mapping[str, Set[Address]] | None = None,
-) -> str | None:
-    """One line for the operator when a start would cut off the login it is typed in, else None.
+    config: Config, environ: Mapping[str, str], addresses: Mapping[str, Set[Address]]
+) -> None:
+    """Raise `StartError` when the rules would cut off the login that the service is started from.
 
-    `addresses` are this machine's when None.
+    `addresses` has the addresses of each device.
     """
     if config.firewall == "none" or config.baseline != "service":
-        return None
-    held = device_addresses() if addresses is None else addresses
-    danger = would_cut_off(
-        environ.get("SSH_CONNECTION"), config.device, held, config.allow, _own_ports(config)
+        return
+    own = [PortRange("tcp", spec.port, spec.port) for spec in config.listen if spec.port]
+    login = login_at_risk(
+        environ.get("SSH_CONNECTION"), config.device, addresses, (*config.allow, *own)
     )
-    if danger is None:
-        return None
+    if login is None:
+        return
     kept = " ".join(f"--allow={ports}" for ports in config.allow)
     also = f" (besides {kept})" if kept else ""
-    return (
+    raise StartError(
         f"the rules on {config.device} would cut off this very SSH login; "
-        f"start with --allow={danger}{also}, or unset SSH_CONNECTION if they would not"
+        f"start with --allow={login}{also}, or unset SSH_CONNECTION if they would not"
     )
 
 
-def _own_ports(config: Config) -> list[PortRange]:
-    ports = [spec.port for spec in config.listen]
-    return [PortRange("tcp", port, port) for port in ports if port]
+def _login(config: Config, environ: Mapping[str, str]) -> None:
+    check_login(config, environ, device_addresses())
+
+
+# -- open files ------------------------------------------------------------------------------
+
+
+def _open_files(config: Config, _: Mapping[str, str]) -> None:
+    try:
+        descriptors.ensure(config)
+    except descriptors.TooFewDescriptors as error:
+        raise StartError(str(error)) from None
+
+
+# -- the firewall's tool and its privileges --------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
-class Needs:
-    """What a tool runs with at the least."""
+class Privileges:
+    """What a tool has to run with."""
 
     capabilities: tuple[Capability, ...] = ()
     root: bool = False
 
-    def lacking(self, held: Capabilities) -> str:
-        """One clause naming what its tools would miss if `held` is ours; empty if nothing."""
+    def missing_from(self, held: Capabilities) -> str:
+        """One clause that names what the children of a process with `held` lack, or ""."""
         names = missing(held.of_children, self.capabilities)
         names += ["root"] if self.root and held.uid else []
         if not names:
@@ -106,36 +141,47 @@ class Needs:
         return f"{' and '.join(names)} {'is' if len(names) == 1 else 'are'} missing"
 
 
-def needs_of(tool: Path) -> Needs:
+def privileges_for(tool: Path) -> Privileges:
     """What one tool needs (measured with iptables 1.8.9 and nft 1.0.6).
 
-    iptables-legacy goes through a raw socket, a list in /proc that only root may read, and a lock
-    file of root's.
+    iptables-legacy uses a raw socket, a list in /proc that only root may read, and a lock file that
+    belongs to root.
     """
     if "legacy" in tool.resolve().name:
-        return Needs((Capability.NET_ADMIN, Capability.NET_RAW), root=True)
-    return Needs((Capability.NET_ADMIN,))
+        return Privileges((Capability.NET_ADMIN, Capability.NET_RAW), root=True)
+    return Privileges((Capability.NET_ADMIN,))
 
 
-def needs(config: Config, search_path: str) -> Needs:
-    """What the tool that `config` asks for needs; raise `FirewallError` when it is not there."""
+def _privileges_needed(config: Config, environ: Mapping[str, str]) -> Privileges:
+    """What the tool of `config` needs; raise `FirewallError` when the tool is not found."""
+    search_path = environ.get("PATH", "")
     if config.firewall == "none":
-        return Needs()
+        return Privileges()
     if config.firewall == "nftables":
-        return needs_of(find_tool("nft", config.nft, search_path))
-    return needs_of(find_tool("iptables", config.iptables, search_path))
+        return privileges_for(find_tool("nft", config.nft, search_path))
+    return privileges_for(find_tool("iptables", config.iptables, search_path))
 
 
-def pass_on_needed(config: Config, search_path: str) -> None:
-    """Let the tools have what they need, as far as this process has it."""
-    pass_on(of_this_process(), needs(config, search_path).capabilities)
+def _firewall_tool(config: Config, environ: Mapping[str, str]) -> None:
+    # What is missing does not stop a start: a tool's file may have capabilities of its own.
+    try:
+        needed = _privileges_needed(config, environ)
+    except FirewallError as error:
+        raise StartError(str(error)) from None
+    pass_on(of_this_process(), needed.capabilities)
 
 
-def explained(error: Exception, config: Config, search_path: str) -> str:
-    """What a tool said when it failed, behind what is missing, if anything is.
+def explained(error: FirewallError, config: Config, environ: Mapping[str, str]) -> str:
+    """The error of a tool, with the privileges that are missing named before it.
 
-    Tools say at best "you must be root". What is missing does not stop a start by itself: a tool
-    may have capabilities of its own.
+    A tool itself says at most "you must be root".
     """
-    lacking = needs(config, search_path).lacking(of_this_process())
+    lacking = _privileges_needed(config, environ).missing_from(of_this_process())
     return f"{lacking}: {error}" if lacking else str(error)
+
+
+CHECKS: Final = (
+    Check("the SSH login", _login),
+    Check("open files", _open_files),
+    Check("the firewall's tool", _firewall_tool),
+)

@@ -1,13 +1,14 @@
-"""Wiring, and the order of life: listen, rules, then doors open; doors shut, then rules go.
+"""The service as a whole: its parts, and the order in which it starts and stops.
 
-The only module that knows every other one and the global reactor.
+Start: bind every port, install the rules, get the keys, then accept clients. Stop: drain, close the
+ports, end every session, put the rules back. This is the only module that imports every part.
 """
 
 from __future__ import annotations
 
 import signal
 import time
-from typing import Any
+from typing import Any, Final
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
@@ -28,7 +29,7 @@ from envelope.front.limits import Limits
 from envelope.front.listeners import ListenError, listen, service_ports
 from envelope.front.metrics import ConnectionMetrics
 from envelope.metrics import new_registry
-from envelope.preflight import explained, pass_on_needed
+from envelope.preflight import StartError, explained
 from envelope.protocol import End
 from envelope.runtime.accepting import accept_carefully, open_door
 from envelope.runtime.background import StartReport
@@ -40,18 +41,18 @@ from envelope.sessions.txrate import TransmitRate
 
 _log = Logger(namespace="envelope")
 
-# How long (seconds) a stop waits for revocations that the firewall refuses, and for peers that
-# do not answer their close frame.
-REVOKE_WAIT = 20.0
-GOODBYE_WAIT = 3.0
-
-
-class StartError(Exception):
-    """The service cannot start; the text is one line for the operator."""
+# Seconds that a stop waits for revocations while the firewall fails, and for the close frames of
+# clients.
+REVOKE_WAIT: Final = 20.0
+CLOSE_WAIT: Final = 3.0
 
 
 class EnvelopeService(Service):
-    """The running service."""
+    """The running service.
+
+    The constructor raises `StartError` when a key, a certificate or a tool cannot be used. `report`
+    is told when the service is ready or why it is not.
+    """
 
     def __init__(
         self, reactor: Any, config: Config, environ: dict[str, str],
@@ -59,6 +60,7 @@ class EnvelopeService(Service):
     ) -> None:
         self._reactor = reactor
         self._config = config
+        self._environ = environ
         self._report = report or StartReport()
         self._exit = ExitStatus(self._report)
         self.registry = new_registry()
@@ -66,10 +68,9 @@ class EnvelopeService(Service):
         self._connections = ConnectionMetrics(self.registry)
         try:
             self._credentials = Credentials(config, reactor, self.registry)
-        except CredentialError as error:
+            self.firewall = self._make_firewall()
+        except (CredentialError, FirewallError) as error:
             raise StartError(str(error)) from None
-        self._search_path = environ.get("PATH", "")
-        self.firewall = self._make_firewall()
         self._rate: TransmitRate | None = None
         if config.tx_device is not None:
             self._rate = TransmitRate(config.tx_device, config.tx_max_rate, reactor, sessions)
@@ -82,91 +83,93 @@ class EnvelopeService(Service):
         )
         self._connections.watch(self._front.number)
         self._collector = Collector(reactor, lambda: len(self.sessions))
-        self._doors: list[IListeningPort] = []
-        self._admin: list[IListeningPort] = []
+        self._ports: list[IListeningPort] = []
+        self._admin_ports: list[IListeningPort] = []
+        # "starting", "running", "stopping" or "failed".
         self._state = "starting"
         self._starting: Deferred[None] | None = None
 
-    # -- parts -----------------------------------------------------------------------------
-
     def _make_firewall(self) -> IFirewall:
+        # Made for every kind, so that /metrics always has the same names.
         metrics = FirewallMetrics(self.registry)
         if self._config.firewall == "none":
             return MemoryFirewall()
         kind = NftablesFirewall if self._config.firewall == "nftables" else IptablesFirewall
-        try:
-            pass_on_needed(self._config, self._search_path)
-            return kind(self._reactor, self._config, metrics, self._search_path)
-        except FirewallError as error:
-            raise StartError(str(error)) from None
+        return kind(self._reactor, self._config, metrics, self._environ.get("PATH", ""))
 
     # -- start -----------------------------------------------------------------------------
 
     def startService(self) -> None:
-        """Begin the start; its end is told by the log, `/readyz`, and the exit status."""
+        """Begin the start. Its result is in the log, in `/readyz` and in the exit status."""
         super().startService()
         self._stops = stop_cleanly_on_signals(self._reactor, {signal.SIGHUP: self.reload})
         self._starting = Deferred.fromCoroutine(self._start())
         self._starting.addErrback(self._start_failed)
 
     async def _start(self) -> None:
-        # Whatever is started once the reactor runs can also be stopped by it.
+        # A start that fails stops the reactor, which has to run for that.
         await deferLater(self._reactor, 0)
+        await self._bind_ports()
+        await self._install_rules()
+        # A stop may begin during each of these steps. It waits for the end of this coroutine.
+        if self._state == "starting":
+            if self._rate is not None:
+                self._rate.start()
+            await self._credentials.start()
+        if self._state == "starting":
+            self._accept_clients()
+
+    async def _bind_ports(self) -> None:
         try:
-            await self._listen()
-            await self.firewall.open(service_ports(self._doors))
+            for spec in self._config.listen:
+                ports = await listen(
+                    self._reactor, spec, self._front, self._credentials.tls,
+                    lambda: self._connections.dropped("proxy"),
+                )
+                self._ports += ports
+                for port in ports:
+                    accept_carefully(port, self._reactor, self._front.make_room)
+                    _log.info("listening on {host}", host=port.getHost())
+            site = admin_site(self.registry, self.reasons_not_ready, warnings=self.warnings)
+            for spec in self._config.admin:
+                ports = await listen(self._reactor, spec, site, None)
+                self._admin_ports += ports
+                for port in ports:
+                    accept_carefully(port, self._reactor, self._front.make_room)
+                    # Readiness and metrics are served during the start too.
+                    open_door(port)
+                    _log.info("metrics and health on {host}", host=port.getHost())
         except ListenError as error:
             raise StartError(str(error)) from None
+
+    async def _install_rules(self) -> None:
+        try:
+            await self.firewall.open(service_ports(self._ports))
         except FirewallError as error:
-            raise StartError(explained(error, self._config, self._search_path)) from None
-        if self._state != "starting":
-            return
-        if self._rate is not None:
-            self._rate.start()
-        await self._credentials.start()
-        # A stop may have begun meanwhile.
-        if self._state != "starting":
-            return
+            raise StartError(explained(error, self._config, self._environ)) from None
+
+    def _accept_clients(self) -> None:
         self._state = "running"
         self._collector.start()
-        for port in self._doors:
+        for port in self._ports:
             open_door(port)
         if self._credentials.tls is None:
             _log.warn("INSECURE: no certificate, so tokens travel in the clear")
         _log.info("ready")
         if not self._report.ready():
-            _log.warn("whoever waited for this start has gone, so it is given up")
+            _log.warn("the command that waited for this start has ended, so the start is given up")
             self._reactor.stop()
-
-    async def _listen(self) -> None:
-        for spec in self._config.listen:
-            ports = await listen(
-                self._reactor, spec, self._front, self._credentials.tls,
-                lambda: self._connections.dropped("proxy"),
-            )
-            self._doors += ports
-            for port in ports:
-                accept_carefully(port, self._reactor, self._front.make_room)
-                _log.info("listening on {host}", host=port.getHost())
-        site = admin_site(self.registry, self.reasons_not_ready, warnings=self.warnings)
-        for spec in self._config.admin:
-            ports = await listen(self._reactor, spec, site, None)
-            self._admin += ports
-            for port in ports:
-                accept_carefully(port, self._reactor, self._front.make_room)
-                open_door(port)
-                _log.info("metrics and health on {host}", host=port.getHost())
 
     def _start_failed(self, failure: Any) -> None:
         if self._stops and failure.check(StartError):
-            # Ctrl-C ends our tools as well; what they began is taken back.
+            # Ctrl-C reaches the firewall's tools as well, so they fail.
             _log.info("the start was cut short: {why}", why=failure.getErrorMessage())
             return
         if failure.check(StartError):
             self._exit.fail(failure.getErrorMessage())
         else:
-            _log.failure("the start broke", failure=failure)
-            self._exit.fail("the start broke; the log says how")
+            _log.failure("the start failed unexpectedly", failure=failure)
+            self._exit.fail("the start failed unexpectedly; the log has the traceback")
         self._state = "failed"
         self._reactor.stop()
 
@@ -178,48 +181,57 @@ class EnvelopeService(Service):
         return reasons + self.firewall.problems() + self._credentials.problems()
 
     def warnings(self) -> list[str]:
-        """What an operator should look after although clients can come, a line each."""
+        """What an operator should look after although clients are served, a line each."""
         rate = [] if self._rate is None else self._rate.warnings()
         return self._credentials.warnings() + rate
 
     def reload(self) -> None:
-        """SIGHUP: read keys and certificate again; what cannot be read changes nothing."""
+        """SIGHUP: read keys and certificate again; a file that cannot be used changes nothing."""
         self._credentials.reload()
 
     # -- stop ------------------------------------------------------------------------------
 
     def stopService(self) -> Deferred[None]:
-        """Drain, close every session with its close frame, put the rules back."""
+        """Stop; the result fires when every session has ended and the rules are put back."""
         super().stopService()
-        was, self._state = self._state, "stopping"
-        return Deferred.fromCoroutine(self._stop(was))
+        previous, self._state = self._state, "stopping"
+        return Deferred.fromCoroutine(self._stop(previous))
 
-    async def _stop(self, was: str) -> None:
+    async def _stop(self, previous: str) -> None:
         self.sessions.stopping = True
         self._credentials.stop()
         self._collector.stop()
         if self._rate is not None:
             self._rate.stop()
-        if was != "failed" and self._starting is not None:
+        if previous != "failed" and self._starting is not None:
             await self._starting
+        await self._drain()
+        await _close(self._ports)
+        self.sessions.end_all(End.SHUTDOWN)
+        await self._at_most(REVOKE_WAIT, self.sessions.when_empty())
+        await self._at_most(CLOSE_WAIT, self._front.when_empty())
+        # A start that failed has taken its rules back already.
+        if previous != "failed":
+            await self._put_rules_back()
+        self._front.abort_all()
+        await _close(self._admin_ports)
+        _log.info("stopped")
+
+    async def _drain(self) -> None:
         if len(self.sessions) and self._config.drain:
             _log.info("draining for at most {seconds:g} s", seconds=self._config.drain)
             await self._at_most(self._config.drain, self.sessions.when_empty())
-        await gatherResults([maybeDeferred(port.stopListening) for port in self._doors])
-        self.sessions.end_all(End.SHUTDOWN)
-        await self._at_most(REVOKE_WAIT, self.sessions.when_empty())
-        await self._at_most(GOODBYE_WAIT, self._front.when_empty())
-        if was != "failed":
-            try:
-                await self.firewall.close()
-            except FirewallError as error:
-                _log.error("{error}", error=str(error))
-                self._exit.fail(str(error))
-        self._front.abort_all()
-        await gatherResults([maybeDeferred(port.stopListening) for port in self._admin])
-        _log.info("stopped")
+
+    async def _put_rules_back(self) -> None:
+        try:
+            await self.firewall.close()
+        except FirewallError as error:
+            _log.error("{error}", error=str(error))
+            self._exit.fail(str(error))
 
     def _at_most(self, seconds: float, waited: Deferred[None]) -> Deferred[None]:
         return waited.addTimeout(seconds, self._reactor).addErrback(lambda _: None)
 
 
+async def _close(ports: list[IListeningPort]) -> None:
+    await gatherResults([maybeDeferred(port.stopListening) for port in ports])

@@ -1,4 +1,4 @@
-"""What twistd runs: the options as twistd takes them, and the service made from them."""
+"""What `twistd envelope` runs: its options, and the service that is made from them."""
 
 from __future__ import annotations
 
@@ -10,28 +10,27 @@ from typing import Any, NoReturn
 from twisted.logger import Logger
 from twisted.python import usage
 
+from envelope import preflight
 from envelope._version import __version__
 from envelope.config.options import ServiceOptions
-from envelope.preflight import check_login
-from envelope.runtime import descriptors
 from envelope.runtime.background import report_for
 from envelope.runtime.capabilities import keep_memory_private
 from envelope.runtime.exitstatus import end_at_once_on_ctrl_c
 from envelope.runtime.reactor import count_monotonically, spawn_cheaply
 from envelope.runtime.stdout import settle_output
-from envelope.service import EnvelopeService, StartError
+from envelope.service import EnvelopeService
 
 _log = Logger(namespace="envelope")
 
 
 class Options(ServiceOptions):
-    """The same for twistd, which answers a `UsageError` with the whole help on standard output.
+    """The service's options, with errors on one line of standard error and exit status 1.
 
-    Here it is one line on standard error and exit status 1.
+    twistd itself answers a `UsageError` with the whole help on standard output.
     """
 
     def opt_help(self) -> NoReturn:
-        """Display this help and exit."""
+        """Print this help and exit."""
         try:
             print(self, flush=True)  # noqa: T201
         except OSError as error:
@@ -42,7 +41,7 @@ class Options(ServiceOptions):
         raise SystemExit(0)
 
     def parseOptions(self, options: Sequence[str] | None = None) -> None:
-        """See `usage.Options`."""
+        """See `usage.Options`; raise `SystemExit` for wrong options."""
         untyped: Any = super()
         try:
             untyped.parseOptions(options)
@@ -56,7 +55,7 @@ class Options(ServiceOptions):
 
 
 def makeService(options: Options) -> EnvelopeService:
-    """Build the service that twistd runs; whatever is wrong is one line and exit status 1."""
+    """The service that twistd is to run; an error is one line on standard error and status 1."""
     end_at_once_on_ctrl_c()
     report = report_for(options.parent)
     from twisted.internet import reactor
@@ -66,11 +65,9 @@ def makeService(options: Options) -> EnvelopeService:
     count_monotonically(reactor)
     spawn_cheaply(reactor)
     try:
-        if message := check_login(options.config, environ):
-            raise StartError(message)
-        descriptors.ensure(options.config)
+        preflight.check(options.config, environ)
         service = EnvelopeService(reactor, options.config, environ, report)
-    except (StartError, descriptors.TooFewDescriptors) as error:
+    except preflight.StartError as error:
         sys.stderr.write(f"envelope: {error}\n")
         raise SystemExit(1) from None
     _log.info("envelope {version}", version=__version__)

@@ -1,18 +1,30 @@
-"""A start that would lock its operator out is refused, and says what helps."""
+"""What a start needs of this machine: conditions that are not met are named in one line."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from ipaddress import ip_address
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from envelope import preflight
 from envelope.addresses import Address, PortRange
 from envelope.config import Config
 from envelope.config.listen import parse_listen
-from envelope.preflight import check_login, device_addresses, would_cut_off
+from envelope.firewall import FirewallError
+from envelope.preflight import (
+    Privileges,
+    StartError,
+    check_login,
+    device_addresses,
+    explained,
+    login_at_risk,
+    privileges_for,
+)
+from envelope.runtime.capabilities import Capabilities, Capability
 
 ADDRESSES: dict[str, set[Address]] = {
     "lo": {ip_address("127.0.0.1"), ip_address("::1")},
@@ -24,7 +36,7 @@ LOGIN = {"SSH_CONNECTION": "203.0.113.9 50000 192.0.2.1 22"}
 
 
 @pytest.mark.parametrize(
-    ("connection", "danger"),
+    ("connection", "port"),
     [
         ("203.0.113.9 50000 192.0.2.1 22", SSH),
         ("203.0.113.9 50000 192.0.2.1 2222", PortRange("tcp", 2222, 2222)),
@@ -43,41 +55,38 @@ LOGIN = {"SSH_CONNECTION": "203.0.113.9 50000 192.0.2.1 22"}
         ("203.0.113.9 50000 192.0.2.1 0", None),
     ],
 )
-def test_which_logins_are_in_danger(connection: str | None, danger: PortRange | None) -> None:
-    """On the guarded device, or on none that is known; not elsewhere, not on loopback."""
-    assert would_cut_off(connection, "net1", ADDRESSES, (), ()) == danger
+def test_logins_at_risk(connection: str | None, port: PortRange | None) -> None:
+    """On the guarded device or on an unknown one; not on another device, not on loopback."""
+    assert login_at_risk(connection, "net1", ADDRESSES, ()) == port
 
 
 @pytest.mark.parametrize("text", ["tcp/22", "tcp/20-30"])
-def test_an_open_port_is_in_no_danger(text: str) -> None:
+def test_a_login_to_an_open_port_is_not_at_risk(text: str) -> None:
     ports = (PortRange.parse(text),)
-    connection = LOGIN["SSH_CONNECTION"]
-    assert would_cut_off(connection, "net1", ADDRESSES, ports, ()) is None
-    assert would_cut_off(connection, "net1", ADDRESSES, (), ports) is None
+    assert login_at_risk(LOGIN["SSH_CONNECTION"], "net1", ADDRESSES, ports) is None
 
 
-def test_the_wrong_protocol_does_not_help() -> None:
+def test_the_same_port_of_another_protocol_does_not_help() -> None:
     udp = (PortRange("udp", 22, 22),)
-    assert would_cut_off(LOGIN["SSH_CONNECTION"], "net1", ADDRESSES, udp, ()) == SSH
+    assert login_at_risk(LOGIN["SSH_CONNECTION"], "net1", ADDRESSES, udp) == SSH
 
 
 @given(st.text())
-def test_no_text_breaks_it(text: str) -> None:
-    would_cut_off(text, "net1", ADDRESSES, (), ())
+def test_any_text_of_the_variable_is_read_or_ignored(text: str) -> None:
+    login_at_risk(text, "net1", ADDRESSES, ())
 
 
 CONFIG = Config(device="net1")
 
 
-def test_the_line_names_what_helps_and_what_it_replaces() -> None:
-    line = check_login(CONFIG, LOGIN, ADDRESSES)
-    assert line is not None
-    assert "--allow=tcp/22 (besides --allow=udp/53)" in line
-    assert "net1" in line
-    assert "\n" not in line
-    bare = check_login(replace(CONFIG, allow=()), LOGIN, ADDRESSES)
-    assert bare is not None
-    assert "besides" not in bare
+def test_the_line_names_the_option_that_helps_and_the_default_that_it_replaces() -> None:
+    with pytest.raises(StartError, match=r"^[^\n]+$") as caught:
+        check_login(CONFIG, LOGIN, ADDRESSES)
+    assert "--allow=tcp/22 (besides --allow=udp/53)" in str(caught.value)
+    assert "net1" in str(caught.value)
+    with pytest.raises(StartError) as caught:
+        check_login(replace(CONFIG, allow=()), LOGIN, ADDRESSES)
+    assert "besides" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -90,14 +99,63 @@ def test_the_line_names_what_helps_and_what_it_replaces() -> None:
         replace(CONFIG, listen=(parse_listen("systemd:domain=INET:index=0"), parse_listen(":22"))),
     ],
 )
-def test_starts_that_are_in_order(config: Config) -> None:
-    assert check_login(config, LOGIN, ADDRESSES) is None
-
-
-def test_without_a_login_this_machine_is_in_order() -> None:
-    assert check_login(CONFIG, {}) is None
+def test_starts_that_leave_the_login_alone(config: Config) -> None:
+    check_login(config, LOGIN, ADDRESSES)
 
 
 def test_this_machine_has_a_loopback_device() -> None:
     held = device_addresses()
     assert ip_address("127.0.0.1") in held["lo"]
+
+
+def test_a_start_without_a_firewall_needs_no_tool() -> None:
+    preflight.check(Config(firewall="none", token_required=False), LOGIN)
+
+
+@pytest.mark.parametrize(("config", "said"), [
+    (Config(device="lo", max_connections=10**9), "open files"),
+    (Config(device="lo", firewall="nftables", nft=Path("/nowhere/nft")), "/nowhere/nft"),
+    (Config(device="lo", iptables=Path("/nowhere/iptables")), "/nowhere/iptables"),
+    (Config(device="no-such"), "tcp/22"),
+])
+def test_the_first_condition_that_is_not_met_is_one_line(config: Config, said: str) -> None:
+    login = {} if config.device == "lo" else {"SSH_CONNECTION": "203.0.113.9 1 203.0.113.1 22"}
+    with pytest.raises(StartError, match=r"^[^\n]+$") as caught:
+        preflight.check(config, login)
+    assert said in str(caught.value)
+
+
+NOTHING = Capabilities(0, 0, 0, 0, 0, 0, True)
+ADMIN, RAW = 1 << Capability.NET_ADMIN, 1 << Capability.NET_RAW
+AMBIENT_ADMIN = Capabilities(65533, ADMIN, ADMIN, ADMIN, ADMIN | RAW, ADMIN, True)
+NFT = Privileges((Capability.NET_ADMIN,))
+LEGACY = Privileges((Capability.NET_ADMIN, Capability.NET_RAW), root=True)
+
+
+@pytest.mark.parametrize(("needed", "held", "said"), [
+    (NFT, NOTHING, "CAP_NET_ADMIN is missing"),
+    (NFT, replace(NOTHING, bounding=ADMIN, no_new_privileges=False), ""),
+    (NFT, AMBIENT_ADMIN, ""),
+    (LEGACY, NOTHING, "CAP_NET_ADMIN and CAP_NET_RAW are missing"),
+    (LEGACY, AMBIENT_ADMIN, "CAP_NET_RAW and root are missing"),
+    (LEGACY, replace(NOTHING, uid=5, ambient=ADMIN | RAW), "root is missing"),
+    (Privileges(), NOTHING, ""),
+])
+def test_missing_privileges_are_named(needed: Privileges, held: Capabilities, said: str) -> None:
+    assert needed.missing_from(held) == said
+
+
+def test_a_tool_is_recognised_by_the_program_that_its_link_leads_to(tmp_path: Path) -> None:
+    """`iptables` is a link to one or the other, often by way of /etc/alternatives."""
+    for program, needed in (("xtables-legacy-multi", LEGACY), ("xtables-nft-multi", NFT)):
+        (tmp_path / program).touch()
+        (tmp_path / "alternative").unlink(missing_ok=True)
+        (tmp_path / "alternative").symlink_to(program)
+        link = tmp_path / f"iptables-{program}"
+        link.symlink_to("alternative")
+        assert privileges_for(link) == needed
+    assert privileges_for(Path("/nowhere/nft")) == NFT
+
+
+def test_without_missing_privileges_a_tools_error_stands_alone() -> None:
+    assert explained(FirewallError("it failed"), Config(firewall="none"), {}) == "it failed"
