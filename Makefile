@@ -27,7 +27,7 @@ soak: prepare  ## anything in any order, and kill -9 at random moments, for SOAK
 	tools/in-namespace .venv/bin/python -m pytest -q -s tests/end_to_end/test_crashes.py; \
 	crashes=$$?; wait $$model && exit $$crashes
 
-mutants: prepare  ## plant faults in copies of the firewall and see each found (some 40 minutes); FAULTS="5 jump" for some
+mutants: prepare  ## plant faults in copies of the firewall and see each found (some 10 minutes); FAULTS="5 jump" for some
 	@.venv/bin/python -m tests.kernel.mutants $(FAULTS)
 
 fuzz: prepare  ## let a coverage-guided fuzzer loose on tokens, requests and frames, for FUZZ_SECONDS each

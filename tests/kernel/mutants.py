@@ -1,8 +1,12 @@
-"""Plants faults in copies of the source, one by one, and tells which test notices (`make mutants`).
+"""Plants each fault in a copy of the source and reports which test notices it (`make mutants`).
 
-Takes numbers or parts of the names of `tests.kernel.faults.FAULTS`; without any it tries them all,
-which takes some twenty minutes. The exit status is 1 when a fault goes unnoticed, or when a scene
-fails without any.
+Arguments: numbers, or parts of names, of `tests.kernel.faults.FAULTS`; none for all of them. Only
+the scenario or test file that the fault names is run, and it stops at its first failure. Several
+runs go side by side, each in a network namespace of its own. First all scenarios are run without
+any fault, under the same load, so that a failure later on is the fault's doing.
+
+Prints a line for each fault and kind of tool, and last `N faults, M unnoticed`. The exit status is
+1 when a fault goes unnoticed, or when a scenario fails without any.
 """
 
 from __future__ import annotations
@@ -14,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from tests.kernel.faults import EVERY, FAULTS, Fault
@@ -23,12 +28,14 @@ MODEL = "tests/kernel/test_model.py"
 SCENE_TEST = "test_the_kernel_holds_what_the_model_holds_in"
 ROOT = Path(__file__).parents[2]
 COPIED = ("envelope", "tests", "tools", "twisted", "setup.cfg", "pyproject.toml", "README.md")
-# Seconds for one fault and one kind of tool, and for what is not settled to settle.
+# Seconds that a run may take, and that a scenario waits for a condition to come true.
 LONGEST, PATIENCE = 300, "15"
+# Runs side by side: each waits more than it computes, as in `tools/test`.
+AT_ONCE = 2 * (os.cpu_count() or 1)
 
 
 def chosen(words: list[str]) -> list[tuple[int, Fault]]:
-    """The faults that `words` ask for, with their numbers."""
+    """The faults that `words` name, with their numbers; all without `words`."""
     return [
         (number, fault) for number, fault in enumerate(FAULTS, 1)
         if not words or str(number) in words
@@ -37,7 +44,11 @@ def chosen(words: list[str]) -> list[tuple[int, Fault]]:
 
 
 def noticed(fault: Fault | None, kind: str) -> str:
-    """Which test fails with the fault in place, and after how many steps; empty when none does."""
+    """Run the fault's test in a copy of the source; return which one failed, "" if none did.
+
+    Without a fault, run all scenarios with this kind of tool. Raises `RuntimeError` when pytest
+    ends in another way than with passed or failed tests.
+    """
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder)
         for name in COPIED:
@@ -67,23 +78,32 @@ def noticed(fault: Fault | None, kind: str) -> str:
     return failed[0] + (f", step {steps[-1]}" if steps else "")
 
 
+def tried(number: int, fault: Fault, kind: str) -> tuple[int, str, str]:
+    """One fault with one kind of tool: its number, the test that noticed it, the line to print."""
+    began = time.monotonic()
+    by = noticed(fault, kind)
+    lasted = time.monotonic() - began
+    return number, by, f"{number:3} {fault.name} ({kind}): {by or 'UNNOTICED'} ({lasted:.0f} s)"
+
+
 def main(words: list[str]) -> int:
     """Try the faults; the exit status."""
-    tried = chosen(words)
-    for kind in EVERY:
-        if by := noticed(None, kind):
-            print(f"without any fault ({kind}): {by} fails")
-            return 1
-    unnoticed = 0
-    for number, fault in tried:
-        for kind in fault.kinds:
-            began = time.monotonic()
-            by = noticed(fault, kind)
-            unnoticed += not by
-            lasted = time.monotonic() - began
-            print(f"{number:3} {fault.name} ({kind}): {by or 'UNNOTICED'} ({lasted:.0f} s)",
-                  flush=True)
-    print(f"{unnoticed} unnoticed")
+    faults = chosen(words)
+    unnoticed = set()
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        try:
+            for kind, by in zip(EVERY, pool.map(noticed, [None] * len(EVERY), EVERY), strict=True):
+                if by:
+                    print(f"without any fault ({kind}): {by} fails")
+                    return 1
+            runs = [(number, fault, kind) for number, fault in faults for kind in fault.kinds]
+            for number, by, line in pool.map(tried, *zip(*runs, strict=True)):
+                print(line, flush=True)
+                if not by:
+                    unnoticed.add(number)
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+    print(f"{len(faults)} faults, {len(unnoticed)} unnoticed")
     return 1 if unnoticed else 0
 
 
