@@ -1,10 +1,8 @@
-"""envelope opens a host's firewall for one authorised client at a time.
+"""envelope opens a host's firewall for a client that has a valid access token.
 
-A client asks over a WebSocket with an access token; while it holds the socket, and until its
-deadline, the kernel lets its network in. Read in the order a request travels: `front` (HTTP),
-`admission` and `tokens` (may it come in, until when), `sessions` (who is in), `firewall` (the
-kernel's rules), `websocket` (the held socket); `service` wires them; `options` says what can be
-set. `docs/architecture.md` has the picture.
+The client opens a WebSocket with its token. Until it closes the WebSocket, and at most until a
+deadline, the kernel accepts packets from the client's network. docs/architecture.md shows the
+packages and the way of a request through them.
 """
 
 from envelope._version import __version__

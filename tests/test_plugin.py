@@ -1,4 +1,4 @@
-"""What twistd sees of envelope: a plugin that costs nothing until it is used."""
+"""The plugin through which twistd finds envelope; it imports nothing until it is used."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ROOT = Path(__file__).parent.parent
 
 
 def run(*argv: str, stdout: int = subprocess.PIPE) -> subprocess.CompletedProcess[str]:
-    # Output is buffered, as it is for whoever asks for nothing else.
+    # Output is buffered, as Python does by default.
     environ = {
         name: value for name, value in os.environ.items()
         if not name.startswith("ENVELOPE_") and name != "PYTHONUNBUFFERED"
@@ -45,7 +45,7 @@ def test_twistd_finds_one_service_maker() -> None:
 
 @pytest.mark.process
 def test_looking_for_plugins_imports_nothing_of_the_service() -> None:
-    """`twistd --help` is as quick with envelope installed as without."""
+    """`twistd --help` takes no longer with envelope installed than without."""
     code = (
         "import sys\n"
         "from twisted.application.app import ServerOptions\n"
@@ -76,7 +76,7 @@ def test_help_is_documentation() -> None:
 
 
 @pytest.mark.process
-def test_a_reader_of_the_help_who_has_had_enough_is_no_error() -> None:
+def test_a_reader_of_the_help_that_closes_the_pipe_causes_no_message() -> None:
     """As in `twistd envelope --help | head`."""
     reading, writing = os.pipe()
     os.close(reading)
@@ -95,8 +95,8 @@ def test_help_on_a_full_disk_is_one_line() -> None:
 
 
 @pytest.mark.process
-def test_ctrl_c_before_the_service_has_begun_is_no_traceback(tmp_path: Path) -> None:
-    """From the moment on that its options are read."""
+def test_ctrl_c_before_the_service_starts_is_no_traceback(tmp_path: Path) -> None:
+    """Once its options have been read."""
     (tmp_path / "sitecustomize.py").write_text(INTERRUPT.format(name="twisted.internet.reactor"))
     code = "from twisted.scripts.twistd import run; run()"
     done = subprocess.run(

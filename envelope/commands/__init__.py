@@ -1,7 +1,7 @@
-"""The `envelope` command: what goes with the service, each part in a module of its own.
+"""The `envelope` command: each of its commands is a module of this package.
 
-A command's module offers `Options` (twisted.python.usage) and `run(options)`, or, when it takes
-its whole command line itself, `main(argv)`. It is imported only when it is asked for.
+A command's module has `Options` (twisted.python.usage) and `run(options)`, or `main(argv)` when it
+reads its command line itself. Only the module of the command that is used is imported.
 """
 
 from __future__ import annotations
@@ -18,33 +18,33 @@ COMMANDS: Final = {
     "sign": "sign an access token",
     "jwks": "print the public JWK Set of key files",
     "rules": "print the exact rules a start would install",
-    "demo": "show the whole thing at work on this machine, in namespaces of its own",
+    "demo": "show the service at work, on two hosts made of network namespaces",
 }
 
 
 def usage() -> str:
-    """What there is, for people."""
+    """The text of `envelope --help`."""
     lines = [f"  {name:8}  {what}" for name, what in COMMANDS.items()]
     return "\n".join([
         "Usage: envelope COMMAND [options]", "",
-        "Commands (each explains itself with --help):", *lines, "",
+        "Commands (each has its own --help):", *lines, "",
         "The service itself runs as `twistd envelope [options]`.",
     ])
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one command; 2 for wrong usage, 130 when interrupted, else the command's own status.
+    """Run one command; the exit status: 2 for wrong usage, 130 for Ctrl-C, else the command's.
 
-    Whatever happens, a person reads one line and no traceback.
+    An error is one line on standard error, never a traceback.
     """
     try:
-        return _told(argv)
+        return _run(argv)
     except KeyboardInterrupt:
         return 130
 
 
-def _told(argv: list[str] | None) -> int:
-    # What takes its time to import is imported here, where Ctrl-C is expected.
+def _run(argv: list[str] | None) -> int:
+    # Imported here because these take long enough for a Ctrl-C, which `main` handles.
     import traceback
 
     from twisted.python.usage import UsageError
@@ -52,16 +52,16 @@ def _told(argv: list[str] | None) -> int:
     from envelope.runtime.stdout import settle_output
 
     argv = sys.argv[1:] if argv is None else argv
-    if sys.stdout is None:  # closed by whoever started us
+    if sys.stdout is None:  # the parent process closed it
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115
     name = f"envelope {argv[0]}" if argv and argv[0] in COMMANDS else "envelope"
     try:
         try:
-            return _main(argv)
+            return _dispatch(argv)
         finally:
             sys.stdout.flush()
     except BrokenPipeError:
-        # Whoever read our output has had enough.
+        # The reader has closed the pipe, as `head` does.
         settle_output()
         return 1
     except UsageError as error:
@@ -73,14 +73,14 @@ def _told(argv: list[str] | None) -> int:
         _complain(name, f"{place}{error.strerror or 'input or output failed'}")
         return 1
     except Exception as error:
-        # Without its text, which may hold what was read from a private key.
+        # The error's text is left out, because it may contain parts of a private key.
         where = traceback.extract_tb(error.__traceback__)[-1]
         fault = f"{type(error).__name__} in {os.path.basename(where.filename)}:{where.lineno}"
-        _complain(name, f"a fault of its own ({fault}); please report it")
+        _complain(name, f"internal error ({fault}); please report it")
         return 1
 
 
-def _main(argv: list[str]) -> int:
+def _dispatch(argv: list[str]) -> int:
     from twisted.python.usage import UsageError
 
     name, rest = (argv[0], argv[1:]) if argv else ("", [])
@@ -103,12 +103,12 @@ def _main(argv: list[str]) -> int:
 
 
 def _opt_version(_: Any) -> NoReturn:
-    """Display the version and exit."""
+    """Print the version and exit."""
     print(__version__)
     sys.exit(0)
 
 
 def _complain(name: str, reason: str) -> None:
-    # File names may hold line ends, and escape sequences that a terminal would obey.
+    # File names may contain line ends, and escape sequences that a terminal would obey.
     line = "".join(c if c.isprintable() else "?" for c in f"{name}: {reason}")
     print(line, file=sys.stderr)

@@ -1,4 +1,4 @@
-"""`envelope demo`: the main job, shown for real on two hosts made of namespaces."""
+"""`envelope demo`: show the real service at work, on two hosts made of network namespaces."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ class Options(usage.Options):
 
     synopsis = ""
     longdesc = (
-        "Shows a client refused, let in with a token, measuring, and refused again after the "
-        "deadline: the real service, real iptables and real TLS, in network namespaces of their "
-        "own. Touches nothing else of this machine and ends by itself in under a minute."
+        "Shows a client that is refused, let in with a token, measures, and is refused again after "
+        "the deadline. The service, iptables and TLS are the real ones, in network namespaces of "
+        "their own. Changes nothing else on this machine and ends by itself in under a minute."
     )
 
 
 def run(options: Options) -> int:  # noqa: ARG001
-    """Show it; 0 only if every step went as told."""
+    """Run the demo; the exit status is 0 only if every step had the expected result."""
     return demo.main()

@@ -16,9 +16,9 @@ class Options(usage.Options):
 
     synopsis = "FILE..."
     longdesc = (
-        "Prints one JWK Set with the public halves of all keys in the files, each of them a JWK "
-        "or a JWK Set, private keys included. Refuses what the service would refuse, so that "
-        "the output always does for --verify-key."
+        "Prints one JWK Set with the public keys of all files. A file is a JWK or a JWK Set, "
+        "public or private. Refuses keys that the service would refuse, so the output can always "
+        "be used for --verify-key."
     )
 
     def parseArgs(self, *files: str) -> None:
@@ -35,7 +35,7 @@ def run(options: Options) -> int:
         try:
             for member in members_of(path.read_bytes(), str(path)):
                 public = public_half(member)
-                # The same key may come as a private and as a public file.
+                # The same key may be given as a private and as a public file.
                 if public not in keys:
                     KeyRing(public_key(key) for key in [*keys, public])
                     keys.append(public)

@@ -25,8 +25,7 @@ class Options(usage.Options):
     longdesc = (
         "Writes DIR/jwk_sig_ALG_KID, the private key for envelope sign, readable by its owner "
         "only, and DIR/jwk_sig_ALG_KID.pub, the public key for the service's --verify-key. "
-        "Prints both paths. Never overwrites a file; leaves none behind when one of them "
-        "cannot be written."
+        "Prints both paths. Never overwrites a file. Writes neither when it cannot write both."
     )
     optParameters = [  # noqa: RUF012
         ["alg", None, "EdDSA", "EdDSA (Ed25519), ES256 (P-256) or RS256 (RSA, 3072 bits)"],
@@ -73,6 +72,6 @@ def _write(path: Path, text: str, mode: int) -> None:
         with os.fdopen(handle, "w") as file:
             file.write(text + "\n")
     except BaseException:
-        # Half a key helps nobody, and would be in the way of the next try.
+        # A partly written key is useless, and the next run would refuse to overwrite it.
         path.unlink()
         raise

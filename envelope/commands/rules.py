@@ -1,5 +1,4 @@
-"""`envelope rules`: print the exact rules that a start with these options would install.
-"""
+"""`envelope rules`: print the exact rules that a start with these options would install."""
 
 from __future__ import annotations
 
@@ -15,21 +14,25 @@ from envelope.firewall.iptables import rules_text
 from envelope.firewall.nftables import nft_text
 from envelope.firewall.policy import IPV4, IPV6, Layout
 
-SYNOPSIS: Final = "print the exact rules a start would install; changes nothing"
+_USAGE: Final = """\
+Usage: envelope rules [service options]
+
+Prints the exact rules that a start with these options would install; changes nothing.
+"""
 
 
 def layout_of(config: Config) -> Layout:
-    """The rules' choices as far as the options tell them: of the ports, those that they name."""
-    ports = dict.fromkeys(spec.port for spec in config.listen if spec.port)
-    return Layout.of(config, tuple(PortRange("tcp", port, port) for port in sorted(ports)))
+    """What the rules are made from; of the service's ports, those that the options name."""
+    ports = sorted({spec.port for spec in config.listen if spec.port})
+    return Layout.of(config, tuple(PortRange("tcp", port, port) for port in ports))
 
 
 def main(argv: list[str]) -> int:
-    """Run the command; 2 for options that a start would refuse."""
+    """Print the rules; the exit status is 2 for options that a start would refuse."""
     from envelope.config.options import ServiceOptions, parse
 
     if "--help" in argv:
-        print(f"envelope rules [service options]: {SYNOPSIS}\n\n{ServiceOptions()}")
+        print(f"{_USAGE}\n{ServiceOptions().getUsage()}")
         return 0
     try:
         config = parse(argv, os.environ)
@@ -41,7 +44,7 @@ def main(argv: list[str]) -> int:
         return 0
     layout = layout_of(config)
     for spec in config.listen:
-        if not spec.port:
+        if not spec.port and not spec.unix:
             print(f"# the port of --listen={spec} is known once the service listens")
     if config.firewall == "nftables":
         print(nft_text(layout))

@@ -24,7 +24,7 @@ from envelope.credentials.keys import (
 from envelope.credentials.tokens import TokenReason, TokenRefusal, verify_signature
 from envelope.protocol import ACCESS_PATH
 
-_PLACE: Final = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):([0-9]{1,5})")
+_HOST_PORT: Final = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):([0-9]{1,5})")
 
 
 class Options(usage.Options):
@@ -32,9 +32,9 @@ class Options(usage.Options):
 
     synopsis = "--private FILE --machine M --subject S [options]"
     longdesc = (
-        "Prints an access token, or with --url the whole address to open; never the key. "
-        "The token says iss, aud, sub, exp, iat and jti. With --claim it says more, or, for "
-        "tests, something else: --claim exp=1 makes one that has expired."
+        "Prints an access token, or with --url the whole URL to open; never the key. The token "
+        "has the claims iss, aud, sub, exp, iat and jti. --claim adds one or, for tests, replaces "
+        "one: --claim exp=1 makes a token that has expired."
     )
     optParameters = [  # noqa: RUF012
         ["private", None, None, "the private JWK, as envelope keygen writes it"],
@@ -42,7 +42,7 @@ class Options(usage.Options):
         ["subject", None, None, "the service's name, or monitoring"],
         ["issuer", None, "locate", "the token's issuer"],
         ["expires", None, "2m", "how long the token is valid: 90, 90s, 1m30s, 2h"],
-        ["url", None, None, "HOST:PORT of the service, to print a wss:// address"],
+        ["url", None, None, "HOST:PORT of the service, to print a wss:// URL"],
     ]
 
     def __init__(self) -> None:
@@ -50,10 +50,7 @@ class Options(usage.Options):
         self.claims: dict[str, Any] = {}
 
     def opt_claim(self, text: str) -> None:
-        """K=V, one more claim, or another value for a claim named above.
-
-        V is JSON if it can be read as such, else text. May be given many times, once for each K.
-        """
+        """K=V: add or replace a claim. V is JSON if it can be, else text. Once for each K."""
         name, equals, value = text.partition("=")
         if not name or not equals:
             raise usage.UsageError("--claim takes K=V")
@@ -62,26 +59,26 @@ class Options(usage.Options):
         self.claims[name] = _json_or_text(value)
 
     def postOptions(self) -> None:
-        """Refuse what is missing or malformed."""
+        """Refuse options that are missing or malformed."""
         for name in ("private", "machine", "subject"):
             if not self[name]:
                 raise usage.UsageError(f"--{name} is needed")
         try:
-            self.lasts = parse_duration(self["expires"])
+            self.valid_for = parse_duration(self["expires"])
         except ValueError as error:
             raise usage.UsageError(f"--expires: {error}") from None
-        place = _PLACE.fullmatch(self["url"] or "")
-        if self["url"] is not None and not (place and 1 <= int(place[1]) <= 65535):
+        match = _HOST_PORT.fullmatch(self["url"] or "")
+        if self["url"] is not None and not (match and 1 <= int(match[1]) <= 65535):
             raise usage.UsageError("--url takes HOST:PORT, an IPv6 address in brackets")
 
 
 def run(options: Options) -> int:
-    """Print the token."""
+    """Print the token or the URL."""
     path = Path(options["private"])
     now = time.time()
     claims = {
         "iss": options["issuer"], "aud": [options["machine"]], "sub": options["subject"],
-        "exp": int(now + options.lasts), "iat": int(now), "jti": secrets.token_hex(8),
+        "exp": int(now + options.valid_for), "iat": int(now), "jti": secrets.token_hex(8),
         **options.claims,
     }
     try:
@@ -99,7 +96,7 @@ def run(options: Options) -> int:
 def _json_or_text(value: str) -> Any:
     try:
         read = json.loads(value)
-        # Python reads NaN and 1e999, which no other reader of the token would.
+        # Python reads NaN and 1e999, which the service refuses in a token.
         json.dumps(read, allow_nan=False)
     except (ValueError, RecursionError):
         return value
@@ -107,13 +104,13 @@ def _json_or_text(value: str) -> Any:
 
 
 def _key_pair(path: Path) -> tuple[Key, dict[str, Any]]:
-    """The one key in a file, as the service would see it, and in full; or `ValueError`."""
+    """The only key in a file, as its public `Key` and as its private JWK; or `ValueError`."""
     members = members_of(path.read_bytes(), str(path))
     if len(members) != 1:
-        raise ValueError("more than one key; give the file of one")
+        raise ValueError("there is more than one key; use a file with one")
     key = public_key(public_half(members[0]))
     if "d" not in members[0]:
-        raise ValueError("no private key; the public one cannot sign")
+        raise ValueError("there is no private key; the public one cannot sign")
     return key, members[0]
 
 
@@ -122,9 +119,9 @@ def _sign(claims: dict[str, Any], key: Key, private: dict[str, Any]) -> str:
     token = jws.JWS(json.dumps(claims).encode())
     try:
         token.add_signature(jwk.JWK(**private), key.alg, json.dumps(header))
-    except Exception:  # jwcrypto and cryptography raise every kind
+    except Exception:  # jwcrypto and cryptography raise many kinds
         raise ValueError("the private key cannot be used") from None
     text: str = token.serialize(compact=True)
     if verify_signature(text, KeyRing([key])) == TokenRefusal(TokenReason.SIGNATURE):
-        raise ValueError("the private key and the public one beside it are not a pair")
+        raise ValueError("the private key and the public key in the file are not a pair")
     return text

@@ -19,9 +19,9 @@ class ListenSpec:
 
     `host` is an address or a host name, empty for every address of both families, and None for a
     Twisted endpoint description, which is then in `endpoint`, without its `haproxy:`. `port` is 0
-    for any free port, and None when it is known only once the socket is open (`systemd:`, `unix:`).
-    With `proxied`, each connection begins with a PROXY header that names the client's address.
-    `clients_have_addresses` is False for a UNIX socket without that header.
+    for any free port. It is None when it is known only once the socket is open (`systemd:`), and
+    for a UNIX socket (`unix`), which has none. With `proxied`, each connection begins with a PROXY
+    header that names the client's address.
     """
 
     text: str
@@ -29,10 +29,15 @@ class ListenSpec:
     port: int | None
     endpoint: str = ""
     proxied: bool = False
-    clients_have_addresses: bool = True
+    unix: bool = False
 
     def __str__(self) -> str:
         return self.text
+
+    @property
+    def clients_have_addresses(self) -> bool:
+        """Whether clients have IP addresses: not over a UNIX socket without a PROXY header."""
+        return self.proxied or not self.unix
 
 
 def parse_listen(text: str) -> ListenSpec:
@@ -69,7 +74,7 @@ def _endpoint(text: str) -> ListenSpec:
     unix = kind == "unix" or (
         kind == "systemd" and "UNIX" in (named.get("domain"), *positional[:1])
     )
-    return ListenSpec(text, None, port, endpoint, proxied, proxied or not unix)
+    return ListenSpec(text, None, port, endpoint, proxied, unix)
 
 
 def _arguments(description: str) -> tuple[list[str], dict[str, str]]:

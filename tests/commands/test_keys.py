@@ -36,7 +36,7 @@ def sign(private: Path, *more: str) -> int:
 
 
 def signed(capsys, pair, *more: str) -> Claims | TokenRefusal:
-    """What the service makes of a token signed here."""
+    """The service's verdict on a token that is signed here."""
     assert sign(pair[0], *more) == 0
     token = capsys.readouterr().out.strip()
     return verify(token, load_key_ring([pair[1]]), TokenExpectations("locate", "m"), time.time())
@@ -52,8 +52,8 @@ def one_line(capsys, *fragments: str) -> None:
 
 # -- keygen ----------------------------------------------------------------------------------
 
-def test_a_private_key_is_its_owners_whatever_the_umask(tmp_path, capsys) -> None:
-    """And the public one is for everyone the umask allows."""
+def test_only_the_owner_can_read_a_private_key_whatever_the_umask(tmp_path, capsys) -> None:
+    """The umask applies to the public key only."""
     before = os.umask(0)
     try:
         assert main(["keygen", "--kid=k", f"--out={tmp_path}"]) == 0
@@ -67,7 +67,7 @@ def test_a_private_key_is_its_owners_whatever_the_umask(tmp_path, capsys) -> Non
 
 
 def test_two_keys_made_without_a_kid_differ_in_it(tmp_path, capsys) -> None:
-    """So that one ring can hold both."""
+    """One key ring can hold both."""
     for _ in range(2):
         assert main(["keygen", f"--out={tmp_path}"]) == 0
     public = [Path(line) for line in capsys.readouterr().out.split() if line.endswith(".pub")]
@@ -79,7 +79,7 @@ def test_two_keys_made_without_a_kid_differ_in_it(tmp_path, capsys) -> None:
     "k.pub",
 ])
 def test_a_kid_is_a_safe_file_name(tmp_path, capsys, kid) -> None:
-    """And no private key passes for a public one by its name."""
+    """A private key's file cannot be mistaken for a public one."""
     assert main(["keygen", f"--kid={kid}", f"--out={tmp_path}"]) == 2
     one_line(capsys, "envelope keygen: --kid")
     assert list(tmp_path.iterdir()) == []
@@ -99,8 +99,8 @@ def test_nothing_is_overwritten_and_nothing_left_behind(tmp_path, capsys, taken)
     assert os.listdir(tmp_path) == [taken]
 
 
-def test_half_a_key_does_not_stay(tmp_path) -> None:
-    """When the disk is full in the middle; here, when what is to be written is no text."""
+def test_a_file_that_cannot_be_written_whole_is_removed(tmp_path) -> None:
+    """As on a full disk; here, writing fails because None is not text."""
     with pytest.raises(TypeError):
         keygen._write(tmp_path / "half", None, 0o600)  # type: ignore[arg-type]
     assert list(tmp_path.iterdir()) == []
@@ -109,7 +109,7 @@ def test_half_a_key_does_not_stay(tmp_path) -> None:
 # -- sign ------------------------------------------------------------------------------------
 
 def test_claims_are_added_as_json_or_as_text(capsys, pair) -> None:
-    """What no other reader would take for JSON stays text."""
+    """A value that only Python reads as JSON is taken as text."""
     deep = "[" * 5000
     claims = ["a=[1]", "b=x y", "c=NaN", "d=1e999", f"e={deep}", "f=", "g=1=2", 'h="1"']
     assert sign(pair[0], *(f"--claim={claim}" for claim in claims)) == 0
@@ -121,7 +121,7 @@ def test_claims_are_added_as_json_or_as_text(capsys, pair) -> None:
 
 
 def test_a_claim_can_be_overridden_on_purpose(capsys, pair) -> None:
-    """Which is how tests come by tokens that must be refused."""
+    """Tests make tokens that must be refused in this way."""
     assert isinstance(signed(capsys, pair), Claims)
     assert signed(capsys, pair, "--claim=exp=1") == TokenRefusal(TokenReason.EXPIRED)
     assert signed(capsys, pair, "--claim=aud=x") == TokenRefusal(TokenReason.AUDIENCE)
@@ -131,8 +131,7 @@ def test_a_claim_can_be_overridden_on_purpose(capsys, pair) -> None:
     assert signed(capsys, pair, "--claim=pad=" + "x" * 9000) == TokenRefusal(TokenReason.MALFORMED)
 
 
-def test_two_tokens_differ(capsys, pair) -> None:
-    """Each has an identifier of its own."""
+def test_each_token_has_its_own_jti(capsys, pair) -> None:
     identifiers = set()
     for _ in range(2):
         assert sign(pair[0]) == 0
@@ -142,8 +141,7 @@ def test_two_tokens_differ(capsys, pair) -> None:
 
 
 @pytest.mark.parametrize("place", ["host:8880", "203.0.113.7:1", "[2001:db8::1]:65535"])
-def test_a_whole_address(capsys, pair, place) -> None:
-    """Ready to be opened."""
+def test_with_url_the_whole_url_is_printed(capsys, pair, place) -> None:
     assert sign(pair[0], f"--url={place}") == 0
     printed = capsys.readouterr().out
     assert printed.startswith(f"wss://{place}/v0/envelope/access?access_token=ey")
@@ -165,8 +163,7 @@ def test_wrong_usage_of_sign(capsys, pair, more, said) -> None:
     one_line(capsys, "envelope sign: ", said)
 
 
-def test_a_claim_is_not_given_twice(capsys, pair) -> None:
-    """Which of the two was meant nobody knows."""
+def test_a_claim_given_twice_is_refused(capsys, pair) -> None:
     assert sign(pair[0], "--claim=a=1", "--claim=a=2") == 2
     one_line(capsys, "'a' is given twice")
 
@@ -185,16 +182,16 @@ def changed(**changes: object) -> str:
     ('{"kty":"oct","k":"c2VjcmV0","kid":"k","alg":"HS256"}', "symmetric"),
     (json.dumps({"keys": [json.loads(changed()), json.loads(changed())]}), "more than one"),
 ])
-def test_what_cannot_sign_is_said_in_one_line(tmp_path, capsys, text, said) -> None:
-    """Never a traceback, and nothing of the key."""
+def test_a_key_that_cannot_sign_is_refused_in_one_line(tmp_path, capsys, text, said) -> None:
+    """No traceback, and no part of the key."""
     path = tmp_path / "the.key"
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
     assert sign(path) == 2
     one_line(capsys, "envelope sign: ", "the.key", said)
 
 
-def test_a_private_key_without_an_alg_signs_by_its_kind(tmp_path, capsys) -> None:
-    """As the service reads public ones; a set of one key does as well."""
+def test_the_alg_of_a_private_key_without_one_follows_from_its_kind(tmp_path, capsys) -> None:
+    """As for public keys in the service. A set with one key can be used too."""
     path = tmp_path / "key"
     path.write_text(json.dumps({"keys": [json.loads(changed(alg=None))]}))
     assert sign(path) == 0
@@ -205,8 +202,8 @@ def test_a_private_key_without_an_alg_signs_by_its_kind(tmp_path, capsys) -> Non
 # -- jwks ------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("extra", [{}, {"key_ops": ["sign"]}, {"oth": [1], "note": "secret"}])
-def test_only_what_is_public_is_printed(tmp_path, capsys, extra) -> None:
-    """And the service takes all of it, from a set made of sets."""
+def test_only_public_members_are_printed(tmp_path, capsys, extra) -> None:
+    """The service reads the printed set, also when it was made from other sets."""
     private, other = changed(**extra), changed(kid="other")
     (tmp_path / "a").write_text(private)
     (tmp_path / "b").write_text(json.dumps({"keys": [json.loads(other), json.loads(private)]}))
@@ -225,17 +222,17 @@ def test_only_what_is_public_is_printed(tmp_path, capsys, extra) -> None:
     ("{}", "kid"), (changed(use="enc"), "use"), (changed(), "same kid"),
 ])
 def test_keys_the_service_would_refuse_are_refused(tmp_path, capsys, pair, text, said) -> None:
-    """Naming the file."""
+    """The line names the file."""
     (tmp_path / "the.key").write_text(text)
     assert main(["jwks", str(pair[0]), str(tmp_path / "the.key")]) == 2
     one_line(capsys, "envelope jwks: ", "the.key", said)
 
 
-# -- what goes wrong ---------------------------------------------------------------------------
+# -- errors ----------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("command", [[], ["keygen"], ["sign"], ["jwks"]])
 def test_help_and_version_of_each(capsys, command) -> None:
-    """They explain the thing, not the library it is built on."""
+    """Neither says anything about Twisted."""
     for option in ("--help", "--version"):
         try:
             assert main([*command, option]) == 0
@@ -256,7 +253,7 @@ def test_help_and_version_of_each(capsys, command) -> None:
     (["--nope"], "envelope: there is no command '--nope'"),
 ])
 def test_wrong_usage_is_one_line_and_status_2(capsys, argv, said) -> None:
-    """Naming the command that did not understand."""
+    """The line names the command."""
     assert main(argv) == 2
     one_line(capsys, said)
 
@@ -272,10 +269,10 @@ def raising(error: BaseException):
     (usage.UsageError("no\nway\x1b[0m"), 2, "envelope jwks: no?way?[0m\n"),
     (OSError(errno.EACCES, "denied", "the\nfile"), 1, "envelope jwks: the?file: denied\n"),
     (OSError("odd"), 1, "envelope jwks: input or output failed\n"),
-    (RuntimeError("the key's d is 5"), 1, "a fault of its own (RuntimeError in test_keys"),
+    (RuntimeError("the key's d is 5"), 1, "internal error (RuntimeError in test_keys"),
 ])
-def test_no_traceback_whatever_is_raised(monkeypatch, capsys, error, status, said) -> None:
-    """And no text of an unknown exception, which may hold anything."""
+def test_an_exception_is_one_line(monkeypatch, capsys, error, status, said) -> None:
+    """The text of an unexpected exception is left out, because it may contain a secret."""
     module = SimpleNamespace(Options=usage.Options, run=raising(error))
     monkeypatch.setattr(usage.Options, "synopsis", "", raising=False)
     monkeypatch.setitem(sys.modules, "envelope.commands.jwks", module)
@@ -286,15 +283,14 @@ def test_no_traceback_whatever_is_raised(monkeypatch, capsys, error, status, sai
     assert "d is 5" not in written
 
 
-def test_every_command_listed_is_there() -> None:
-    """Or the help would promise too much."""
+def test_every_listed_command_has_a_module() -> None:
     for name in commands.COMMANDS:
         module = commands.import_module(f"envelope.commands.{name}")
         assert hasattr(module, "main") or (hasattr(module, "Options") and hasattr(module, "run"))
 
 
 def envelope(*argv: str, **how: object) -> subprocess.CompletedProcess[bytes]:
-    """As a shell runs it, with buffered output."""
+    """Run it as a shell does, with buffered output."""
     environ = {name: os.environ[name] for name in os.environ if name != "PYTHONUNBUFFERED"}
     program = "import sys; from envelope.commands import main; sys.exit(main())"
     return subprocess.run([sys.executable, "-c", program, *argv], env=environ, timeout=60,
@@ -303,8 +299,8 @@ def envelope(*argv: str, **how: object) -> subprocess.CompletedProcess[bytes]:
 
 @pytest.mark.process
 @pytest.mark.parametrize("argv", [["--help"], ["sign", "--help"], ["jwks"]])
-def test_a_reader_who_has_had_enough_is_no_error(pair, argv) -> None:
-    """Not even at the interpreter's end."""
+def test_a_reader_that_closes_the_pipe_causes_no_message(pair, argv) -> None:
+    """Nor when the interpreter flushes its output at its end."""
     reading, writing = os.pipe()
     os.close(reading)
     with os.fdopen(writing, "w") as stdout:
@@ -313,8 +309,7 @@ def test_a_reader_who_has_had_enough_is_no_error(pair, argv) -> None:
 
 
 @pytest.mark.process
-def test_a_full_disk_is_one_line(pair) -> None:
-    """And not status 0."""
+def test_a_full_disk_is_one_line_and_status_1(pair) -> None:
     with open("/dev/full", "w") as stdout:
         done = envelope("jwks", str(pair[1]), stdout=stdout)
     assert done.returncode == 1
@@ -322,7 +317,7 @@ def test_a_full_disk_is_one_line(pair) -> None:
 
 
 @pytest.mark.process
-def test_closed_output_is_no_error(pair) -> None:
-    """As under a supervisor that gives none."""
+def test_a_closed_standard_output_causes_no_message(pair) -> None:
+    """Some supervisors start programs without one."""
     done = envelope("jwks", str(pair[1]), preexec_fn=lambda: os.close(1))
     assert (done.returncode, done.stderr) == (0, b"")

@@ -1,10 +1,10 @@
-"""What makes `twistd envelope` known; everything is named by string, so that it loads late."""
+"""The plugin that makes `twistd envelope` known; twistd imports the module it names when needed."""
 
 from twisted.application.service import ServiceMaker
 
 serviceMaker = ServiceMaker(  # noqa: N816 (twistd's own spelling)
     "envelope",
     "envelope.twistd",
-    "Open this host's firewall for one authorised client at a time.",
+    "Open this host's firewall for clients with a valid access token.",
     "envelope",
 )
