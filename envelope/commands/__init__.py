@@ -12,6 +12,7 @@ from importlib import import_module
 from typing import Any, Final, NoReturn
 
 from envelope import __version__
+from envelope.text import printable
 
 COMMANDS: Final = {
     "keygen": "make a key pair to sign access tokens with",
@@ -109,6 +110,4 @@ def _opt_version(_: Any) -> NoReturn:
 
 
 def _complain(name: str, reason: str) -> None:
-    # File names may contain line ends, and escape sequences that a terminal would obey.
-    line = "".join(c if c.isprintable() else "?" for c in f"{name}: {reason}")
-    print(line, file=sys.stderr)
+    print(printable(f"{name}: {reason}"), file=sys.stderr)

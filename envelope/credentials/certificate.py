@@ -1,8 +1,7 @@
-"""The certificate in use, watched: its end is told at the start, at a reload, and while it nears.
+"""The certificate in use, and warnings before it expires.
 
-An expired certificate does not make the service unready: which certificates it accepts is the
-client's decision, and one that does not look at dates is served as before. `/readyz` names it as
-a warning.
+An expired certificate does not make the service unready: the client decides which certificates it
+accepts, and one that ignores the dates is served as before. `/readyz` shows it as a warning.
 """
 
 from __future__ import annotations
@@ -10,20 +9,21 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from envelope.credentials.metrics import CredentialMetrics
 from envelope.credentials.tls import ServerTLS, TLSFileError
-from envelope.credentials.validity import shown
+from envelope.credentials.validity import utc_text
+from envelope.runtime.timers import Timer
 
 _log = Logger(namespace="envelope.certificate")
 
 
 class WatchedCertificate:
-    """Looks at the end of the certificate in `tls` when it is loaded, and at least once a day.
+    """Checks the dates of the certificate in `tls` when it is loaded, and at least once a day.
 
-    `wall` tells seconds since the epoch; `clock` counts the days.
+    `wall` returns seconds since the epoch; `clock` (reactor seconds) runs the timer.
     """
 
     def __init__(
@@ -34,49 +34,48 @@ class WatchedCertificate:
         metrics: CredentialMetrics,
     ) -> None:
         self.tls = tls
-        self._clock = clock
         self._wall = wall
         self._metrics = metrics
-        self._timer: IDelayedCall | None = None
+        self._timer = Timer(clock)
 
     def start(self) -> None:
-        """Tell the end, and watch from now on."""
-        self._tell()
-        self._look()
+        """Log the expiry date, and check the dates from now on."""
+        if self.tls.limitation is not None:
+            _log.warn("{line}", line=self.tls.limitation)
+        self._report_expiry()
+        self._check()
 
     def stop(self) -> None:
-        """Watch no more."""
-        timer, self._timer = self._timer, None
-        if timer is not None:
-            timer.cancel()
+        """Stop checking."""
+        self._timer.stop()
 
     def reload(self) -> None:
-        """Read certificate and key again; what cannot be used changes nothing, and is said."""
+        """Read certificate and key again; if they cannot be used, log it and keep the old ones."""
         try:
             self.tls.reload()
             _log.info("read the certificate again")
         except TLSFileError as error:
             _log.error("kept the old certificate: {error}", error=str(error))
-        self._tell()
-        if self._timer is not None:
-            self._timer.cancel()
-            self._look()
+        self._report_expiry()
+        # Before `start` there is nothing to check yet.
+        if self._timer.running:
+            self._check()
 
     def warnings(self) -> list[str]:
-        """What is wrong with the certificate now, a line each."""
+        """At most one line: why clients refuse the certificate, or soon will."""
         trouble = self.tls.validity.trouble(self._now())
         return [] if trouble is None else [trouble]
 
     def _now(self) -> datetime:
         return datetime.fromtimestamp(self._wall(), UTC)
 
-    def _tell(self) -> None:
+    def _report_expiry(self) -> None:
         not_after = self.tls.validity.not_after
-        _log.info("the certificate is valid until {end}", end=shown(not_after))
+        _log.info("the certificate is valid until {end}", end=utc_text(not_after))
         self._metrics.certificate_ends(not_after.timestamp())
 
-    def _look(self) -> None:
+    def _check(self) -> None:
         for line in self.warnings():
             _log.warn("{line}", line=line)
         delay = self.tls.validity.next_change(self._now())
-        self._timer = self._clock.callLater(delay.total_seconds(), self._look)
+        self._timer.start(delay.total_seconds(), self._check)

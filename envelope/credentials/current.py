@@ -1,5 +1,4 @@
-"""What the service proves itself with, and what it checks tokens with: read, watched, read again.
-"""
+"""The credentials in use: the service's certificate, and the keys that tokens are verified with."""
 
 from __future__ import annotations
 
@@ -32,7 +31,10 @@ class CredentialError(Exception):
 
 
 class Credentials:
-    """The certificate and the keys of one service; raises `CredentialError` when they are bad."""
+    """The certificate and the keys of one service; raises `CredentialError` if one is unusable.
+
+    `wall` returns seconds since the epoch.
+    """
 
     def __init__(
         self,
@@ -47,7 +49,7 @@ class Credentials:
         self._certificate: WatchedCertificate | None = None
         self._fetcher: HttpsFetcher | None = None
         self._remote: RemoteKeys | None = None
-        self._shared: tuple[str, ...] = ()
+        self._shared_kids: tuple[str, ...] = ()
         self.tls: ServerTLS | None = None
         try:
             self._own = self._ring = load_key_ring(config.verify_key)
@@ -58,33 +60,33 @@ class Credentials:
                 url, trust = config.verify_jwks_url, trust_of(config.jwks_ca)
                 self._fetcher = HttpsFetcher(reactor, url, trust)
                 self._remote = RemoteKeys(
-                    self._fetcher, _shown(url), reactor, wall, metrics, self._merge
+                    self._fetcher, _without_query(url), reactor, wall, metrics, self._merge
                 )
         except (KeyFileError, TLSFileError) as error:
             raise CredentialError(str(error)) from None
 
     def verify(self, token: str, now: float) -> Claims | TokenRefusal:
-        """See `envelope.tokens.verify`; `now` is seconds since the epoch."""
+        """See `envelope.credentials.tokens.verify`; `now` is seconds since the epoch."""
         verdict = verify(token, self._ring, self._expected, now)
         if self._remote is not None and verdict == _UNKNOWN_KEY:
             self._remote.unknown_kid()
         return verdict
 
     def start(self) -> Deferred[None]:
-        """Begin to watch; fires, and never fails, when keys have been fetched or could not be."""
+        """Start the timers; fires once the first fetch of keys has ended, and never fails."""
         if self._certificate is not None:
             self._certificate.start()
         return succeed(None) if self._remote is None else self._remote.start()
 
     def stop(self) -> None:
-        """Leave no timer and no connection behind."""
+        """Cancel all timers and the fetch under way."""
         if self._certificate is not None:
             self._certificate.stop()
         if self._remote is not None:
             self._remote.stop()
 
     def reload(self) -> None:
-        """Read keys and certificate again; what cannot be read changes nothing, and is said."""
+        """Read keys and certificate again; if one cannot be used, log it and keep the old one."""
         try:
             self._own = load_key_ring(self._config.verify_key)
             _log.info("read the keys again")
@@ -101,13 +103,13 @@ class Credentials:
             self._certificate.reload()
 
     def problems(self) -> list[str]:
-        """Why no client can come, a line each: not one key to verify the tokens it must have."""
+        """Why no client can be admitted, a line each: tokens are required, and there is no key."""
         if self._ring or self._remote is None or not self._config.token_required:
             return []
         return self._remote.trouble()
 
     def warnings(self) -> list[str]:
-        """What an operator should look after although clients can come, a line each."""
+        """What the operator should look at although clients are admitted, a line each."""
         certificate = [] if self._certificate is None else self._certificate.warnings()
         if self._remote is None or self.problems():
             return certificate
@@ -116,15 +118,15 @@ class Credentials:
     def _merge(self) -> None:
         fetched = () if self._remote is None else self._remote.keys
         self._ring, shared = merged(self._own, fetched)
-        if shared and shared != self._shared:
+        if shared and shared != self._shared_kids:
             _log.warn(
                 "keys of --verify-key are used instead of fetched ones of the same kid: {kids}",
                 kids=", ".join(shared),
             )
-        self._shared = shared
+        self._shared_kids = shared
 
 
-def _shown(url: str) -> str:
-    # A query may hold a secret.
+def _without_query(url: str) -> str:
+    # A query may hold a secret, and this text is logged.
     parts = urlsplit(url)
     return f"https://{parts.netloc}{parts.path}"

@@ -1,20 +1,21 @@
-"""One document from an https URL: certificate verified, size and time bounded, nothing followed.
+"""Fetches one document over https: certificate verified, size and time limited, no redirects.
 
-Twisted's own HTTP client bounds neither the head of an answer nor the end of its connection.
+Twisted's own HTTP client limits neither the size of an answer's head nor the time that closing its
+connection takes.
 """
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any, Final, NoReturn
+from typing import Any, Final, NoReturn, Protocol
 
 from OpenSSL import SSL, crypto
 from service_identity import VerificationError
+from twisted.internet import protocol
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
 from twisted.internet.error import ConnectError, DNSLookupError
-from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.internet.ssl import (
     Certificate,
     optionsForClientTLS,
@@ -22,26 +23,25 @@ from twisted.internet.ssl import (
     trustRootFromCertificates,
 )
 from twisted.python.failure import Failure
-from zope.interface import Interface, implementer
 
 from envelope.credentials.httpreply import FetchFailed, FetchOutcome, Reply, ReplyReader
 from envelope.credentials.tls import read_certificates, reason_of
 
-# Seconds for all of it: looking up the name, connecting, TLS, the whole answer.
+# Seconds for the whole fetch: name lookup, connection, TLS and answer.
 PATIENCE: Final = 10.0
 
 
-class IFetcher(Interface):
+class Fetcher(Protocol):
     """Fetches one document, the same each time."""
 
-    def fetch() -> Deferred[Reply]:
-        """The document, or `FetchFailed`; one that is cancelled fails and leaves nothing behind."""
+    def fetch(self) -> Deferred[Reply]:
+        """Fetch it; fails with `FetchFailed`. Cancelling drops the connection."""
 
 
 def trust_of(authorities: Path | None) -> Any:
     """Trust in the authorities of a PEM file, or in the system's; raise `TLSFileError`.
 
-    It is of the kind that `optionsForClientTLS` takes, whose interface Twisted keeps private.
+    The result is what `optionsForClientTLS` takes, whose interface Twisted keeps private.
     """
     if authorities is None:
         return platformTrust()
@@ -50,9 +50,11 @@ def trust_of(authorities: Path | None) -> Any:
     return trustRootFromCertificates(known)
 
 
-@implementer(IFetcher)
 class HttpsFetcher:
-    """Fetches `url` from whoever proves to be its host to `trust`."""
+    """Fetches `url`; its host needs a certificate that `trust` accepts.
+
+    `patience` is the time for a whole fetch, in reactor seconds.
+    """
 
     def __init__(
         self, reactor: Any, url: str, trust: Any, patience: float = PATIENCE
@@ -63,7 +65,7 @@ class HttpsFetcher:
         self._patience = patience
 
     def fetch(self) -> Deferred[Reply]:
-        """See `IFetcher`."""
+        """See `Fetcher`."""
         fetching = Deferred.fromCoroutine(self._fetch())
         return fetching.addTimeout(self._patience, self._reactor, self._too_late)
 
@@ -78,7 +80,7 @@ class HttpsFetcher:
             )
             endpoint = wrapClientTLS(
                 creator,
-                # Its own time limit is later than that of the whole fetch, which says more.
+                # Longer than the limit of the whole fetch, whose message says more.
                 HostnameEndpoint(self._reactor, reader.host, reader.port, self._patience + 1),
             )
             fetch = _Fetch(reader)
@@ -96,12 +98,12 @@ class HttpsFetcher:
             fetch.abort()
 
 
-class _Once(Factory):
+class _Once(protocol.Factory):
     noisy = False
 
 
-class _Fetch(Protocol):
-    """The connection: sends the request, and reads until the answer is whole."""
+class _Fetch(protocol.Protocol):
+    """The connection: sends the request, and reads until the answer is complete."""
 
     transport: Any
 
@@ -123,7 +125,7 @@ class _Fetch(Protocol):
             if reply is not None:
                 self.done.callback(reply)
 
-    def connectionLost(self, reason: Failure = connectionDone) -> None:
+    def connectionLost(self, reason: Failure = protocol.connectionDone) -> None:
         self.transport = None
         if self.done.called:
             return
@@ -136,6 +138,6 @@ class _Fetch(Protocol):
             self.dataReceived(b"")
 
     def abort(self) -> None:
-        """A server that does not hang up by itself must not be waited for."""
+        """Drop the connection, without waiting for the server to close it."""
         if self.transport is not None:
             self.transport.abortConnection()

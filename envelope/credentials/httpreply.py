@@ -1,4 +1,4 @@
-"""One HTTP/1.1 answer to one GET, bounded in every direction. Pure."""
+"""One HTTP/1.1 request and its answer, limited in size. Pure."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from urllib.parse import urlsplit
 
 import h11
 
-# Bytes of the answer's content, and of all that comes besides.
+# Bytes of the answer's content, and of everything else in it.
 MOST_CONTENT: Final = 262_144
-MOST_BESIDES: Final = 65_536
+MOST_OVERHEAD: Final = 65_536
 _HTTPS_PORT: Final = 443
 _TOO_SOON: Final = "the connection ended too soon"
 
@@ -29,7 +29,7 @@ class FetchOutcome(StrEnum):
 
 
 class FetchFailed(Exception):
-    """There is no answer to be used; `outcome` is how that is counted, the text is one line."""
+    """The fetch brought no usable answer; `outcome` is how it is counted, the text is one line."""
 
     def __init__(self, outcome: FetchOutcome, text: str) -> None:
         super().__init__(text)
@@ -38,14 +38,14 @@ class FetchFailed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """The content of an answer with status 200, and its headers with lower-case names."""
+    """The content of an answer with status 200, and its headers, with lower-case names."""
 
     content: bytes
     headers: tuple[tuple[str, str], ...] = ()
 
 
 class ReplyReader:
-    """Asks for `url` in the bytes of `request`, and reads what comes back."""
+    """Makes the request for `url` (`request`, bytes), and reads the answer."""
 
     def __init__(self, url: str) -> None:
         parts = urlsplit(url)
@@ -64,9 +64,12 @@ class ReplyReader:
         self._headers: tuple[tuple[str, str], ...] = ()
 
     def feed(self, data: bytes) -> Reply | None:
-        """Take the next bytes, none at the end; the answer once it is whole, or `FetchFailed`."""
+        """Take the next bytes, b"" at the connection's end; return the answer once it is complete.
+
+        Raises `FetchFailed`.
+        """
         self._received += len(data)
-        if self._received > MOST_CONTENT + MOST_BESIDES:
+        if self._received > MOST_CONTENT + MOST_OVERHEAD:
             raise FetchFailed(FetchOutcome.TOO_LARGE, "the answer is too large")
         try:
             self._http.receive_data(data)

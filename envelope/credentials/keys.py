@@ -1,7 +1,6 @@
-"""The keys that tokens are checked with: public, strong, each with a name of its own.
+"""The public keys that tokens are verified with, each with its own `kid`.
 
-A key that would weaken every check made with it is refused when it is read, not when it is used.
-No message here repeats anything of a key but what kind of key it is.
+Weak keys are refused when they are read. No message repeats any part of a key but its kind.
 """
 
 from __future__ import annotations
@@ -16,30 +15,31 @@ from jwcrypto import jwk
 
 from envelope.credentials.strictjson import decode_base64url, decode_object
 from envelope.credentials.weakkeys import check_ed25519, check_rsa
+from envelope.text import printable
 
 _ALGORITHMS: Final = {
     ("OKP", "Ed25519"): "EdDSA", ("EC", "P-256"): "ES256", ("RSA", None): "RS256",
 }
-# What makes up a public key (RFC 7518 section 6, RFC 8037 section 2); nothing else is passed on.
-_NUMBERS: Final = {"OKP": ("crv", "x"), "EC": ("crv", "x", "y"), "RSA": ("n", "e")}
-# Private or symmetric members (RFC 7518 section 6).
+# The members that make up a public key (RFC 7518 section 6, RFC 8037 section 2).
+_PUBLIC: Final = {"OKP": ("crv", "x"), "EC": ("crv", "x", "y"), "RSA": ("n", "e")}
+# Members of private and symmetric keys (RFC 7518 section 6).
 _SECRET: Final = frozenset(("d", "p", "q", "dp", "dq", "qi", "oth", "k"))
 _MOST_BYTES: Final = 1 << 20
-# In characters; far longer ones would not fit into a token at all.
+# Characters. A token of at most 8 kB has no room for much more.
 LONGEST_KID: Final = 256
 
 
 class KeyFileError(Exception):
-    """A key cannot be used; the text is one line naming the file and the reason."""
+    """A key cannot be used; the text is one line: `origin` (a file or a URL) and the reason."""
 
     def __init__(self, origin: object, reason: str) -> None:
         self.reason = reason
-        super().__init__("".join(c if c.isprintable() else "?" for c in f"{origin}: {reason}"))
+        super().__init__(printable(f"{origin}: {reason}"))
 
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """One public key, ready for use; `signature_size` is that of its signatures, in bytes."""
+    """One public key, ready for use; `jwk` is a jwcrypto JWK, `signature_size` is in bytes."""
 
     kid: str
     alg: str
@@ -48,7 +48,7 @@ class Key:
 
 
 class KeyRing(Mapping[str, Key]):
-    """Public keys by `kid`; never changes."""
+    """Public keys by `kid`; immutable."""
 
     __slots__ = ("_keys",)
 
@@ -57,7 +57,7 @@ class KeyRing(Mapping[str, Key]):
         ring: dict[str, Key] = {}
         for key in keys:
             if key.kid in ring:
-                raise ValueError("two keys bear the same kid")
+                raise ValueError("two keys have the same kid")
             ring[key.kid] = key
         self._keys = MappingProxyType(ring)
 
@@ -72,7 +72,7 @@ class KeyRing(Mapping[str, Key]):
 
 
 def load_key_ring(paths: Iterable[Path]) -> KeyRing:
-    """All keys of all files; raise `KeyFileError`."""
+    """The keys of all the files; raise `KeyFileError`."""
     ring = KeyRing()
     for path in paths:
         for member in read_members(path):
@@ -84,7 +84,7 @@ def load_key_ring(paths: Iterable[Path]) -> KeyRing:
 
 
 def read_members(path: Path) -> list[dict[str, Any]]:
-    """The JWKs in a file, as they stand there, unchecked; raise `KeyFileError`."""
+    """The JWKs in a file, unchecked; raise `KeyFileError`."""
     try:
         with path.open("rb") as file:
             text = file.read(_MOST_BYTES + 1)
@@ -94,9 +94,9 @@ def read_members(path: Path) -> list[dict[str, Any]]:
 
 
 def members_of(text: bytes, origin_name: str) -> list[dict[str, Any]]:
-    """The JWKs in a JWK or JWK Set, as they stand there, unchecked; raise `KeyFileError`."""
+    """The JWKs in a JWK or JWK Set (RFC 7517), unchecked; raise `KeyFileError`."""
     if len(text) > _MOST_BYTES:
-        raise KeyFileError(origin_name, "larger than any JWK Set")
+        raise KeyFileError(origin_name, f"larger than {_MOST_BYTES} bytes")
     try:
         value = decode_object(text)
     except (ValueError, RecursionError) as error:
@@ -105,30 +105,33 @@ def members_of(text: bytes, origin_name: str) -> list[dict[str, Any]]:
     if not isinstance(members, list) or not members:
         raise KeyFileError(origin_name, "the set holds no keys")
     if not all(isinstance(member, dict) for member in members):
-        raise KeyFileError(origin_name, "a key is no JSON object")
+        raise KeyFileError(origin_name, "a key is not a JSON object")
     return members
 
 
 def public_half(member: dict[str, Any]) -> dict[str, Any]:
-    """The members of a JWK that anyone may see and that a verifier needs; `ValueError` if none."""
+    """The members of a JWK that a verifier needs, none of them secret.
+
+    Raises `ValueError` for a symmetric key, which has no public half.
+    """
     kty = member.get("kty")
     if kty == "oct":
-        raise ValueError("a symmetric key can sign what it verifies; a public one is needed")
-    numbers = _NUMBERS.get(str(kty), ())
+        raise ValueError("a symmetric key can sign what it verifies; give a public key")
+    numbers = _PUBLIC.get(str(kty), ())
     return {
         name: member[name] for name in ("kty", *numbers, "kid", "alg", "use") if name in member
     }
 
 
 def public_key(member: dict[str, Any]) -> Key:
-    """Check one JWK and make it ready for use; raise `ValueError` with one line."""
+    """Check one JWK and make it ready for use; raise `ValueError` with a one-line reason."""
     kty, curve, kid = member.get("kty"), member.get("crv"), member.get("kid")
     public = public_half(member)
     if _SECRET & member.keys():
         raise ValueError("a private key does not belong here; give its public half")
-    # Kids are shown in logs and messages.
+    # The log shows kids.
     if not isinstance(kid, str) or not kid or not kid.isprintable():
-        raise ValueError("a key without a readable kid cannot be named by a token")
+        raise ValueError("a key has no printable kid, so no token can name it")
     if len(kid) > LONGEST_KID:
         raise ValueError(f"a key's kid is longer than {LONGEST_KID} characters")
     alg = _ALGORITHMS.get((str(kty), None if kty == "RSA" else str(curve)))
@@ -143,7 +146,7 @@ def public_key(member: dict[str, Any]) -> Key:
         raise ValueError("a key's key_ops do not include verify")
     size = 64
     try:
-        numbers = [decode_base64url(public[name]) for name in _NUMBERS[str(kty)] if name != "crv"]
+        numbers = [decode_base64url(public[name]) for name in _PUBLIC[str(kty)] if name != "crv"]
     except (KeyError, TypeError, ValueError):
         raise ValueError(f"the numbers of a key for {alg} cannot be read") from None
     if kty == "RSA":
@@ -156,8 +159,8 @@ def public_key(member: dict[str, Any]) -> Key:
         check_ed25519(numbers[0])
     try:
         made = jwk.JWK(**public)
-        # jwcrypto builds lazily; only now does OpenSSL see whether the point is on the curve.
+        # jwcrypto makes the key only now, and OpenSSL checks that its point is on the curve.
         made.get_op_key("verify")
-    except Exception:  # jwcrypto and cryptography raise every kind
-        raise ValueError(f"the numbers of a key for {alg} make no key") from None
+    except Exception:  # jwcrypto and cryptography raise many kinds
+        raise ValueError(f"the numbers of a key for {alg} are not those of a valid key") from None
     return Key(kid, alg, made, size)

@@ -1,4 +1,4 @@
-"""Metrics of the certificate, and of the keys from a URL."""
+"""Metrics of the certificate, and of the keys from `--verify-jwks-url`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from envelope.metrics import children
 
 
 class CredentialMetrics:
-    """The end of the certificate, and the keys from a URL; registered in `registry`."""
+    """The certificate's expiry, and the fetched keys; registered in `registry`."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._registry = registry
@@ -29,7 +29,7 @@ class CredentialMetrics:
         )
 
     def keys_fetched(self, number: int, now: float) -> None:
-        """Count a fetch that gave so many keys, at `now` (seconds since the epoch)."""
+        """Count a fetch that brought `number` keys, at `now` (seconds since the epoch)."""
         self._fetches[FetchOutcome.OK].inc()
         self._keys.set(number)
         self._fetched_at.set(now)

@@ -1,8 +1,7 @@
-"""A JWK Set as somebody else publishes it: the keys that are good are taken, the rest is named.
+"""Reads a published JWK Set: takes the usable keys, and gives a reason for each of the others.
 
-A key file is the operator's own, and refused whole when a key in it is bad. A published set may
-hold keys for other purposes, and future kinds of keys, which a reader has to pass over (RFC 7517
-section 5). Pure.
+A key file belongs to the operator, so one bad key refuses the whole file. A published set may hold
+keys for other purposes and of future kinds, which a reader must ignore (RFC 7517 section 5). Pure.
 """
 
 from __future__ import annotations
@@ -20,21 +19,20 @@ from envelope.credentials.keys import (
     public_key,
 )
 
-# Sets in the field have two to ten. Checking a key of RSA-4096 takes some 5 ms, in which the
-# reactor does nothing else.
+# Sets in the field have two to ten. Checking an RSA-4096 key blocks the reactor for some 5 ms.
 MOST_KEYS: Final = 50
 
 
 @dataclass(frozen=True, slots=True)
 class KeySet:
-    """The good keys, and a line for each that was passed over."""
+    """The usable keys, and a line for each of the others."""
 
     keys: tuple[Key, ...]
     skipped: tuple[str, ...] = ()
 
 
 def read_set(text: bytes, origin: str) -> KeySet:
-    """Read a fetched set; raise `KeyFileError`, naming `origin`, when it gives no good key."""
+    """Read a fetched set; raise `KeyFileError`, naming `origin`, if it has no usable key."""
     members = members_of(text, origin)
     if len(members) > MOST_KEYS:
         raise KeyFileError(origin, f"the set holds more than {MOST_KEYS} keys")
@@ -44,7 +42,7 @@ def read_set(text: bytes, origin: str) -> KeySet:
         try:
             key = public_key(member)
             if key.kid in good:
-                raise ValueError("an earlier key bears the same kid")
+                raise ValueError("an earlier key has the same kid")
         except ValueError as error:
             skipped.append(f"{_named(member.get('kid'))}: {error}")
         else:
@@ -55,12 +53,12 @@ def read_set(text: bytes, origin: str) -> KeySet:
 
 
 def _named(kid: object) -> str:
-    shown = isinstance(kid, str) and kid.isprintable() and 0 < len(kid) <= LONGEST_KID
-    return f"key {kid!r}" if shown else "a key"
+    fits = isinstance(kid, str) and kid.isprintable() and 0 < len(kid) <= LONGEST_KID
+    return f"key {kid!r}" if fits else "a key"
 
 
 def merged(own: KeyRing, fetched: Iterable[Key]) -> tuple[KeyRing, tuple[str, ...]]:
-    """Both together, and the kids that both have; of those the operator's own key counts."""
+    """All keys in one ring, and the kids that are in both; of those it takes the `own` key."""
     fetched = tuple(fetched)
     shared = tuple(key.kid for key in fetched if key.kid in own)
     return KeyRing([*own.values(), *(key for key in fetched if key.kid not in own)]), shared

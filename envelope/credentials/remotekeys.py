@@ -1,7 +1,7 @@
-"""Keys from a URL, kept fresh: fetched at the start, by the answer's own dates, and when wanted.
+"""Keys from `--verify-jwks-url`: fetched at the start, and again when the answer has expired.
 
-What fails keeps the last good keys, however old they are: a server of keys that is down must not
-take down every service that ever asked it.
+A failed fetch keeps the keys of the last good one, however old they are: when the server of the
+keys is down, the services that use its keys go on.
 """
 
 from __future__ import annotations
@@ -10,34 +10,36 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from envelope.credentials import freshness
-from envelope.credentials.fetch import IFetcher
+from envelope.credentials.fetch import Fetcher
 from envelope.credentials.httpreply import FetchFailed, FetchOutcome, Reply
 from envelope.credentials.keys import Key, KeyFileError
 from envelope.credentials.metrics import CredentialMetrics
 from envelope.credentials.publishedkeys import KeySet, read_set
+from envelope.runtime.timers import Timer
 
 _log = Logger(namespace="envelope.remotekeys")
 
-# Seconds between two fetches that tokens with unknown kids can bring about: anybody can send such.
+# Seconds from one fetch to the next that an unknown kid may cause: anybody can send such tokens.
 LEAST_BETWEEN: Final = 60.0
-# Lines in the log about keys of one set that were passed over.
+# Log lines about the unusable keys of one set.
 MOST_LINES: Final = 10
 
 
 class RemoteKeys:
-    """The keys at `origin`, as `fetcher` brings them; `changed` is called when there are others.
+    """The keys that `fetcher` brings from `origin`; calls `changed` when they are other keys.
 
-    `clock` counts the pauses, `wall` tells seconds since the epoch.
+    `origin` is what the log calls the URL. `clock` (reactor seconds) runs the timers, `wall`
+    returns seconds since the epoch.
     """
 
     def __init__(
         self,
-        fetcher: IFetcher,
+        fetcher: Fetcher,
         origin: str,
         clock: IReactorTime,
         wall: Callable[[], float],
@@ -57,14 +59,15 @@ class RemoteKeys:
         self._trouble = "they have not been fetched yet"
         self._failures = 0
         self._began = 0.0
-        self._timer: IDelayedCall | None = None
+        self._timer = Timer(clock)
+        self._due_at = 0.0
         self._fetching: Deferred[Any] | None = None
         self._first: Deferred[None] | None = None
         self._running = False
         self._again = False
 
     def start(self) -> Deferred[None]:
-        """Fetch from now on; fires, and never fails, when the first fetch has ended."""
+        """Fetch from now on; fires once the first fetch has ended, and never fails."""
         _log.info("fetching the keys of {origin}", origin=self._origin)
         self._running = True
         first = self._first = Deferred()
@@ -72,32 +75,36 @@ class RemoteKeys:
         return first
 
     def stop(self) -> None:
-        """Fetch no more."""
+        """Stop fetching, and cancel the fetch under way."""
         self._running = False
-        self._disarm()
+        self._timer.stop()
         if self._fetching is not None:
             self._fetching.cancel()
 
     def refetch(self) -> None:
-        """Fetch at once, or as soon as the fetch under way has ended: that one may be outdated."""
+        """Fetch now, or after the fetch under way, which may bring the state from before."""
         if self._fetching is not None:
             self._again = True
         elif self._running:
             self._fetch()
 
     def unknown_kid(self) -> None:
-        """A token names a key that is not there: fetch soon, but not too often."""
-        if self._timer is not None:
-            soonest = max(0.0, self._began + LEAST_BETWEEN - self._clock.seconds())
-            if self._timer.getTime() > self._clock.seconds() + soonest:
-                self._timer.reset(soonest)
+        """Fetch soon, since a token names an unknown key; `LEAST_BETWEEN` limits how often."""
+        if self._timer.running:
+            soonest = max(self._clock.seconds(), self._began + LEAST_BETWEEN)
+            if self._due_at > soonest:
+                self._fetch_at(soonest)
 
     def trouble(self) -> list[str]:
-        """Why the keys are not what they should be, in at most one line."""
+        """At most one line: why the keys are not those of a recent, successful fetch."""
         return [f"the keys of {self._origin}: {self._trouble}"] if self._trouble else []
 
+    def _fetch_at(self, moment: float) -> None:
+        self._due_at = moment
+        self._timer.start(moment - self._clock.seconds(), self._fetch)
+
     def _fetch(self) -> None:
-        self._disarm()
+        self._timer.stop()
         self._began = self._clock.seconds()
         fetching: Deferred[Any] = self._fetcher.fetch()
         self._fetching = fetching
@@ -105,7 +112,7 @@ class RemoteKeys:
 
     def _fetched(self, reply: Reply) -> float:
         try:
-            # Checking keys takes time; most answers are the last one again.
+            # Checking keys takes time, and most answers are the same as the last.
             if reply.content != self._content:
                 self._found = read_set(reply.content, self._origin)
                 self._content = reply.content
@@ -150,16 +157,11 @@ class RemoteKeys:
     def _settle(self, wait: float) -> None:
         self._fetching = None
         if self._running:
-            self._timer = self._clock.callLater(0.0 if self._again else wait, self._fetch)
+            self._fetch_at(self._clock.seconds() + (0.0 if self._again else wait))
         self._again = False
         first, self._first = self._first, None
         if first is not None:
             first.callback(None)
-
-    def _disarm(self) -> None:
-        timer, self._timer = self._timer, None
-        if timer is not None and timer.active():
-            timer.cancel()
 
 
 def _identity(key: Key) -> tuple[str, str]:

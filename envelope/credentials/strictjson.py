@@ -1,7 +1,7 @@
-"""Base64url and JSON read as their specifications have them, and not a bit wider. Pure.
+"""Base64url and JSON, read strictly as their specifications define them. Pure.
 
-jwcrypto 1.6.1 accepts padding, junk, `+/`, duplicate members, NaN and UTF-16; whoever checks a
-signature over a text must not read something else into it than its signer wrote.
+jwcrypto 1.6.1 also accepts padding, other characters, `+/`, duplicate members, NaN and UTF-16.
+Then two readers of one signed text could read different values in it.
 """
 
 from __future__ import annotations
@@ -13,12 +13,15 @@ import re
 from typing import Any, Final
 
 _BASE64URL: Final = re.compile(r"[A-Za-z0-9_-]+", re.ASCII)
-# No token or key has any use for more; Python's parser would go on until its stack ends.
+# More than any token or key needs; Python's parser goes on until its stack overflows.
 MOST_NESTING: Final = 16
 
 
 def decode_base64url(text: str) -> bytes:
-    """RFC 7515 section 2: no padding, no other characters, no stray bits; else `ValueError`."""
+    """Decode (RFC 7515 section 2) without padding, other characters or unused bits that are set.
+
+    Raises `ValueError`.
+    """
     if not _BASE64URL.fullmatch(text) or len(text) % 4 == 1:
         raise ValueError("not base64url")
     raw = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
@@ -28,11 +31,14 @@ def decode_base64url(text: str) -> bytes:
 
 
 def decode_object(raw: bytes) -> dict[str, Any]:
-    """A JSON object (RFC 8259) in UTF-8, without duplicate members or NaN; else `ValueError`."""
+    """Decode a JSON object (RFC 8259) in UTF-8, without duplicate members or NaN.
+
+    Raises `ValueError`, or `RecursionError`.
+    """
     try:
         text = raw.decode("utf-8")
     except UnicodeDecodeError:
-        # Python's own words would repeat a byte of it.
+        # Python's own message repeats a byte of the text.
         raise ValueError("not UTF-8") from None
     if _nesting(text) > MOST_NESTING:
         raise ValueError("nested too deeply")

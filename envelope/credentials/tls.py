@@ -1,10 +1,10 @@
-"""TLS for the service's own socket: one current certificate, replaced while connections live on.
+"""TLS for the service's own socket: one certificate, replaced without closing connections.
 
 The settings are Mozilla's (https://wiki.mozilla.org/Security/Server_Side_TLS): "intermediate"
-without its finite-field groups, TLS 1.2 and 1.3, or "modern", TLS 1.3 alone. Both have forward
-secrecy and authenticated encryption only, no renegotiation, no compression, and never resume a
-session. A client is served whatever server name (SNI) it asks for, and without one: there is one
-certificate, and the client judges it.
+without its finite-field groups (TLS 1.2 and 1.3), or "modern" (TLS 1.3 alone). Both allow only
+forward secrecy and authenticated encryption, and neither renegotiation, compression nor session
+resumption. The server name (SNI) that a client asks for is ignored: there is one certificate, and
+the client decides whether it accepts it.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias
 
+import cryptography
+import OpenSSL
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
@@ -43,20 +45,52 @@ _TLS12_CIPHERS = b":".join([
     b"ECDHE-ECDSA-CHACHA20-POLY1305",
     b"ECDHE-RSA-CHACHA20-POLY1305",
 ])
-# Mozilla's, best first. The first is safe from quantum computers too; OpenSSL has it since 3.5.
+# Mozilla's, best first. The first one resists quantum computers too; OpenSSL has it since 3.5.
 _GROUPS = (b"X25519MLKEM768:X25519:prime256v1:secp384r1", b"X25519:prime256v1:secp384r1")
 
 
+def _find_groups() -> tuple[bytes | None, str | None]:
+    """The first of `_GROUPS` that OpenSSL has, and, if there is none, a line for the log.
+
+    OpenSSL's default goes beyond Mozilla's list, and pyOpenSSL 26 can set one curve only. The
+    library below it has OpenSSL's call under its older name (SSL_CTX_set1_curves(3)).
+    """
+    context = SSL.Context(SSL.TLS_METHOD)
+    library = getattr(SSL, "_lib", None)
+    missing = [
+        name for owner, name in (
+            (library, "SSL_CTX_set1_curves_list"), (library, "ERR_clear_error"),
+            (context, "_context"),
+        ) if not hasattr(owner, name)
+    ]
+    for groups in () if missing else _GROUPS:
+        if SSL._lib.SSL_CTX_set1_curves_list(context._context, groups) == 1:
+            return groups, None
+        SSL._lib.ERR_clear_error()
+    why = f"{missing[0]} is missing" if missing else "no list of groups is accepted"
+    return None, (
+        f"TLS key exchange is limited to P-256: {why} (pyOpenSSL {OpenSSL.__version__}, "
+        f"cryptography {cryptography.__version__}); install cryptography 47 or later"
+    )
+
+
+_groups, _limitation = _find_groups()
+
+
 class TLSFileError(Exception):
-    """A certificate or key that cannot be used; the text is one line naming the file."""
+    """A certificate or key cannot be used; the text is one line that names the file."""
 
 
 @implementer(IOpenSSLServerConnectionCreator)
 class ServerTLS:
-    """Makes each connection from the certificate that is current at that moment.
+    """Makes each connection with the certificate that was loaded last.
 
-    `validity` is from when until when that is valid.
+    `validity` is that certificate's. `limitation` is one line for the log if the key exchange is
+    limited to P-256, else None.
     """
+
+    limitation: Final = _limitation
+
 
     def __init__(self, cert: Path, key: Path, profile: Profile) -> None:
         self._cert = cert
@@ -70,7 +104,7 @@ class ServerTLS:
         return cls(cert, key, profile)
 
     def reload(self) -> None:
-        """Read both files again; raise `TLSFileError`, and then the old ones stay in use."""
+        """Read both files again; if one raises `TLSFileError`, the old ones stay in use."""
         chain = _read_chain(self._cert)
         key = _read_key(self._key)
         if _spki(chain[0].public_key()) != _spki(key.public_key()):
@@ -145,12 +179,15 @@ def _context(chain: Sequence[x509.Certificate], key: Any, profile: Profile) -> S
     context = SSL.Context(SSL.TLS_SERVER_METHOD)
     context.set_min_proto_version(_LEAST_VERSION[profile])
     context.set_cipher_list(_TLS12_CIPHERS)
-    _choose_groups(context)
-    # A client comes once and stays for minutes: there is nothing to resume, and a ticket key that
-    # lives as long as the process would undo forward secrecy.
+    if _groups is None:
+        context.set_tmp_ecdh(ec.SECP256R1())
+    else:
+        SSL._lib.SSL_CTX_set1_curves_list(context._context, _groups)
+    # A client connects once and stays for minutes, so resumption saves nothing, and a ticket key
+    # that lives as long as the process would undo forward secrecy.
     context.set_options(SSL.OP_NO_RENEGOTIATION | SSL.OP_NO_COMPRESSION | SSL.OP_NO_TICKET)
     context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
-    # Held sessions are silent; without this each keeps 34 kB of buffers for its next record.
+    # An open session sends nothing; without this it keeps 34 kB of buffers for its next record.
     context.set_mode(SSL.MODE_RELEASE_BUFFERS)
     context.set_alpn_select_callback(_select_protocol)
     context.use_certificate(chain[0])
@@ -160,23 +197,12 @@ def _context(chain: Sequence[x509.Certificate], key: Any, profile: Profile) -> S
     return context
 
 
-def _choose_groups(context: Any) -> None:
-    # OpenSSL's own choice goes beyond Mozilla's, and pyOpenSSL 26 can name only one curve. What it
-    # is made of knows OpenSSL's call, by its older name (SSL_CTX_set1_curves(3)).
-    choose: Any = getattr(SSL._lib, "SSL_CTX_set1_curves_list", lambda _context, _groups: 0)
-    for groups in _GROUPS:
-        if choose(context._context, groups) == 1:
-            return
-        SSL._lib.ERR_clear_error()
-    context.set_tmp_ecdh(ec.SECP256R1())
-
-
 def _select_protocol(_connection: SSL.Connection, offered: list[bytes]) -> Any:
-    # Whoever offers only something else is answered without ALPN, and may still speak HTTP/1.1.
+    # A client that offers only other protocols is answered without ALPN, and may use HTTP/1.1.
     return HTTP if HTTP in offered else SSL.NO_OVERLAPPING_PROTOCOLS
 
 
 def reason_of(error: SSL.Error) -> str:
-    """OpenSSL's own words for what went wrong, as in `certificate verify failed`."""
+    """OpenSSL's own message for an error, such as `certificate verify failed`."""
     queue = error.args[0] if error.args else []
     return str(queue[-1][-1]) if queue else "OpenSSL does not say why"

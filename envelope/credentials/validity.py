@@ -1,4 +1,4 @@
-"""When a certificate is good, and what an operator should hear of it. Pure."""
+"""When a certificate is valid, and when the operator has to be warned. Pure."""
 
 from __future__ import annotations
 
@@ -6,37 +6,37 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
-# Certificates that renew themselves do so a month ahead; two weeks say that it has not worked.
+# Automatic renewal usually happens 30 days before the end: with 14 days left it has failed.
 NOTICE: Final = timedelta(days=14)
 
 
 @dataclass(frozen=True, slots=True)
 class Validity:
-    """From when until when a certificate is valid (RFC 5280 section 4.1.2.5), both inclusive."""
+    """The period in which a certificate is valid (RFC 5280 section 4.1.2.5), both ends included."""
 
     not_before: datetime
     not_after: datetime
 
     def trouble(self, now: datetime) -> str | None:
-        """One line when clients refuse the certificate or soon will, else None."""
+        """One line if clients refuse the certificate now or within `NOTICE`, else None."""
         if now > self.not_after:
-            return f"the certificate expired at {shown(self.not_after)}: clients refuse it"
+            return f"the certificate expired at {utc_text(self.not_after)}: clients refuse it"
         if now < self.not_before:
-            begin = shown(self.not_before)
+            begin = utc_text(self.not_before)
             return f"the certificate is not valid before {begin}: clients refuse it"
         left = self.not_after - now
         if left < NOTICE:
             span = f"{left.days} days" if left.days > 1 else f"{left // timedelta(hours=1)} hours"
-            return f"the certificate expires in {span}, at {shown(self.not_after)}"
+            return f"the certificate expires in {span}, at {utc_text(self.not_after)}"
         return None
 
     def next_change(self, now: datetime) -> timedelta:
-        """How long until `trouble` may say something graver; at most a day, at least a second."""
+        """How long until `trouble` has to be asked again: at least a second, at most a day."""
         ahead = (self.not_before - now, self.not_after - now)
         seconds = [each + timedelta(seconds=1) for each in ahead if each >= timedelta(0)]
         return min(timedelta(days=1), *seconds, timedelta(days=1))
 
 
-def shown(moment: datetime) -> str:
+def utc_text(moment: datetime) -> str:
     """A moment in UTC, as in `2026-11-25 04:00:00 UTC`."""
     return f"{moment:%Y-%m-%d %H:%M:%S} UTC"

@@ -1,6 +1,6 @@
-"""Numbers that look like a public key and protect nothing. Pure.
+"""Checks that refuse public keys with which signatures can be forged. Pure.
 
-A message says what is wrong, and repeats nothing of the key.
+Messages name the weakness, and repeat no part of the key.
 """
 
 from __future__ import annotations
@@ -9,21 +9,21 @@ import math
 from typing import Final
 
 LEAST_RSA_BITS: Final = 2048
-# OpenSSL's own limits: beyond them one check costs too much, so it refuses every signature.
+# OpenSSL's own limits: it refuses every signature of larger keys, as a check would cost too much.
 MOST_RSA_BITS: Final = 16384
 _MOST_EXPONENT_BITS: Final = 64
-# Of all the small primes, those where being a power of 65537 says something.
+# The small primes modulo which not every number is a power of 65537.
 _ROCA_PRIMES: Final = (11, 13, 17, 19, 37, 53, 61, 71, 73, 79, 97, 103, 107, 109, 127, 151, 157)
 _FIELD: Final = 2**255 - 19
 _EDWARDS_D: Final = -121665 * pow(121666, -1, _FIELD) % _FIELD
-# One gcd with this finds every factor up to 10,000.
+# One gcd with this number finds every prime factor up to 10,000.
 _SMALL_FACTORS: Final = math.factorial(10_000)
-# Steps of Fermat's method: with two primes that were chosen apart it takes 2**500 and more.
+# Steps of Fermat's method. For two primes chosen independently it takes 2**500 and more.
 _FERMAT_STEPS: Final = 100
 
 
 def check_rsa(modulus: int, exponent: int) -> None:
-    """RFC 7518 section 3.3, and what is known to break; raise `ValueError` with one line."""
+    """Refuse keys against RFC 7518 section 3.3, and known weak ones; raise `ValueError`."""
     if modulus.bit_length() < LEAST_RSA_BITS:
         raise ValueError(f"an RSA key has fewer than {LEAST_RSA_BITS} bits")
     if modulus.bit_length() > MOST_RSA_BITS:
@@ -43,7 +43,7 @@ def check_rsa(modulus: int, exponent: int) -> None:
 
 
 def _primes_are_close(modulus: int) -> bool:
-    """Fermat: n is a square less a square, and the first is close to n if the primes are close."""
+    """Fermat's method: n = a² - b², and a is just above the root of n if the primes are close."""
     root = math.isqrt(modulus)
     for a in range(root, root + _FERMAT_STEPS):
         rest = a * a - modulus
@@ -53,9 +53,9 @@ def _primes_are_close(modulus: int) -> bool:
 
 
 def _looks_like_roca(modulus: int) -> bool:
-    """Nemec et al. 2017: modulo each small prime, such a modulus is a power of 65537.
+    """Nemec et al. 2017: modulo each small prime, a ROCA modulus is a power of 65537.
 
-    A sound modulus passes for one once in 2**27.
+    One sound modulus in 2**27 is taken for a weak one.
     """
     for prime in _ROCA_PRIMES:
         powers, power = set(), 1
@@ -68,14 +68,14 @@ def _looks_like_roca(modulus: int) -> bool:
 
 
 def check_ed25519(encoded: bytes) -> None:
-    """RFC 8032 section 5.1.3, without the eight points of small order; raise `ValueError`.
+    """Refuse what is no point (RFC 8032 section 5.1.3) or has small order; raise `ValueError`.
 
-    OpenSSL takes any 32 bytes; with a point of small order, signatures can be made without a key.
+    OpenSSL accepts any 32 bytes. For a point of small order anybody can make signatures.
     """
     y = int.from_bytes(encoded, "little") & (1 << 255) - 1
     x_squared = (y * y - 1) * pow(_EDWARDS_D * y * y + 1, -1, _FIELD) % _FIELD
     if y >= _FIELD or pow(x_squared, (_FIELD - 1) // 2, _FIELD) not in (0, 1):
         raise ValueError("an Ed25519 key is no point of its curve")
-    # Order 1 or 2: x is 0. Order 4: y is 0. Order 8: doubled, y is 0.
+    # Order 1 or 2: x is 0. Order 4: y is 0. Order 8: y of the doubled point is 0.
     if 0 in (x_squared, y, (_EDWARDS_D * y**4 + 2 * y * y - 1) % _FIELD):
         raise ValueError("an Ed25519 key is a point of small order")

@@ -19,6 +19,7 @@ from twisted.python.failure import Failure
 
 from envelope.firewall import FirewallError
 from envelope.firewall.errors import ToolFailed, ToolTimeout
+from envelope.text import printable
 
 CLEAN_ENVIRONMENT: Final = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"}
 # More than this from a tool is not an answer but a fault; 10,000 grants are 1.2 MB of rules.
@@ -41,13 +42,9 @@ def one_line(text: bytes) -> str:
     # nft says first what is wrong, and then shows where.
     first = next((line for line in said if "Error: " in line), None)
     if first is not None:
-        return _printable(first.partition("Error: ")[2])
+        return printable(first.partition("Error: ")[2])[:200]
     last = said[-1].partition("-restore: ") if said else ("", "", "")
-    return _printable(last[2] or last[0])
-
-
-def _printable(text: str) -> str:
-    return "".join(c if c.isprintable() else "?" for c in text)[:200]
+    return printable(last[2] or last[0])[:200]
 
 
 def require_executable(path: Path) -> None:

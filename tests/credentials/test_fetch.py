@@ -18,9 +18,8 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.endpoints import TCP4ServerEndpoint, wrapServerTLS
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.python.failure import Failure
-from zope.interface.verify import verifyObject
 
-from envelope.credentials.fetch import HttpsFetcher, IFetcher, trust_of
+from envelope.credentials.fetch import HttpsFetcher, trust_of
 from envelope.credentials.httpreply import MOST_CONTENT, FetchFailed, Reply, ReplyReader
 from envelope.credentials.tls import ServerTLS, TLSFileError
 from tests.support.certificates import Authority
@@ -199,7 +198,6 @@ async def test_a_document_is_fetched(server: Server, host: str) -> None:
     """By address and by name; a server that does not hang up is hung up on."""
     port = await server.serve(host)
     fetcher = server.fetcher(port, host)
-    assert verifyObject(IFetcher, fetcher)
     reply = await fetcher.fetch()
     assert reply.content == b"{}"
     assert server.asked.startswith(b"GET /jwks HTTP/1.1\r\nHost: " + host.encode())

@@ -6,7 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from envelope.credentials.freshness import LONGEST, LONGEST_PAUSE, SHORTEST, UNTOLD, lifetime, pause
+from envelope.credentials.freshness import (
+    DEFAULT_LIFETIME,
+    LONGEST,
+    LONGEST_PAUSE,
+    SHORTEST,
+    lifetime,
+    pause,
+)
 
 # 2026-11-25 04:00:00 UTC
 NOW = 1_795_579_200.0
@@ -16,8 +23,8 @@ DATE = ("date", "Wed, 25 Nov 2026 04:00:00 GMT")
 @pytest.mark.parametrize(
     ("headers", "seconds"),
     [
-        ([], UNTOLD),
-        ([("cache-control", "public")], UNTOLD),
+        ([], DEFAULT_LIFETIME),
+        ([("cache-control", "public")], DEFAULT_LIFETIME),
         ([("cache-control", "max-age=600")], 600),
         ([("cache-control", "Public, MAX-AGE=600, must-revalidate")], 600),
         ([("cache-control", 'max-age="600"')], 600),
@@ -26,7 +33,7 @@ DATE = ("date", "Wed, 25 Nov 2026 04:00:00 GMT")
         ([("cache-control", "max-age=600"), ("age", "100")], 500),
         ([("cache-control", "max-age=600"), ("age", "rubbish")], 600),
         ([("cache-control", "max-age=600"), ("expires", "0")], 600),
-        ([("cache-control", "s-maxage=600")], UNTOLD),
+        ([("cache-control", "s-maxage=600")], DEFAULT_LIFETIME),
         ([("cache-control", "max-age=5")], SHORTEST),
         ([("cache-control", "max-age=0")], SHORTEST),
         ([("cache-control", "max-age=-7")], SHORTEST),

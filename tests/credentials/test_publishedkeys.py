@@ -36,7 +36,7 @@ def test_good_keys_are_taken() -> None:
         ({"kty": "oct", "k": "AAAA", "kid": "bad"}, "key 'bad': a symmetric key"),
         (key("bad", use="enc"), "key 'bad': a key's use is not sig"),
         (key("bad", alg="HS256"), "key 'bad': a key's alg is not EdDSA"),
-        (key("good"), "key 'good': an earlier key bears the same kid"),
+        (key("good"), "key 'good': an earlier key has the same kid"),
         ({"kty": "AKP", "alg": "ML-DSA-44", "pub": "AAAA", "kid": "pq"}, "key 'pq': "),
         ({"kty": ["RSA"], "kid": "bad"}, "key 'bad': "),
         ({}, "a key: "),

@@ -11,11 +11,8 @@ from prometheus_client import CollectorRegistry
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.logger import LogEvent, formatEvent, globalLogPublisher
-from zope.interface import implementer
-from zope.interface.verify import verifyObject
 
-from envelope.credentials.fetch import IFetcher
-from envelope.credentials.freshness import LONGEST_PAUSE, SHORTEST, UNTOLD
+from envelope.credentials.freshness import DEFAULT_LIFETIME, LONGEST_PAUSE, SHORTEST
 from envelope.credentials.httpreply import FetchFailed, FetchOutcome, Reply
 from envelope.credentials.metrics import CredentialMetrics
 from envelope.credentials.remotekeys import LEAST_BETWEEN, MOST_LINES, RemoteKeys
@@ -28,7 +25,6 @@ KEYS = {
 }
 
 
-@implementer(IFetcher)
 class FakeFetcher:
     """Answers when it is told to."""
 
@@ -101,10 +97,6 @@ def subject() -> Iterator[Subject]:
     assert subject.clock.getDelayedCalls() == []
 
 
-def test_the_fake_is_a_fetcher() -> None:
-    assert verifyObject(IFetcher, FakeFetcher())
-
-
 def test_the_start_fetches_and_waits_for_the_keys(subject: Subject) -> None:
     subject.start()
     assert (subject.fetches, subject.ready) == (1, 0)
@@ -138,7 +130,7 @@ def test_the_next_fetch_comes_when_the_answer_is_stale(subject: Subject) -> None
     assert subject.fetches == 2
     subject.answer("a")
     assert subject.changes == 1
-    subject.clock.advance(UNTOLD - 1)
+    subject.clock.advance(DEFAULT_LIFETIME - 1)
     assert subject.fetches == 2
     subject.clock.advance(1)
     assert subject.fetches == 3

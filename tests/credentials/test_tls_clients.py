@@ -11,6 +11,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from OpenSSL import SSL
 
+from envelope.credentials import tls
 from envelope.credentials.tls import Profile, ServerTLS
 from tests.credentials.test_tls import client, shake_hands
 from tests.support.certificates import Authority
@@ -112,11 +113,43 @@ def test_groups_are_mozillas(
             shake_hands(server, peer)
 
 
-def test_without_the_call_that_names_groups_p_256_is_left(
+class OlderLibrary:
+    """The library below pyOpenSSL, without the call that chooses groups."""
+
+    def __getattr__(self, name: str) -> object:
+        if name == "SSL_CTX_set1_curves_list":
+            raise AttributeError(name)
+        return getattr(_LIBRARY, name)
+
+
+_LIBRARY = SSL._lib
+
+
+@pytest.mark.parametrize(
+    ("broken", "value", "why"),
+    [
+        ("_GROUPS", (b"no-such-group",), "no list of groups is accepted"),
+        ("SSL._lib", OlderLibrary(), "SSL_CTX_set1_curves_list is missing"),
+    ],
+)
+def test_a_limited_key_exchange_is_explained(
+    monkeypatch: pytest.MonkeyPatch, broken: str, value: object, why: str
+) -> None:
+    """When a library is too old, or renames what is private in it."""
+    assert tls._find_groups() == (tls._groups, None)
+    monkeypatch.setattr(f"envelope.credentials.tls.{broken}", value)
+    groups, line = tls._find_groups()
+    assert groups is None
+    assert line is not None
+    assert line.startswith(f"TLS key exchange is limited to P-256: {why} (pyOpenSSL 2")
+    assert line.endswith("; install cryptography 47 or later")
+
+
+def test_without_a_list_of_groups_p_256_is_left(
     authority: Authority, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An OpenSSL that knows none of our lists of groups still gives a sound service."""
-    monkeypatch.setattr("envelope.credentials.tls._GROUPS", (b"no-such-group",))
+    """Older libraries still give a secure service."""
+    monkeypatch.setattr("envelope.credentials.tls._groups", None)
     server = serve(authority)
     context = SSL.Context(SSL.TLS_CLIENT_METHOD)
     context.set_tmp_ecdh(ec.SECP384R1())

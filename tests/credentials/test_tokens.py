@@ -7,9 +7,18 @@ import math
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from jwcrypto.jws import JWS
 
 from envelope.credentials.keys import KeyRing
-from envelope.credentials.tokens import Claims, TokenExpectations, TokenReason, TokenRefusal, verify
+from envelope.credentials.tokens import (
+    Claims,
+    TokenExpectations,
+    TokenReason,
+    TokenRefusal,
+    _jws,
+    _signed,
+    verify,
+)
 from tests.support.ambiguoustokens import WRITINGS
 from tests.support.tokenattacks import ATTACKS
 from tests.support.tokenforgeries import FORGERIES
@@ -49,6 +58,32 @@ def test_the_claims_are_read() -> None:
 def test_claims_without_leeway(change, expected) -> None:
     """To the moment, and of the right type."""
     assert reason(signed({**GOOD, **change})) == expected
+
+
+@pytest.mark.parametrize("alg", KINDS)
+def test_nothing_of_one_token_stays_for_the_next(alg) -> None:
+    """All tokens are checked with one `JWS` object; each verdict is that of the token alone."""
+    good = signed(GOOD, alg)
+    for token, said in ATTACKS.values():
+        assert reason(good) == "taken"
+        assert reason(token) == said
+        assert reason(good) == "taken"
+    # Past the checks that come before it, the object itself.
+    for other in KINDS:
+        assert _signed(good, RING[alg])
+        assert _signed(good, RING[other]) == (other == alg)
+        for broken in ("", "no token", good[:-4], good.rpartition(".")[0] + ".", "{}"):
+            assert _signed(good, RING[alg])
+            assert not _signed(broken, RING[alg])
+
+
+def test_the_shared_jws_object_holds_what_it_is_known_to_hold() -> None:
+    """An attribute that a new jwcrypto adds has to be looked at before it is shared."""
+    assert reason(signed(GOOD)) == "taken"
+    assert set(vars(_jws)) == {
+        "objects", "verifylog", "_allowed_algs", "header_registry",
+    }
+    assert dict(_jws.header_registry) == dict(JWS().header_registry)
 
 
 def test_no_machine_means_any_audience_and_no_exp_is_admissions_affair() -> None:

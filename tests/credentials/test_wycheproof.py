@@ -50,7 +50,7 @@ OUTCOMES = {
         ("invalid", "key: a key's alg is not ES256"): 2,
         ("invalid", "key: a key's use is not sig"): 1,
         ("invalid", "key: a key is neither Ed25519, P-256 nor RSA"): 1,
-        ("invalid", "key: the numbers of a key for ES256 make no key"): 1,
+        ("invalid", "key: the numbers of a key for ES256 are not those of a valid key"): 1,
         ("invalid", "key: an RSA key is weak (ROCA, CVE-2017-15361)"): 1,
         ("invalid", "key: an RSA key has fewer than 2048 bits"): 1,
         ("invalid", "key: an RSA key's exponent is even or too small"): 1,
