@@ -24,6 +24,7 @@ from envelope.firewall.iptables import IptablesFirewall
 from envelope.firewall.memory import MemoryFirewall
 from envelope.firewall.metrics import FirewallMetrics
 from envelope.firewall.nftables import NftablesFirewall
+from envelope.front.eviction import DropReason
 from envelope.front.factory import FrontFactory
 from envelope.front.limits import Limits
 from envelope.front.listeners import ListenError, listen, service_ports
@@ -31,7 +32,7 @@ from envelope.front.metrics import ConnectionMetrics
 from envelope.metrics import new_registry
 from envelope.preflight import StartError, explained
 from envelope.protocol import End
-from envelope.runtime.accepting import accept_carefully, open_door
+from envelope.runtime.accepting import accept_carefully, start_accepting
 from envelope.runtime.background import StartReport
 from envelope.runtime.collector import Collector
 from envelope.runtime.exitstatus import ExitStatus, stop_cleanly_on_signals
@@ -81,7 +82,7 @@ class EnvelopeService(Service):
         self._front = FrontFactory(
             self.sessions, reactor, Limits.of(config), dropped=self._connections.dropped
         )
-        self._connections.watch(self._front.number)
+        self._connections.watch(self._front.count)
         self._collector = Collector(reactor, lambda: len(self.sessions))
         self._ports: list[IListeningPort] = []
         self._admin_ports: list[IListeningPort] = []
@@ -124,20 +125,20 @@ class EnvelopeService(Service):
             for spec in self._config.listen:
                 ports = await listen(
                     self._reactor, spec, self._front, self._credentials.tls,
-                    lambda: self._connections.dropped("proxy"),
+                    lambda: self._connections.dropped(DropReason.PROXY),
                 )
                 self._ports += ports
                 for port in ports:
-                    accept_carefully(port, self._reactor, self._front.make_room)
+                    accept_carefully(port, self._reactor, self._front.free_descriptor)
                     _log.info("listening on {host}", host=port.getHost())
             site = admin_site(self.registry, self.reasons_not_ready, warnings=self.warnings)
             for spec in self._config.admin:
                 ports = await listen(self._reactor, spec, site, None)
                 self._admin_ports += ports
                 for port in ports:
-                    accept_carefully(port, self._reactor, self._front.make_room)
+                    accept_carefully(port, self._reactor, self._front.free_descriptor)
                     # Readiness and metrics are served during the start too.
-                    open_door(port)
+                    start_accepting(port)
                     _log.info("metrics and health on {host}", host=port.getHost())
         except ListenError as error:
             raise StartError(str(error)) from None
@@ -152,7 +153,7 @@ class EnvelopeService(Service):
         self._state = "running"
         self._collector.start()
         for port in self._ports:
-            open_door(port)
+            start_accepting(port)
         if self._credentials.tls is None:
             _log.warn("INSECURE: no certificate, so tokens travel in the clear")
         _log.info("ready")

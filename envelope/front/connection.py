@@ -1,199 +1,240 @@
-"""One client's connection: a Protocol under the transport from accept to the end.
+"""One client's connection: the Twisted protocol from accept to the end.
 
-Its bytes go to an `Opening` until one request has come and the gate has let it in, then to
-`websocket`. One timer at a time bounds every step in which the peer could keep us waiting: the
-request and its answer, the way out after a refusal, the close handshake. While a session is open
-none runs: the session has its own deadline, and the kernel finds dead peers.
+Received bytes go to an `Opening` until the gate has admitted the client, then to a WebSocket
+`Channel`. At most one timer runs, for whatever the peer could delay: the request and its answer,
+the close handshake, the disconnect. None runs during a session, which has its own deadline; the
+kernel detects dead peers (`envelope.front.listeners`).
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import typing
+from collections.abc import Callable, Collection
+from typing import Any
 
 from OpenSSL.SSL import Error as TLSError
-from twisted.internet.interfaces import IHandshakeListener
+from twisted.internet.interfaces import IAddress, IHandshakeListener, IReactorTime
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from envelope.addresses import Address
+from envelope.front.eviction import DropReason
 from envelope.front.handshake import answer, switched
+from envelope.front.limits import Limits
 from envelope.front.opening import Opening
-from envelope.front.websocket import Channel, IListener
+from envelope.front.websocket import Channel, ChannelFactory
 from envelope.runtime.timers import Timer
 from envelope.sessions.admission import Refusal
-from envelope.sessions.gate import ICarrier, ISession
-
-if TYPE_CHECKING:
-    from envelope.front.factory import FrontFactory
+from envelope.sessions.gate import IGate, ISession
 
 _log = Logger(namespace="envelope.connection")
 
 
-@implementer(ICarrier, IListener, IHandshakeListener)
-class Connection(Protocol):
-    """One client, from accept to the end."""
+class IFront(typing.Protocol):
+    """What a connection uses of the factory that made it."""
 
-    factory: FrontFactory
+    gate: IGate
+    reactor: IReactorTime
+    limits: Limits
+    channels: ChannelFactory
+    # The client's address, None if a proxy has not told it yet.
+    address_of: Callable[[IAddress], Address | None]
+    # Counts a dropped connection.
+    dropped: Callable[[DropReason], None]
+
+    @property
+    def connections(self) -> Collection[Connection]:
+        """The connections that are not lost."""
+
+    def connected(self, connection: Connection, address: Address | None) -> None:
+        """A connection was accepted."""
+
+    def address_learnt(self, connection: Connection, address: Address) -> None:
+        """The address of a connection is known now; it was not when it was accepted."""
+
+    def admitted(self, connection: Connection) -> None:
+        """A connection counts as a session from now on."""
+
+    def leaving(self, connection: Connection, address: Address | None) -> None:
+        """The last bytes for a connection were sent; the peer has to close it."""
+
+    def lost(self, connection: Connection) -> None:
+        """A connection is lost."""
+
+
+@implementer(IHandshakeListener)
+class Connection(Protocol):
+    """One client; implements `IRequester`, `IFrameHandler` and `ICarrier`."""
+
+    factory: IFront
     transport: Any
     _timer: Timer
-    # Defaults that instances share; a held session sets few of them.
+    # Defaults on the class: a held session sets few of them, which saves memory.
     address: Address | None = None
     _opening: Opening | None = None
     _session: ISession | None = None
     _switched: bool = False
     _channel: Channel | None = None
-    _paced: bool = False
-    _ending: bool = False
+    _is_producer: bool = False
+    _closing: bool = False
 
     @property
-    def silent(self) -> bool:
-        """Whether no whole request has come yet."""
-        return self._opening is not None and self._opening.silent
+    def waiting(self) -> bool:
+        """Whether the whole request has not arrived yet."""
+        return self._opening is not None and self._opening.waiting
 
-    # -- the transport's side --------------------------------------------------------------
+    # -- called by the transport -----------------------------------------------------------
 
     def connectionMade(self) -> None:
-        """Await a request."""
+        """Wait for a request."""
         self.address = self.factory.address_of(self.transport.getPeer())
-        self.factory.arrive(self, self.address)
-        self._opening = Opening(self)
+        self.factory.connected(self, self.address)
+        self._opening = Opening(self, self.factory.gate, self.factory.limits)
         self._timer = Timer(self.factory.reactor)
-        self._timer.start(self.factory.limits.request_seconds, self.give_up, "timeout")
+        self._timer.start(self.factory.limits.request_seconds, self.drop, DropReason.TIMEOUT)
 
     def handshakeCompleted(self) -> None:
-        """TLS is up; what a proxy said of the client's address has come before it."""
-        self._find_address()
+        """TLS is up, so a PROXY header was read before and the client's address is known."""
+        self._learn_address()
 
-    def _find_address(self) -> None:
+    def _learn_address(self) -> None:
         if self.address is None:
             self.address = self.factory.address_of(self.transport.getPeer())
             if self.address is not None:
-                self.factory.locate(self, self.address)
+                self.factory.address_learnt(self, self.address)
 
     def dataReceived(self, data: bytes) -> None:
-        """Pass the bytes to whoever reads now; behind a refusal nobody does."""
+        """Pass bytes on to the opening or the channel; after a refusal they are ignored."""
         if self._switched:
-            self._frames().dataReceived(data)
+            self._open_channel().dataReceived(data)
         elif self._opening is not None:
-            if self._opening.silent:
-                self._find_address()
+            if self._opening.waiting:
+                self._learn_address()
             self._opening.feed(data)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """Tell the session, or take back what was asked for."""
+        """Tell the session, or cancel what the gate was asked for."""
         self._timer.stop()
         opening, self._opening = self._opening, None
-        if opening is not None and opening.silent and reason.check(TLSError):
-            self.factory.dropped("tls")
+        if opening is not None and opening.waiting and reason.check(TLSError):
+            self.factory.dropped(DropReason.TLS)
         session, self._session = self._session, None
         channel, self._channel, self._switched = self._channel, None, False
         if opening is not None:
-            opening.lost()
+            opening.connection_lost()
         if session is not None:
             session.client_left()
         if channel is not None:
-            self._stop_pacing()
+            self._unregister_producer()
             channel.connectionLost()
-        self.factory.forget(self)
+        self.factory.lost(self)
 
-    # -- what came of the request ----------------------------------------------------------
+    # -- called by the opening (`IRequester`) ----------------------------------------------
 
-    def let_in(self, session: ISession, key: str, subprotocol: str | None, early: bytes) -> None:
-        """Answer 101; the client's frames, `early` the first of them, belong to `session`."""
+    def accepted(self) -> None:
+        """See `IRequester`."""
+        self.factory.admitted(self)
+
+    def switch(self, session: ISession, key: str, subprotocol: str | None, early: bytes) -> None:
+        """See `IRequester`."""
         self._opening = None
         self._session = session
         self._timer.stop()
         self._switched = True
         self.transport.write(switched(key, subprotocol))
         if early:
-            self._frames().dataReceived(early)
+            self._open_channel().dataReceived(early)
 
     def refuse(self, refusal: Refusal, method: str) -> None:
-        """Answer a request of this method with a refusal, and hang up."""
+        """See `IRequester`."""
         self._opening = None
         _log.debug("refused with {status}", status=refusal.status)
         self.transport.write(answer(refusal, method))
-        self._hang_up()
+        self._disconnect()
 
-    def _frames(self) -> Channel:
-        """Who reads frames; made for the first one, since most sessions are silent to the end."""
+    def count_drop(self, reason: DropReason) -> None:
+        """See `IRequester`."""
+        self.factory.dropped(reason)
+
+    def drop(self, reason: DropReason) -> None:
+        """See `IRequester`."""
+        self.factory.dropped(reason)
+        self.abort()
+
+    # -- called by the channel (`IFrameHandler`) -------------------------------------------
+
+    def write(self, data: bytes) -> None:
+        """See `IFrameHandler`."""
+        self.transport.write(data)
+
+    def data_frame(self) -> None:
+        """See `IFrameHandler`."""
+        if not self._closing and self._session is not None:
+            self._closing = True
+            self._session.data_received()
+
+    def close_frame(self) -> None:
+        """See `IFrameHandler`."""
+        self._revoke_and_close(1000)
+
+    def close_reply(self) -> None:
+        """See `IFrameHandler`."""
+        self._disconnect()
+
+    def violation(self, code: int) -> None:
+        """See `IFrameHandler`."""
+        self._revoke_and_close(code)
+
+    def _revoke_and_close(self, code: int) -> None:
+        """Close with `code` once the grant is revoked, unless the session is closing already."""
+        if self._channel is not None and self._channel.close_sent:
+            self._disconnect()
+        elif not self._closing and self._session is not None:
+            self._closing = True
+            self._session.client_closed().addCallback(lambda _: self.close(code, ""))
+
+    def _open_channel(self) -> Channel:
+        """The channel; made for the first frame, because most sessions never send one."""
         if self._channel is None:
-            self._channel = self.factory.channels.make(self)
-            # Reading stops while the peer does not read its pongs.
-            self._paced = True
+            self._channel = self.factory.channels.open(self)
+            # The transport pauses reading while the peer does not read its pongs.
+            self._is_producer = True
             self.transport.registerProducer(self.transport, True)
         return self._channel
 
-    def _stop_pacing(self) -> None:
-        """TLS hangs up only once no producer is left, and would keep it beyond its own end."""
-        if self._paced:
-            self._paced = False
+    def _unregister_producer(self) -> None:
+        """TLS closes only without a producer, and would keep it even after the connection."""
+        if self._is_producer:
+            self._is_producer = False
             self.transport.unregisterProducer()
 
-    # -- the channel's side ----------------------------------------------------------------
-
-    def write(self, data: bytes) -> None:
-        """See `IListener`."""
-        self.transport.write(data)
-
-    def data_begun(self) -> None:
-        """See `IListener`."""
-        if not self._ending and self._session is not None:
-            self._ending = True
-            self._session.data_received()
-
-    def close_asked(self) -> None:
-        """See `IListener`."""
-        self._answer_with(1000)
-
-    def close_answered(self) -> None:
-        """See `IListener`."""
-        self._hang_up()
-
-    def broken(self, code: int) -> None:
-        """See `IListener`."""
-        self._answer_with(code)
-
-    def _answer_with(self, code: int) -> None:
-        """Close with `code` once the grant is gone, unless another end came first."""
-        if self._channel is not None and self._channel.finished:
-            self._hang_up()
-        elif not self._ending and self._session is not None:
-            self._ending = True
-            self._session.client_closed().addCallback(lambda _: self.close(code, ""))
-
-    # -- the session's side ----------------------------------------------------------------
+    # -- called by the session (`ICarrier`) ------------------------------------------------
 
     def close(self, code: int, reason: str) -> None:
         """See `ICarrier`."""
-        if not self._switched or not self._frames().finish(code, reason):
+        if not self._switched or not self._open_channel().send_close(code, reason):
             return
-        self._ending = True
-        self.factory.depart(self, self.address)
-        if self._frames().deaf:
-            self._hang_up()
+        self._closing = True
+        self.factory.leaving(self, self.address)
+        if self._open_channel().reading:
+            self._timer.start(self.factory.limits.close_seconds, self._disconnect)
         else:
-            self._timer.start(self.factory.limits.close_seconds, self._hang_up)
+            self._disconnect()
 
     def abort(self) -> None:
         """See `ICarrier`."""
         self._timer.stop()
-        # TLS raises when a connection is aborted that is gone.
+        # Aborting a lost connection raises with TLS.
         if self in self.factory.connections:
             self.transport.abortConnection()
 
-    # -- the way out -----------------------------------------------------------------------
-
-    def _hang_up(self) -> None:
-        # A peer that never sends its TLS close_notify, or never reads, would stay for ever.
-        self._timer.start(self.factory.limits.hang_up_seconds, self.give_up, "lingering")
-        self.factory.depart(self, self.address)
-        self._stop_pacing()
+    def _disconnect(self) -> None:
+        # A peer that never sends its TLS close_notify, or never reads, would stay connected.
+        self._timer.start(
+            self.factory.limits.disconnect_seconds, self.drop, DropReason.LINGERING
+        )
+        self.factory.leaving(self, self.address)
+        self._unregister_producer()
         self.transport.loseConnection()
-
-    def give_up(self, reason: str) -> None:
-        """Drop a peer that costs too much, and count why (one of `metrics.DropReason`)."""
-        self.factory.dropped(reason)
-        self.abort()

@@ -1,24 +1,26 @@
-"""Who stands before the door, and who has to go when there are too many (pure).
+"""Which connection to drop when there are too many without a session (pure).
 
-A connection is in the crowd while it holds no session: *waiting* from accept until its whole
-request has come (TLS and HTTP), *leaving* once it has its answer, or its session is over. Sessions
-are not in it: `--max-clients` bounds them, and nothing that happens here can cost one its place.
+An `Evictor` counts the connections that have no session. Such a connection is *waiting* from accept
+until its whole request has arrived (TLS and HTTP), and *leaving* from its answer, or the end of its
+session, until it is closed. Sessions are not counted: `--max-clients` limits them, and nothing here
+ends one.
 
-Who comes is never refused. When a limit is passed, somebody who is there already goes: the one who
-has been waiting, or leaving, for longest; of the network that has too many, or else of the largest
-network, or of all if the largest is no larger than `FAIR_SHARE`.
+A new connection is never refused. When a limit is exceeded, an older one is dropped: the one that
+has been waiting or leaving for longest, among the connections of the network that exceeds its own
+limit; or else of the largest network; or of all networks, if the largest has no more than
+`FAIR_SHARE`.
 
-Because a good client is done within a few round trips, while the connections of a flood stay as
-long as they may. Refusing at a full house would keep the flood in and the good client out. Dropping
-who has come least far would do the same, since the newest has come least far. Dropping at random
-loses clients from the first moment on; dropping the oldest loses none, unless as many connections
-come within the good client's handshake as the limit allows. Who leaves was first to go once: a
-flood then cut clients off from their close frame. Taking the largest network lets a flood from one
-place drop its own; the share keeps two clients behind one address from being the largest network
-in a flood from thousands.
+A well-behaved client is done within a few round trips, while the connections of a flood stay as
+long as they may. Refusing new connections at a limit would keep the flood and lose the client.
+Dropping the connection that has made the least progress would too, because the newest has made the
+least. Dropping a random one loses clients from the start. Dropping the oldest loses none, unless as
+many connections as the limit allows arrive during the client's handshake. Leaving connections are
+not dropped first: floods then cut clients off before they got their close frame. Preferring the
+largest network makes a flood from one place drop its own connections; `FAIR_SHARE` keeps two
+clients behind one address from being the largest network in a flood from thousands.
 
-Networks are /32 and /64, what one customer has (RFC 6177). A step takes the same time however many
-there are; only ordered dicts have their first key at hand whatever was deleted before it.
+Networks are /32 and /64, what one customer has (RFC 6177). Every operation takes constant time. The
+dicts are ordered dicts because finding the first key of a plain dict slows down after deletions.
 """
 
 from __future__ import annotations
@@ -26,168 +28,198 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Hashable
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Final, Generic, TypeAlias, TypeVar
 
 from envelope.addresses import Address
 
-Guest = TypeVar("Guest", bound=Hashable)
-# The network's own bytes: an address of Python's is hashed anew each time it is looked up.
-Place: TypeAlias = bytes | None
-# Which limit was passed.
-NETWORK: Final = "network"
-HANDSHAKES: Final = "handshakes"
-TOTAL: Final = "total"
-# Connections of a network that make it no target: a few clients behind one address.
+Connection = TypeVar("Connection", bound=Hashable)
+# The network's bytes: Python hashes an address object anew at each look-up. None: not known.
+NetworkKey: TypeAlias = bytes | None
+# A network with no more connections than this is not preferred: a few clients behind one address.
 FAIR_SHARE: Final = 8
 
 _IPV6_BYTES: Final = 8
 
 
-def place_of(address: Address | None) -> Place:
-    """What `address` is counted in; None, which is never too many, when it is not known."""
+class ConnectionState(StrEnum):
+    """What a connection is doing: label `state` of `envelope_connections`."""
+
+    HANDSHAKE = "handshake"
+    SESSION = "session"
+    LEAVING = "leaving"
+
+
+class DropReason(StrEnum):
+    """Why a connection was dropped: label `reason` of `envelope_connections_dropped_total`."""
+
+    # The limits of `EvictionLimits`.
+    NETWORK = "network"
+    HANDSHAKES = "handshakes"
+    TOTAL = "total"
+    # No file descriptor was left for a new connection.
+    DESCRIPTORS = "descriptors"
+    # No whole request arrived in time.
+    TIMEOUT = "timeout"
+    MALFORMED = "malformed"
+    TLS = "tls"
+    # No valid PROXY header came first.
+    PROXY = "proxy"
+    # Too many bytes arrived before the answer to the request.
+    EARLY_DATA = "early-data"
+    # The peer did not close its side in time.
+    LINGERING = "lingering"
+
+
+def network_key(address: Address | None) -> NetworkKey:
+    """The network that `address` is counted in; None, which has no limit, if it is not known."""
     if address is None:
         return None
     return address.packed if address.version == 4 else address.packed[:_IPV6_BYTES]
 
 
 @dataclass(frozen=True, slots=True)
-class CrowdLimits:
-    """The most connections in all, of one network, and waiting; each at least 1."""
+class EvictionLimits:
+    """The most connections in total, of one network, and waiting; each at least 1."""
 
     connections: int
     per_network: int
     handshakes: int
 
 
-class _Queue(Generic[Guest]):
-    """Connections in the order of coming, of all networks and of each."""
+class _Queue(Generic[Connection]):
+    """Connections in the order in which they were added, in total and by network."""
 
     def __init__(self) -> None:
-        self._all: OrderedDict[Guest, None] = OrderedDict()
-        self._by_place: dict[Place, OrderedDict[Guest, None]] = {}
-        self._by_size: dict[int, OrderedDict[Place, None]] = {}
+        self._all: OrderedDict[Connection, None] = OrderedDict()
+        self._by_network: dict[NetworkKey, OrderedDict[Connection, None]] = {}
+        self._by_size: dict[int, OrderedDict[NetworkKey, None]] = {}
         self._largest = 0
 
     def __len__(self) -> int:
         return len(self._all)
 
-    def __contains__(self, guest: Guest) -> bool:
-        return guest in self._all
+    def __contains__(self, connection: Connection) -> bool:
+        return connection in self._all
 
-    def size(self, place: Place) -> int:
-        """How many there are of one network."""
-        return len(self._by_place.get(place, ()))
+    def size(self, network: NetworkKey) -> int:
+        """The number of connections of one network."""
+        return len(self._by_network.get(network, ()))
 
-    def add(self, guest: Guest, place: Place) -> None:
-        """Let in the newest."""
-        group = self._by_place.setdefault(place, OrderedDict())
-        group[guest] = self._all[guest] = None
-        self._resize(place, len(group) - 1, len(group))
+    def add(self, connection: Connection, network: NetworkKey) -> None:
+        """Add a connection as the newest."""
+        group = self._by_network.setdefault(network, OrderedDict())
+        group[connection] = self._all[connection] = None
+        self._resize(network, len(group) - 1, len(group))
 
-    def remove(self, guest: Guest, place: Place) -> None:
-        """Forget one who is here."""
-        group = self._by_place[place]
-        del group[guest], self._all[guest]
-        self._resize(place, len(group) + 1, len(group))
+    def remove(self, connection: Connection, network: NetworkKey) -> None:
+        """Remove a connection, which must be here."""
+        group = self._by_network[network]
+        del group[connection], self._all[connection]
+        self._resize(network, len(group) + 1, len(group))
         if not group:
-            del self._by_place[place]
+            del self._by_network[network]
 
-    def oldest_of(self, place: Place) -> Guest:
-        """The oldest of one network, which must have some."""
-        return next(iter(self._by_place[place]))
+    def oldest_of(self, network: NetworkKey) -> Connection:
+        """The oldest connection of one network, which must have some."""
+        return next(iter(self._by_network[network]))
 
-    def oldest(self) -> Guest:
-        """The oldest of the largest network, or of all; there must be some."""
+    def oldest(self) -> Connection:
+        """The oldest connection of the largest network, or of all; there must be some."""
         if self._largest > FAIR_SHARE:
             return self.oldest_of(next(iter(self._by_size[self._largest])))
         return next(iter(self._all))
 
-    def _resize(self, place: Place, old: int, new: int) -> None:
+    def _resize(self, network: NetworkKey, old: int, new: int) -> None:
         if old:
             peers = self._by_size[old]
-            del peers[place]
+            del peers[network]
             if not peers:
                 del self._by_size[old]
         if new:
-            self._by_size.setdefault(new, OrderedDict())[place] = None
-        # Sizes change by one, so that who leaves the top empty stands right below it.
+            self._by_size.setdefault(new, OrderedDict())[network] = None
+        # Sizes change by one: if the largest size has no network left, the next size has one.
         if new > self._largest or self._largest not in self._by_size:
             self._largest = new
 
 
-class Crowd(Generic[Guest]):
-    """The connections without a session.
+class Evictor(Generic[Connection]):
+    """Counts the connections without a session, and chooses which to drop.
 
-    Methods that let somebody in return who has to go instead, and the limit that was passed; those
-    are out already, and have to be hung up on. It is never the newcomer.
+    The methods that add a connection return those to drop, each with the limit that was exceeded.
+    They are no longer counted, and the caller has to close them. The new one is never among them.
     """
 
-    def __init__(self, limits: CrowdLimits) -> None:
+    def __init__(self, limits: EvictionLimits) -> None:
         self._limits = limits
-        self._places: dict[Guest, Place] = {}
-        self._everyone: _Queue[Guest] = _Queue()
-        self._waiting: _Queue[Guest] = _Queue()
+        self._networks: dict[Connection, NetworkKey] = {}
+        self._everyone: _Queue[Connection] = _Queue()
+        self._waiting: _Queue[Connection] = _Queue()
 
     def __len__(self) -> int:
         return len(self._everyone)
 
-    def __contains__(self, guest: Guest) -> bool:
-        return guest in self._places
+    def __contains__(self, connection: Connection) -> bool:
+        return connection in self._networks
 
     @property
     def waiting(self) -> int:
-        """How many have not made their whole request."""
+        """The number of connections whose whole request has not arrived."""
         return len(self._waiting)
 
     @property
     def leaving(self) -> int:
-        """How many have their answer, and are not gone."""
+        """The number of connections that were answered, or had a session, and are not closed."""
         return len(self._everyone) - len(self._waiting)
 
-    def arrive(self, guest: Guest, address: Address | None) -> list[tuple[Guest, str]]:
-        """Let in who has connected; the address may not be known yet."""
-        place = self._enter(guest, address)
-        self._waiting.add(guest, place)
-        return self._too_many(place)
+    def add_waiting(
+        self, connection: Connection, address: Address | None
+    ) -> list[tuple[Connection, DropReason]]:
+        """Count a connection that was accepted; its address may not be known yet."""
+        network = self._add(connection, address)
+        self._waiting.add(connection, network)
+        return self._over_limits(network)
 
-    def depart(self, guest: Guest, address: Address | None) -> list[tuple[Guest, str]]:
-        """Put somebody on the way out, who waited, or comes from a session."""
-        return self._too_many(self._enter(guest, address))
+    def add_leaving(
+        self, connection: Connection, address: Address | None
+    ) -> list[tuple[Connection, DropReason]]:
+        """Count a connection as leaving; it was waiting, or had a session."""
+        return self._over_limits(self._add(connection, address))
 
-    def remove(self, guest: Guest) -> None:
-        """Forget who has a session now, or is gone; nothing happens to who is not here."""
-        if guest not in self._places:
+    def remove(self, connection: Connection) -> None:
+        """Stop counting a connection that is closed or has a session now; others are ignored."""
+        if connection not in self._networks:
             return
-        place = self._places.pop(guest)
-        self._everyone.remove(guest, place)
-        if guest in self._waiting:
-            self._waiting.remove(guest, place)
+        network = self._networks.pop(connection)
+        self._everyone.remove(connection, network)
+        if connection in self._waiting:
+            self._waiting.remove(connection, network)
 
-    def drop_one(self) -> Guest | None:
-        """Make room, as when a limit is passed; None when nobody is here."""
-        if not self._places:
+    def evict_one(self) -> Connection | None:
+        """Choose a connection to drop, as when a limit is exceeded; None if there is none."""
+        if not self._networks:
             return None
-        guest = self._everyone.oldest()
-        self.remove(guest)
-        return guest
+        connection = self._everyone.oldest()
+        self.remove(connection)
+        return connection
 
-    def _enter(self, guest: Guest, address: Address | None) -> Place:
-        self.remove(guest)
-        place = self._places[guest] = place_of(address)
-        self._everyone.add(guest, place)
-        return place
+    def _add(self, connection: Connection, address: Address | None) -> NetworkKey:
+        self.remove(connection)
+        network = self._networks[connection] = network_key(address)
+        self._everyone.add(connection, network)
+        return network
 
-    def _too_many(self, place: Place) -> list[tuple[Guest, str]]:
-        gone: list[tuple[Guest, str]] = []
+    def _over_limits(self, network: NetworkKey) -> list[tuple[Connection, DropReason]]:
+        evicted: list[tuple[Connection, DropReason]] = []
 
-        def drop(guest: Guest, reason: str) -> None:
-            self.remove(guest)
-            gone.append((guest, reason))
+        def evict(connection: Connection, reason: DropReason) -> None:
+            self.remove(connection)
+            evicted.append((connection, reason))
 
-        if place is not None and self._everyone.size(place) > self._limits.per_network:
-            drop(self._everyone.oldest_of(place), NETWORK)
+        if network is not None and self._everyone.size(network) > self._limits.per_network:
+            evict(self._everyone.oldest_of(network), DropReason.NETWORK)
         if len(self._waiting) > self._limits.handshakes:
-            drop(self._waiting.oldest(), HANDSHAKES)
+            evict(self._waiting.oldest(), DropReason.HANDSHAKES)
         if len(self._everyone) > self._limits.connections:
-            drop(self._everyone.oldest(), TOTAL)
-        return gone
+            evict(self._everyone.oldest(), DropReason.TOTAL)
+        return evicted

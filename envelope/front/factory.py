@@ -1,7 +1,4 @@
-"""The HTTP front: the connections of one service, and what they share.
-
-A connection's own story is in `envelope.front.connection`.
-"""
+"""The connections of one service, and what they share."""
 
 from __future__ import annotations
 
@@ -13,34 +10,24 @@ from twisted.internet.protocol import Factory
 
 from envelope.addresses import Address, client_address
 from envelope.front.connection import Connection
-from envelope.front.eviction import Crowd
-from envelope.front.handshake import BAD_REQUEST
+from envelope.front.eviction import ConnectionState, DropReason, Evictor
 from envelope.front.limits import Limits
 from envelope.front.websocket import ChannelFactory
-from envelope.sessions.gate import ICarrier, IGate, ISession, Refused
-
-__all__ = [
-    "BAD_REQUEST",
-    "Connection",
-    "FrontFactory",
-    "ICarrier",
-    "IGate",
-    "ISession",
-    "Limits",
-    "Refused",
-]
+from envelope.runtime.condition import Condition
+from envelope.sessions.gate import IGate
 
 _LIMITS = Limits()
 
 
-def _uncounted(_: str) -> None:
+def _uncounted(_: DropReason) -> None:
     """Count nothing."""
 
 
 class FrontFactory(Factory):
-    """Makes the connections of one service, and knows those that are there.
+    """Makes the connections of one service, counts them, and drops some when there are too many.
 
-    `dropped` is told why a connection had to go (one of `metrics.DropReason`).
+    `address_of` maps a transport's peer to the client's address; `dropped` is called with the
+    reason for each dropped connection.
     """
 
     protocol = Connection  # type: ignore[assignment]
@@ -52,7 +39,7 @@ class FrontFactory(Factory):
         reactor: IReactorTime,
         limits: Limits = _LIMITS,
         address_of: Callable[[IAddress], Address | None] = client_address,
-        dropped: Callable[[str], None] = _uncounted,
+        dropped: Callable[[DropReason], None] = _uncounted,
     ) -> None:
         self.gate = gate
         self.reactor = reactor
@@ -61,74 +48,71 @@ class FrontFactory(Factory):
         self.dropped = dropped
         self.channels = ChannelFactory(reactor.seconds, limits.frames_per_second, reactor)
         self.connections: set[Connection] = set()
-        self._going: set[Connection] = set()
-        self._crowd: Crowd[Connection] = Crowd(limits.crowd)
-        self._waiting: list[Deferred[None]] = []
+        self._evicted: set[Connection] = set()
+        self._evictor: Evictor[Connection] = Evictor(limits.eviction)
+        self._emptied = Condition()
 
     def when_empty(self) -> Deferred[None]:
-        """Drop connections that have not asked for anything; fires once none is left at all."""
+        """Drop the connections without a whole request; fires once no connection is left."""
         for connection in list(self.connections):
-            if connection.silent:
+            if connection.waiting:
                 connection.abort()
-        if not self.connections:
-            return succeed(None)
-        waiting: Deferred[None] = Deferred(self._waiting.remove)
-        self._waiting.append(waiting)
-        return waiting
+        return self._emptied.wait() if self.connections else succeed(None)
 
     def abort_all(self) -> None:
         """Drop every connection at once."""
         for connection in list(self.connections):
             connection.abort()
 
-    def number(self, state: str) -> int:
-        """How many connections are in a state (of `metrics.ConnectionState`)."""
-        waiting, leaving = self._crowd.waiting, self._crowd.leaving + len(self._going)
-        known = {"handshake": waiting, "leaving": leaving}
-        return known.get(state, len(self.connections) - waiting - leaving)
+    def count(self, state: ConnectionState) -> int:
+        """The number of connections in this state now."""
+        waiting = self._evictor.waiting
+        leaving = self._evictor.leaving + len(self._evicted)
+        if state is ConnectionState.HANDSHAKE:
+            return waiting
+        if state is ConnectionState.LEAVING:
+            return leaving
+        return len(self.connections) - waiting - leaving
 
-    def make_room(self) -> bool:
-        """Drop somebody without a session, if there is one: no descriptor is left for who comes."""
-        connection = self._crowd.drop_one()
+    def free_descriptor(self) -> bool:
+        """Drop a connection without a session, if there is one, for a new one's descriptor."""
+        connection = self._evictor.evict_one()
         if connection is None:
             return False
-        self._drop([(connection, "descriptors")])
+        self._evict([(connection, DropReason.DESCRIPTORS)])
         return True
 
-    # -- what connections tell of themselves -----------------------------------------------
+    # -- called by connections (`IFront`) --------------------------------------------------
 
-    def arrive(self, connection: Connection, address: Address | None) -> None:
-        """Somebody is there; others may have to go."""
+    def connected(self, connection: Connection, address: Address | None) -> None:
+        """See `IFront`."""
         self.connections.add(connection)
-        self._drop(self._crowd.arrive(connection, address))
+        self._evict(self._evictor.add_waiting(connection, address))
 
-    def locate(self, connection: Connection, address: Address) -> None:
-        """It is known now where somebody who waits comes from."""
-        if connection in self._crowd:
-            self._crowd.remove(connection)
-            self._drop(self._crowd.arrive(connection, address))
+    def address_learnt(self, connection: Connection, address: Address) -> None:
+        """See `IFront`."""
+        if connection in self._evictor:
+            self._evict(self._evictor.add_waiting(connection, address))
 
-    def settle(self, connection: Connection) -> None:
-        """Somebody is let in, and counts as a session from now on."""
-        self._crowd.remove(connection)
+    def admitted(self, connection: Connection) -> None:
+        """See `IFront`."""
+        self._evictor.remove(connection)
 
-    def depart(self, connection: Connection, address: Address | None) -> None:
-        """Somebody has the last that there is to say, and has to go by itself."""
+    def leaving(self, connection: Connection, address: Address | None) -> None:
+        """See `IFront`."""
         if connection in self.connections:
-            self._drop(self._crowd.depart(connection, address))
+            self._evict(self._evictor.add_leaving(connection, address))
 
-    def _drop(self, gone: list[tuple[Connection, str]]) -> None:
-        for connection, reason in gone:
-            self.dropped(reason)
-            self._going.add(connection)
-            connection.abort()
-
-    def forget(self, connection: Connection) -> None:
-        """Drop a connection that is gone from those that are there."""
+    def lost(self, connection: Connection) -> None:
+        """See `IFront`."""
         self.connections.discard(connection)
-        self._going.discard(connection)
-        self._crowd.remove(connection)
+        self._evicted.discard(connection)
+        self._evictor.remove(connection)
         if not self.connections:
-            waiting, self._waiting = self._waiting, []
-            for done in waiting:
-                done.callback(None)
+            self._emptied.notify_all()
+
+    def _evict(self, evicted: list[tuple[Connection, DropReason]]) -> None:
+        for connection, reason in evicted:
+            self.dropped(reason)
+            self._evicted.add(connection)
+            connection.abort()

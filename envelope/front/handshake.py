@@ -26,6 +26,7 @@ from envelope.sessions.admission import (
     WRONG_VERSION,
     AccessRequest,
     Refusal,
+    Refused,
 )
 
 BAD_REQUEST: Final = Refusal(400, None, "The request is malformed.")
@@ -40,14 +41,6 @@ _HOST: Final = re.compile(rb"[-\w.~!$&'()*+;=:%\[\]]*", re.ASCII)
 # RFC 6455 section 1.3.
 _WEBSOCKET: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _KEY: Final = re.compile(rb"[\x21-\x7e]{1,64}")
-
-
-class Malformed(Exception):
-    """The bytes are no HTTP/1.x request that is read here; `refusal` is the answer."""
-
-    def __init__(self, refusal: Refusal) -> None:
-        super().__init__(refusal.text)
-        self.refusal = refusal
 
 
 class HeadReader:
@@ -69,32 +62,32 @@ class HeadReader:
     def feed(self, data: bytes) -> tuple[h11.Request, bytes] | None:
         """Take the next bytes; return the request and what followed it once its head is complete.
 
-        Raises `Malformed`; the reader is of no use after that, or after a request.
+        Raises `Refused`; the reader is of no use after that, or after a request.
         """
         self._buffer += data
         # What begins like this is TLS, or no text, and may never send a line's end.
         if self._buffer and self._buffer[0] not in _TOKEN:
-            raise Malformed(BAD_REQUEST)
+            raise Refused(BAD_REQUEST)
         while (end := self._buffer.find(b"\n", self._seen)) >= 0:
             if end >= self._max_bytes:
-                raise Malformed(HEAD_TOO_LARGE)
+                raise Refused(HEAD_TOO_LARGE)
             if self._last_line(end):
                 return _parse(bytes(self._buffer[: end + 1])), bytes(self._buffer[end + 1 :])
             self._line = self._seen = end + 1
         self._seen = len(self._buffer)
         if self._seen > self._max_bytes:
-            raise Malformed(HEAD_TOO_LARGE)
+            raise Refused(HEAD_TOO_LARGE)
         return None
 
     def _last_line(self, end: int) -> bool:
         line = self._buffer[self._line : end]
         if not line or line.pop() != _CR or _CR in line or line.startswith((b" ", b"\t")):
-            raise Malformed(BAD_REQUEST)
+            raise Refused(BAD_REQUEST)
         if self._line == 0 and not _REQUEST_LINE.fullmatch(line):
-            raise Malformed(BAD_REQUEST)
+            raise Refused(BAD_REQUEST)
         self._lines += 1
         if self._lines > self._max_lines:
-            raise Malformed(HEAD_TOO_LARGE)
+            raise Refused(HEAD_TOO_LARGE)
         return not line
 
 
@@ -104,11 +97,11 @@ def _parse(head: bytes) -> h11.Request:
     try:
         request = connection.next_event()
     except h11.RemoteProtocolError:
-        raise Malformed(BAD_REQUEST) from None
+        raise Refused(BAD_REQUEST) from None
     assert isinstance(request, h11.Request), "a whole head is a request"
     hosts = [value for name, value in request.headers if name == b"host"]
     if not all(map(_HOST.fullmatch, hosts)):
-        raise Malformed(BAD_REQUEST)
+        raise Refused(BAD_REQUEST)
     return request
 
 

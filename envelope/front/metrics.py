@@ -3,39 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from enum import StrEnum
 from functools import partial
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
+from envelope.front.eviction import ConnectionState, DropReason
 from envelope.metrics import children
 
 
-class ConnectionState(StrEnum):
-    """Label `state` of `envelope_connections`."""
-
-    HANDSHAKE = "handshake"
-    SESSION = "session"
-    LEAVING = "leaving"
-
-
-class DropReason(StrEnum):
-    """Label `reason` of `envelope_connections_dropped_total`."""
-
-    NETWORK = "network"
-    HANDSHAKES = "handshakes"
-    TOTAL = "total"
-    DESCRIPTORS = "descriptors"
-    TIMEOUT = "timeout"
-    MALFORMED = "malformed"
-    TLS = "tls"
-    PROXY = "proxy"
-    EARLY_DATA = "early-data"
-    LINGERING = "lingering"
-
-
 class ConnectionMetrics:
-    """Counts connections and those that were dropped; registered in `registry`."""
+    """Counts connections by their state, and the dropped ones; registered in `registry`."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._connections = children(Gauge(
@@ -50,11 +27,11 @@ class ConnectionMetrics:
             ["reason"], registry=registry,
         ), DropReason)
 
-    def watch(self, number: Callable[[ConnectionState], int]) -> None:
-        """Let `number` say how many connections are in a state, at each scrape."""
+    def watch(self, count: Callable[[ConnectionState], int]) -> None:
+        """Call `count` at each scrape for the number of connections in a state."""
         for state, gauge in self._connections.items():
-            gauge.set_function(partial(number, state))
+            gauge.set_function(partial(count, state))
 
-    def dropped(self, reason: str) -> None:
-        """Count a connection that was dropped."""
-        self._dropped[DropReason(reason)].inc()
+    def dropped(self, reason: DropReason) -> None:
+        """Count a dropped connection."""
+        self._dropped[reason].inc()

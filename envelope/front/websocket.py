@@ -1,50 +1,59 @@
-"""WebSocket frames, translated: Autobahn reads them, an `IListener` hears what they mean.
+"""WebSocket frames: Autobahn parses them, and an `IFrameHandler` is told what they mean.
 
-No policy is here, and nothing is ever sent unasked: a pong answers a ping, and the one close
-frame goes out when `Channel.finish` says so. Autobahn would answer a close frame, or bytes that
-are no frames, by itself and at once; its own ways out (`sendCloseFrame`, `dropConnection`,
-`_fail_connection`) are overridden, because the grant has to be gone first.
+No policy is here. Nothing is sent but a pong for a ping, and the one close frame when
+`Channel.send_close` is called. Autobahn by itself would answer a close frame, or bytes that break
+the protocol, and drop the connection at once. But the client's grant has to be revoked first. So
+the three methods that do this in Autobahn (`sendCloseFrame`, `dropConnection`, `_fail_connection`)
+are overridden and tell the handler instead.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from autobahn.twisted.websocket import WebSocketServerFactory, WebSocketServerProtocol
 from autobahn.websocket.xormasker import XorMaskerNull
-from zope.interface import Interface
+
+from envelope.runtime.internals import require, require_use
 
 POLICY_VIOLATION: Final = 1008
-_FIRST_CONTROL_OPCODE: Final = 8
-# A third of what Autobahn keeps for a connection; of no use to one that is open and silent.
-_SPENT: Final = (
-    "_transport_details", "_wskey", "http_response_data", "send_queue", "utf8validator",
-    "websocket_extensions", "websocket_protocols",
+
+# The undocumented parts of Autobahn that this module leans on: where they are used in Autobahn.
+require(WebSocketServerProtocol, "CONFIG_ATTRS", "STATE_OPEN")
+require_use(
+    WebSocketServerProtocol.processData,
+    "current_frame", "current_frame_masker", "data", "inside_message",
 )
+require_use(WebSocketServerProtocol.consumeData, "processData", "state")
+require_use(WebSocketServerProtocol.onCloseFrame, "sendCloseFrame", "dropConnection")
+for _method in (
+    WebSocketServerProtocol._protocol_violation, WebSocketServerProtocol._invalid_payload,
+):
+    require_use(_method, "_fail_connection", "failByDrop")
 
 
-class IListener(Interface):
-    """Hears what a channel's peer does, and carries the channel's bytes to it."""
+class IFrameHandler(Protocol):
+    """Is told what a channel's peer sends, and carries the channel's bytes to the peer."""
 
-    def write(data: bytes) -> None:
+    def write(self, data: bytes) -> None:
         """Send these bytes."""
 
-    def data_begun() -> None:
-        """Called when the head of a data frame has come; its payload is thrown away."""
+    def data_frame(self) -> None:
+        """The head of a data frame has arrived; its payload will be discarded."""
 
-    def close_asked() -> None:
-        """Called when a proper close frame has come first; nothing is read any more."""
+    def close_frame(self) -> None:
+        """The peer sent a valid close frame first; nothing more is read."""
 
-    def close_answered() -> None:
-        """Called when the peer has answered our close frame."""
+    def close_reply(self) -> None:
+        """The peer answered our close frame; nothing more is read."""
 
-    def broken(code: int) -> None:
-        """Called when the peer broke the rules (`code`, RFC 6455 7.4); nothing is read any more."""
+    def violation(self, code: int) -> None:
+        """The peer broke the protocol (`code`: RFC 6455 section 7.4); nothing more is read."""
 
 
-class _Silence:
-    """In place of Autobahn's logger: it describes every frame, whether anyone listens or not."""
+class _NullLogger:
+    """Replaces Autobahn's logger, which formats every message even if nothing is logged."""
 
     def __getattr__(self, level: str) -> Callable[..., None]:
         return self._drop
@@ -54,13 +63,12 @@ class _Silence:
 
 
 class Channel(WebSocketServerProtocol):
-    """One open WebSocket connection; its "transport" is an `IListener`.
+    """One open WebSocket connection; its transport is an `IFrameHandler`.
 
-    With the listener for transport Autobahn does not see whether TLS is below, and so does not
-    spend time and memory on the details of it.
+    The handler is not a TLS transport, so Autobahn spends no time and memory on TLS details.
     """
 
-    # Options stand here once instead of being copied to (and printed for) each instance.
+    # Autobahn would copy these from the factory to each instance, and print them.
     CONFIG_ATTRS = ()
     logOctets = False
     logFrames = False
@@ -69,150 +77,132 @@ class Channel(WebSocketServerProtocol):
     requireMaskedClientFrames = True
     maskServerFrames = False
     applyMask = True
-    # Only then does Autobahn stop parsing at the first fault instead of guessing on.
+    # Autobahn then stops parsing at the first violation instead of skipping the frame.
     failByDrop = True
     echoCloseCodeReason = False
-    # Autobahn's timers ignore the reactor that they are given.
+    # Autobahn's timers run on the global reactor, not on the one it was given.
     openHandshakeTimeout = 0
     closeHandshakeTimeout = 0
     autoPingInterval = 0
+    # RFC 6455's version.
+    websocket_version = 13
 
-    log = _Silence()
+    log = _NullLogger()
     transport: Any
     factory: ChannelFactory
-    current_frame: Any
-    deaf: bool = False
+    reading: bool = True
     _second: float = 0.0
     _frames: int = 0
 
     def connectionMade(self) -> None:
-        """Begin; Autobahn would first gather details of the transport, and log them."""
-        self._connectionMade()
+        """Expect frames at once: the front has done the opening handshake."""
+        super().connectionMade()
+        self.state = self.STATE_OPEN
+        self.current_frame = None
+        self.inside_message = False
 
-    def open(self) -> None:
-        """Begin to read frames; the 101 has been sent already, by whoever has sent it."""
-        self.websocket_version = 13
-        self.websocket_protocols: list[str] = []
-        self.websocket_extensions: list[Any] = []
-        self._wskey = ""
-        self.succeedHandshake(None)
-        for name in _SPENT:
-            delattr(self, name)
-
-    def finish(self, code: int, reason: str = "") -> bool:
-        """Send the close frame; False if that was done before. `reason`: at most 123 bytes."""
-        if self.finished:
+    def send_close(self, code: int, reason: str = "") -> bool:
+        """Send the close frame; return False if it was sent before. `reason`: at most 123 bytes."""
+        if self.close_sent:
             return False
         super().sendCloseFrame(code=code, reasonUtf8=reason.encode())
         return True
 
     @property
-    def finished(self) -> bool:
-        """Whether the close frame is sent."""
+    def close_sent(self) -> bool:
+        """Whether our close frame was sent."""
         return bool(self.state != self.STATE_OPEN)
 
-    def sendData(self, data: bytes, *_: Any, **__: Any) -> None:
-        """Send a frame; drop Autobahn's own 101."""
-        if self.state != self.STATE_CONNECTING:
-            self.transport.write(data)
-
     def connectionLost(self, *_: Any) -> None:
-        """Be of no more use; Autobahn would keep the channel in a Deferred of the channel's."""
+        """Stop; Autobahn's own would refer to the channel from one of its Deferreds, a cycle."""
         self.state = self.STATE_CLOSED
-        self._go_deaf()
-        self.is_closed = None
+        self._stop_reading()
 
     def dataReceived(self, data: bytes) -> None:
-        """Read frames, until there is nothing left to hear."""
-        if not self.deaf:
-            # Autobahn's own would describe the bytes to a log that is not kept.
-            self.data += data
-            self.consumeData()
+        """Parse these bytes, unless reading has stopped."""
+        if self.reading:
+            super().dataReceived(data)
 
-    def _go_deaf(self) -> None:
-        self.deaf = True
+    def _stop_reading(self) -> None:
+        self.reading = False
         self.data = b""
 
-    # -- what Autobahn reads ---------------------------------------------------------------
+    # -- what Autobahn has parsed ----------------------------------------------------------
 
-    def onFrameBegin(self) -> None:
-        """Bound the flood; hear of data as soon as a frame's head is in."""
+    def onMessageBegin(self, isBinary: bool) -> None:
+        """Do nothing: messages are not put together."""
+
+    def onMessageFrameBegin(self, _length: int) -> None:
+        """Report a data frame when its head is complete."""
+        # Unmasking a payload that is discarded would only cost time.
+        self.current_frame_masker = XorMaskerNull()
+        if self._within_rate():
+            self.transport.data_frame()
+
+    def onMessageFrameData(self, payload: bytes) -> None:
+        """Discard a piece of a data frame's payload."""
+
+    def onMessageFrameEnd(self) -> None:
+        """Do nothing."""
+
+    def onMessageEnd(self) -> None:
+        """Do nothing."""
+
+    def onPing(self, payload: bytes) -> None:
+        """Answer a ping."""
+        if self._within_rate():
+            self.sendPong(payload)
+
+    def onPong(self, _payload: bytes) -> None:
+        """Ignore a pong: none was asked for (RFC 6455 section 5.5.3)."""
+        self._within_rate()
+
+    def _within_rate(self) -> bool:
+        """Count a frame; too many within a second break the protocol."""
         now = self.factory.seconds()
         if now - self._second >= 1:
             self._second, self._frames = now, 0
         self._frames += 1
-        if self._frames > self.factory.frames_per_second:
-            self._fail_connection(POLICY_VIOLATION)
-        elif self.current_frame.opcode >= _FIRST_CONTROL_OPCODE:
-            super().onFrameBegin()
-        else:
-            self.inside_message = True
-            self.current_frame_masker = XorMaskerNull()
-            self.transport.data_begun()
+        if self._frames <= self.factory.frames_per_second:
+            return True
+        self._fail_connection(POLICY_VIOLATION)
+        return False
 
-    def onFrameData(self, payload: bytes) -> bool | None:
-        """Keep what control frames carry (125 bytes at most), and nothing else; False stops."""
-        if self.deaf:
-            return False
-        if self.current_frame.opcode < _FIRST_CONTROL_OPCODE:
-            return None
-        return super().onFrameData(payload)
-
-    def onFrameEnd(self) -> bool | None:
-        """Act on a control frame; forget a data frame."""
-        if self.current_frame.opcode >= _FIRST_CONTROL_OPCODE:
-            return super().onFrameEnd()
-        self.inside_message = not self.current_frame.fin
-        self.current_frame = None
-        return None
-
-    def onPong(self, payload: bytes) -> None:
-        """Ignore it: none was asked for (RFC 6455 section 5.5.3)."""
-
-    # -- how Autobahn would end it ---------------------------------------------------------
+    # -- how Autobahn would end the connection ---------------------------------------------
 
     def sendCloseFrame(self, *_: Any, **__: Any) -> None:
-        """Hear that the peer's close frame wants its answer; `finish` gives it later."""
-        self._go_deaf()
-        self.transport.close_asked()
+        """Report a close frame; `send_close` answers it later."""
+        self._stop_reading()
+        self.transport.close_frame()
 
     def dropConnection(self, *_: Any, **__: Any) -> None:
-        """Hear that both close frames are exchanged, if so; the listener drops the connection."""
-        if self.finished and not self.deaf:
-            self._go_deaf()
-            self.transport.close_answered()
+        """Report that both close frames are exchanged, if so; the handler drops the connection."""
+        if self.close_sent and self.reading:
+            self._stop_reading()
+            self.transport.close_reply()
 
     def _fail_connection(self, code: int, *_: Any) -> None:
-        self._go_deaf()
-        self.transport.broken(code)
+        self._stop_reading()
+        self.transport.violation(code)
 
 
 class ChannelFactory(WebSocketServerFactory):
-    """Makes channels; a peer may send `frames_per_second`, of whatever kind."""
+    """Opens channels; a peer may send `frames_per_second`, of any kind.
+
+    `seconds` is the reactor's clock.
+    """
 
     protocol = Channel
     noisy = False
-    log = _Silence()
+    log = _NullLogger()
 
     def __init__(self, seconds: Callable[[], float], frames_per_second: int, reactor: Any) -> None:
-        # Without server= each answer would name Autobahn and its version.
-        super().__init__(server=None, reactor=reactor)
+        super().__init__(reactor=reactor)
         self.seconds = seconds
         self.frames_per_second = frames_per_second
-        self._opened: dict[str, Any] = {}
 
-    def make(self, listener: Any) -> Channel:
-        """Return an open channel that `listener` hears.
-
-        Autobahn takes a fiftieth of a visit to get there, the same way each time. So all are as
-        the first one was then; what they have in common with it is never changed for one of them.
-        """
-        if not self._opened:
-            first: Channel = self.buildProtocol(None)
-            first.makeConnection(None)
-            first.open()
-            self._opened = first.__dict__
-        channel = Channel.__new__(Channel)
-        channel.__dict__.update(self._opened)
-        channel.transport = listener
+    def open(self, handler: IFrameHandler) -> Channel:
+        """Return a new open channel that reports to `handler`."""
+        channel: Channel = self.buildProtocol(None)
+        channel.makeConnection(handler)
         return channel

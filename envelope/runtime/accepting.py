@@ -105,6 +105,6 @@ def accept_carefully(
     port.socket = CarefulSocket(port, reactor, exhausted)
 
 
-def open_door(port: Any) -> None:
-    """Begin to accept: every stream server's port is a reader, though it does not say so."""
+def start_accepting(port: Any) -> None:
+    """Make a listening `port` accept; Twisted's stream ports all are readers, though undeclared."""
     port.startReading()

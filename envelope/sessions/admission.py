@@ -50,6 +50,14 @@ class Refusal:
     headers: tuple[tuple[str, str], ...] = ()
 
 
+class Refused(Exception):
+    """Raised where a request turns out to be refused; `refusal` is the answer to it."""
+
+    def __init__(self, refusal: Refusal) -> None:
+        super().__init__(refusal.text)
+        self.refusal = refusal
+
+
 NOT_FOUND = Refusal(404, Status.NOT_FOUND, "There is nothing at this path.")
 OVER_RATE = Refusal(
     503, None, "The network is busy. Try again later.", (("Retry-After", "10"),)

@@ -1,65 +1,60 @@
-"""What the front asks of the sessions, and what they may do with its connections.
+"""What the front asks of the sessions, and what a session may do with its connection.
 
-`envelope.front.factory` is on one side, `envelope.sessions.registry` on the other; neither needs to
-know the other.
+`envelope.front` is on one side and `envelope.sessions.registry` on the other. Neither imports the
+other.
 """
 
 from __future__ import annotations
 
+from typing import Protocol
+
 from twisted.internet.defer import Deferred
-from zope.interface import Interface
 
 from envelope.addresses import Address
-from envelope.sessions.admission import AccessRequest, Admission, Decision, Refusal, Status
+from envelope.sessions.admission import AccessRequest, Admission, Decision, Status
 
 
-class Refused(Exception):
-    """The gate changed its mind after its decision; `refusal` is the answer."""
+class ISession(Protocol):
+    """What a connection tells the session of its client; a call after the session's end is ignored.
+    """
 
-    def __init__(self, refusal: Refusal) -> None:
-        super().__init__(refusal.text)
-        self.refusal = refusal
+    def client_left(self) -> None:
+        """The connection is lost."""
 
+    def client_closed(self) -> Deferred[None]:
+        """The client sent a close frame; fires once the grant is revoked."""
 
-class ISession(Interface):
-    """What a connection tells of its client; each may come late, and is then ignored."""
-
-    def client_left() -> None:
-        """Say that the connection is gone."""
-
-    def client_closed() -> Deferred[None]:
-        """Say that the client takes its leave; fires once the grant is gone."""
-
-    def data_received() -> None:
-        """Say that a data message has begun."""
+    def data_received(self) -> None:
+        """A data frame has begun."""
 
 
-class ICarrier(Interface):
+class ICarrier(Protocol):
     """What a session may do with its connection."""
 
-    def close(code: int, reason: str) -> None:
-        """Send a close frame (the grant is gone by then), await the peer's briefly, hang up."""
+    def close(self, code: int, reason: str) -> None:
+        """Send a close frame, wait briefly for the peer's, and disconnect.
 
-    def abort() -> None:
-        """Hang up at once."""
-
-
-class IGate(Interface):
-    """Who may come in."""
-
-    def decide(
-        request: AccessRequest, address: Address | None
-    ) -> Decision:
-        """Decide on a well-formed request, and count the decision; called once for each."""
-
-    def admit(
-        address: Address | None, admission: Admission, carrier: ICarrier
-    ) -> Deferred[ISession]:
-        """Take a slot and open the firewall; fires with the session once the rule is in force.
-
-        Fails with `FirewallError` or `Refused`, then counted and nothing left open. Cancelling
-        says that the client has left meanwhile.
+        Called once the grant is revoked.
         """
 
-    def count(status: Status) -> None:
-        """Count a handshake that was let in but came to nothing."""
+    def abort(self) -> None:
+        """Drop the connection at once."""
+
+
+class IGate(Protocol):
+    """Decides about requests, and opens sessions for those that it accepts."""
+
+    def decide(self, request: AccessRequest, address: Address | None) -> Decision:
+        """Decide about a well-formed request, and count the decision; called once for each."""
+
+    def admit(
+        self, address: Address | None, admission: Admission, carrier: ICarrier
+    ) -> Deferred[ISession]:
+        """Take a slot and open the firewall; fires with the session once the grant is in force.
+
+        Fails with `FirewallError` or `Refused`; the failure is then counted, and no slot or grant
+        is left. The front cancels when the client is lost meanwhile.
+        """
+
+    def count(self, status: Status) -> None:
+        """Count a request that was accepted but did not become a session."""

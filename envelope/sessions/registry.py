@@ -14,7 +14,6 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from zope.interface import implementer
 
 from envelope.addresses import Address
 from envelope.config import Config
@@ -32,6 +31,7 @@ from envelope.sessions.admission import (
     Expectations,
     Load,
     Refusal,
+    Refused,
     Status,
     TokenPass,
     decide,
@@ -45,7 +45,6 @@ __all__ = ["End", "Sessions"]
 _log = Logger(namespace="envelope.sessions")
 
 
-@implementer(gate.IGate)
 class Sessions:
     """Every session there is; the front's gate."""
 
@@ -194,7 +193,7 @@ class Sessions:
         self._drop(stay)
         if stay.opened_at is None:
             if why is not End.LOST:
-                _answer(stay).errback(gate.Refused(STOPPING))
+                _answer(stay).errback(Refused(STOPPING))
                 self._count(STOPPING)
             return
         seconds = self._reactor.seconds() - stay.opened_at

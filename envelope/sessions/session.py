@@ -13,7 +13,6 @@ from typing import Protocol
 from automat import TypeMachineBuilder
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IDelayedCall
-from zope.interface import implementer
 
 from envelope.addresses import Address, AddressFamily, Network
 from envelope.protocol import End
@@ -128,7 +127,6 @@ _over.upon(Life.refused).loop().returns(None)
 make_life = _builder.build()
 
 
-@implementer(gate.ISession)
 class Session:
     """The connection's view of a session; it says once that the client has closed."""
 

@@ -27,15 +27,12 @@ from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 from twisted.test.iosim import FakeTransport, IOPump, connect
 from zope.interface import implementer
-from zope.interface.verify import verifyObject
 
 from envelope.firewall import FirewallError
 from envelope.front.factory import FrontFactory
 from envelope.front.limits import Limits
 from envelope.front.proxied import NOWHERE
-from envelope.front.websocket import IListener
-from envelope.sessions.admission import FULL, STOPPING, Load
-from envelope.sessions.gate import ICarrier, IGate, ISession, Refused
+from envelope.sessions.admission import FULL, STOPPING, Load, Refused
 from tests.support.frontfakes import (
     HELLO,
     PATH,
@@ -60,15 +57,6 @@ def logged() -> Any:
 
 def above_debug(events: list[Any]) -> list[Any]:
     return [event for event in events if event["log_level"] > LogLevel.debug]
-
-
-def test_everyone_keeps_to_the_interfaces() -> None:
-    client = Client()
-    client.send(HELLO)
-    assert verifyObject(ICarrier, client.front)
-    assert verifyObject(IListener, client.front)
-    assert verifyObject(IGate, client.gate)
-    assert verifyObject(ISession, client.gate.sessions[0])
 
 
 # -- let in --------------------------------------------------------------------------------
@@ -244,7 +232,7 @@ def test_a_hand_over_that_breaks_is_logged_and_cut_off(logged: list[Any]) -> Non
     def broken(*_: object) -> None:
         raise ZeroDivisionError
 
-    client.factory.channels.make = broken  # type: ignore[assignment,method-assign]
+    client.factory.channels.open = broken  # type: ignore[assignment,method-assign]
     client.send(HELLO + frame(9))
     assert client.transport.aborted
     client.leave()

@@ -14,7 +14,6 @@ from envelope.front.handshake import (
     BAD_REQUEST,
     HEAD_TOO_LARGE,
     HeadReader,
-    Malformed,
     access_token,
     answer,
     switched,
@@ -28,6 +27,7 @@ from envelope.sessions.admission import (
     WRONG_SUBPROTOCOL,
     WRONG_VERSION,
     Refusal,
+    Refused,
     unauthorised,
 )
 
@@ -212,8 +212,8 @@ def verdict(data: bytes, cuts: list[int], size: int = 400, lines: int = 8) -> ob
             if found is not None:
                 request, rest = found
                 return request.method, request.target, list(request.headers), rest + data[end:]
-    except Malformed as malformed:
-        return malformed.refusal
+    except Refused as refused:
+        return refused.refusal
     return None
 
 

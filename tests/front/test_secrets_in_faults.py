@@ -46,7 +46,7 @@ def test_a_gate_that_breaks_later(logged: list[LogEvent]) -> None:
     assert client.status == 500
     client.leave()
     said = words(logged)
-    assert "the gate broke" in said
+    assert "unexpected error of the gate" in said
     assert "RuntimeError: a fault" in said
     assert CANARY not in said
     assert CANARY.encode() not in client.received

@@ -1,4 +1,4 @@
-"""Frames, and what they mean; the channel alone, with a listener that only writes down."""
+"""What frames mean: a channel alone, with a handler that only records."""
 
 from __future__ import annotations
 
@@ -10,16 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.task import Clock
-from zope.interface import implementer
-from zope.interface.verify import verifyObject
 
-from envelope.front.websocket import Channel, ChannelFactory, IListener
+from envelope.front.websocket import Channel, ChannelFactory
 from tests.support.frontfakes import close_frame, frame
 
 
-@implementer(IListener)
-class Listener:
-    """Writes down what it hears."""
+class Handler:
+    """Records what it is told."""
 
     def __init__(self) -> None:
         self.heard: list[Any] = []
@@ -28,57 +25,53 @@ class Listener:
     def write(self, data: bytes) -> None:
         self.written += data
 
-    def data_begun(self) -> None:
+    def data_frame(self) -> None:
         self.heard.append("data")
 
-    def close_asked(self) -> None:
+    def close_frame(self) -> None:
         self.heard.append("close")
 
-    def close_answered(self) -> None:
+    def close_reply(self) -> None:
         self.heard.append("answered")
 
-    def broken(self, code: int) -> None:
+    def violation(self, code: int) -> None:
         self.heard.append(code)
 
 
 def channel(
     clock: Clock | None = None, frames_per_second: int = 10
-) -> tuple[Channel, Listener]:
+) -> tuple[Channel, Handler]:
     clock = clock or Clock()
-    listener = Listener()
-    return ChannelFactory(clock.seconds, frames_per_second, clock).make(listener), listener
+    handler = Handler()
+    return ChannelFactory(clock.seconds, frames_per_second, clock).open(handler), handler
 
 
-def after_101(*pieces: bytes) -> tuple[Channel, Listener]:
-    made, listener = channel()
+def after_101(*pieces: bytes) -> tuple[Channel, Handler]:
+    made, handler = channel()
     for piece in pieces:
         made.dataReceived(piece)
-    return made, listener
+    return made, handler
 
 
-def test_the_listener_of_these_tests_is_one() -> None:
-    assert verifyObject(IListener, Listener())
-
-
-def test_it_is_silent_and_sets_no_timer() -> None:
+def test_it_sends_nothing_unasked_and_sets_no_timer() -> None:
     clock = Clock()
-    made, listener = channel(clock)
+    made, handler = channel(clock)
     clock.advance(3600)
     assert not clock.getDelayedCalls()
     made.connectionLost()
-    assert listener.written == b""
-    assert listener.heard == []
+    assert handler.written == b""
+    assert handler.heard == []
 
 
 @pytest.mark.parametrize("payload", [b"", b"x", b"x" * 125])
-def test_a_ping_is_answered_with_what_it_carried(payload: bytes) -> None:
-    _, listener = after_101(frame(9, payload))
-    assert listener.written == bytes([0x8A, len(payload)]) + payload
+def test_a_ping_is_answered_with_its_payload(payload: bytes) -> None:
+    _, handler = after_101(frame(9, payload))
+    assert handler.written == bytes([0x8A, len(payload)]) + payload
 
 
 def test_an_unasked_pong_is_ignored() -> None:
-    _, listener = after_101(frame(10, b"x"), frame(10))
-    assert (listener.heard, listener.written) == ([], b"")
+    _, handler = after_101(frame(10, b"x"), frame(10))
+    assert (handler.heard, handler.written) == ([], b"")
 
 
 @pytest.mark.parametrize(
@@ -94,58 +87,58 @@ def test_an_unasked_pong_is_ignored() -> None:
         "head of 1 kB", "head of 70 kB", "head of 4 EB",
     ],
 )
-def test_data_is_heard_of_as_soon_as_its_head_is_in(data: bytes) -> None:
-    made, listener = after_101(data)
-    assert listener.heard == ["data"]
-    assert listener.written == b""
+def test_a_data_frame_is_reported_when_its_head_is_complete(data: bytes) -> None:
+    made, handler = after_101(data)
+    assert handler.heard == ["data"]
+    assert handler.written == b""
     assert not made.data
 
 
-def test_each_frame_of_data_is_heard_of_and_none_is_kept() -> None:
-    made, listener = after_101(
+def test_each_data_frame_is_reported_and_none_is_kept() -> None:
+    made, handler = after_101(
         frame(1, b"a" * 300, fin=False), frame(9, b"p"), frame(0, b"b" * 300), frame(2, b"c" * 300)
     )
-    assert listener.heard == ["data", "data", "data"]
-    assert listener.written == b"\x8a\x01p"
+    assert handler.heard == ["data", "data", "data"]
+    assert handler.written == b"\x8a\x01p"
     assert "a" * 8 not in repr(vars(made))
     assert "c" * 8 not in repr(vars(made))
 
 
-def test_a_close_frame_is_not_answered_until_finish() -> None:
-    made, listener = after_101(close_frame(1000, b"bye"))
-    assert listener.heard == ["close"]
-    assert listener.written == b""
-    assert made.deaf
-    assert made.finish(1000)
-    assert listener.written == b"\x88\x02\x03\xe8"
-    assert not made.finish(1000)
+def test_a_close_frame_is_not_answered_until_send_close() -> None:
+    made, handler = after_101(close_frame(1000, b"bye"))
+    assert handler.heard == ["close"]
+    assert handler.written == b""
+    assert not made.reading
+    assert made.send_close(1000)
+    assert handler.written == b"\x88\x02\x03\xe8"
+    assert not made.send_close(1000)
 
 
-def test_nothing_behind_a_close_frame_is_heard() -> None:
-    made, listener = after_101(frame(8) + frame(1, b"x"), frame(9), b"\xff" * 50)
-    assert listener.heard == ["close"]
-    assert listener.written == b""
+def test_nothing_after_a_close_frame_is_read() -> None:
+    made, handler = after_101(frame(8) + frame(1, b"x"), frame(9), b"\xff" * 50)
+    assert handler.heard == ["close"]
+    assert handler.written == b""
     assert not made.data
 
 
-def test_the_answer_to_our_close_frame_is_heard() -> None:
-    made, listener = channel()
-    assert made.finish(4000, "deadline")
-    assert listener.written.endswith(b"\x88\x0a\x0f\xa0deadline")
+def test_the_reply_to_our_close_frame_is_reported() -> None:
+    made, handler = channel()
+    assert made.send_close(4000, "deadline")
+    assert handler.written.endswith(b"\x88\x0a\x0f\xa0deadline")
     made.dataReceived(frame(1, b"crossing") + close_frame(4000))
     made.dataReceived(frame(8))
-    assert listener.heard == ["data", "answered"]
+    assert handler.heard == ["data", "answered"]
 
 
-def test_pings_behind_our_close_frame_are_not_answered() -> None:
-    made, listener = channel()
-    made.finish(1001, "stopping")
-    before = listener.written
+def test_pings_after_our_close_frame_are_not_answered() -> None:
+    made, handler = channel()
+    made.send_close(1001, "stopping")
+    before = handler.written
     made.dataReceived(frame(9, b"x"))
-    assert listener.written == before
+    assert handler.written == before
 
 
-BROKEN = {
+VIOLATIONS = {
     "unmasked text": (frame(1, b"x", mask=b""), 1002),
     "unmasked ping": (frame(9, b"x", mask=b""), 1002),
     "unmasked close": (frame(8, b"\x03\xe8", mask=b""), 1002),
@@ -176,28 +169,28 @@ BROKEN = {
 }
 
 
-@pytest.mark.parametrize("name", BROKEN)
-def test_broken_rules_are_told_and_nothing_behind_them_is_read(name: str) -> None:
-    data, code = BROKEN[name]
-    made, listener = after_101(data + frame(9) + frame(8), frame(1, b"x"))
-    assert listener.heard == [code]
-    assert listener.written == b""
+@pytest.mark.parametrize("name", VIOLATIONS)
+def test_a_violation_is_reported_and_nothing_after_it_is_read(name: str) -> None:
+    data, code = VIOLATIONS[name]
+    made, handler = after_101(data + frame(9) + frame(8), frame(1, b"x"))
+    assert handler.heard == [code]
+    assert handler.written == b""
     assert not made.data
-    assert made.finish(code)
-    assert listener.written == b"\x88\x02" + struct.pack("!H", code)
+    assert made.send_close(code)
+    assert handler.written == b"\x88\x02" + struct.pack("!H", code)
 
 
-@pytest.mark.parametrize("name", BROKEN)
-def test_broken_rules_are_told_however_the_bytes_are_cut(name: str) -> None:
-    data, code = BROKEN[name]
-    _, listener = after_101(*(data[i : i + 1] for i in range(len(data))))
-    assert listener.heard == [code]
+@pytest.mark.parametrize("name", VIOLATIONS)
+def test_a_violation_is_reported_however_the_bytes_are_split(name: str) -> None:
+    data, code = VIOLATIONS[name]
+    _, handler = after_101(*(data[i : i + 1] for i in range(len(data))))
+    assert handler.heard == [code]
 
 
 @pytest.mark.parametrize("code", [1000, 1001, 1003, 1007, 1011, 1012, 1013, 3000, 4000, 4999])
-def test_close_codes_that_are_fine(code: int) -> None:
-    _, listener = after_101(close_frame(code, "au revoir \u00e9".encode()))
-    assert listener.heard == ["close"]
+def test_valid_close_codes(code: int) -> None:
+    _, handler = after_101(close_frame(code, "au revoir \u00e9".encode()))
+    assert handler.heard == ["close"]
 
 
 @pytest.mark.parametrize("data", [frame(8), frame(8, mask=b"\0\0\0\0")])
@@ -205,32 +198,32 @@ def test_a_close_frame_needs_no_code(data: bytes) -> None:
     assert after_101(data)[1].heard == ["close"]
 
 
-def test_a_frame_that_breaks_a_message_open_is_broken() -> None:
+def test_a_new_message_within_a_message_is_a_violation() -> None:
     assert after_101(frame(1, b"x", fin=False), frame(1, b"y"))[1].heard == ["data", 1002]
 
 
 @pytest.mark.parametrize("opcode", [9, 10, 2])
-def test_a_flood_of_frames_is_broken_off(opcode: int) -> None:
+def test_a_flood_of_frames_is_a_violation(opcode: int) -> None:
     clock = Clock()
-    made, listener = channel(clock, frames_per_second=10)
-    listener.written = b""
+    made, handler = channel(clock, frames_per_second=10)
+    handler.written = b""
     made.dataReceived(frame(opcode) * 1000)
-    assert listener.heard[-1] == 1008
-    assert listener.heard.count(1008) == 1
-    assert listener.written.count(b"\x8a\x00") <= 10
+    assert handler.heard[-1] == 1008
+    assert handler.heard.count(1008) == 1
+    assert handler.written.count(b"\x8a\x00") <= 10
     made.dataReceived(frame(opcode) * 1000)
-    assert listener.heard[-1] == 1008
-    assert listener.heard.count(1008) == 1
+    assert handler.heard[-1] == 1008
+    assert handler.heard.count(1008) == 1
 
 
-def test_slow_pings_go_on_for_ever() -> None:
+def test_pings_within_the_rate_are_answered_for_any_time() -> None:
     clock = Clock()
-    made, listener = channel(clock, frames_per_second=10)
+    made, handler = channel(clock, frames_per_second=10)
     for _ in range(100):
         made.dataReceived(frame(9) * 10)
         clock.advance(1)
-    assert listener.heard == []
-    assert listener.written.count(b"\x8a\x00") == 1000
+    assert handler.heard == []
+    assert handler.written.count(b"\x8a\x00") == 1000
 
 
 FRAMES = st.lists(
@@ -244,7 +237,7 @@ FRAMES = st.lists(
 
 
 @given(FRAMES, st.lists(st.integers(0, 1200), max_size=10))
-def test_what_is_heard_does_not_depend_on_the_cuts(data: bytes, cuts: list[int]) -> None:
+def test_reports_do_not_depend_on_how_bytes_are_split(data: bytes, cuts: list[int]) -> None:
     edges = [0, *sorted(min(cut, len(data)) for cut in cuts), len(data)]
     whole = after_101(data)[1]
     cut = after_101(*(data[a:b] for a, b in pairwise(edges)))[1]
@@ -252,30 +245,85 @@ def test_what_is_heard_does_not_depend_on_the_cuts(data: bytes, cuts: list[int])
 
 
 @given(FRAMES, FRAMES)
-def test_a_channel_has_nothing_of_what_another_one_went_through(before: bytes, data: bytes) -> None:
+def test_a_channel_is_independent_of_an_earlier_one(before: bytes, data: bytes) -> None:
     factory = ChannelFactory(Clock().seconds, 100, Clock())
     heard = []
     for each in (data, before, data):
-        listener = Listener()
-        made = factory.make(listener)
+        handler = Handler()
+        made = factory.open(handler)
         made.dataReceived(each)
-        made.finish(1000)
+        made.send_close(1000)
         made.connectionLost()
-        heard.append((listener.heard, listener.written))
+        heard.append((handler.heard, handler.written))
     assert heard[0] == heard[2]
 
 
 @given(st.binary(max_size=300))
 def test_random_bytes_never_raise(data: bytes) -> None:
-    made, listener = after_101(data)
-    assert b"\x88" not in listener.written[:1]
+    made, handler = after_101(data)
+    assert b"\x88" not in handler.written[:1]
     made.connectionLost()
 
 
-def test_a_held_channel_is_small() -> None:
-    """No option is copied to the instance, no buffer and no handshake is kept."""
+def test_channels_share_no_object_that_can_change() -> None:
+    factory = ChannelFactory(Clock().seconds, 100, Clock())
+    one, other = (vars(factory.open(Handler())) for _ in range(2))
+    constants = (type(None), bool, int, float, str, bytes, ChannelFactory)
+    shared = {name for name in one if one[name] is other[name]}
+    assert {name for name in shared if not isinstance(one[name], constants)} == set()
+    assert one["trafficStats"] is not other["trafficStats"]
+
+
+def test_no_option_is_copied_to_a_channel() -> None:
     made, _ = after_101(frame(9, b"x" * 100))
     assert not set(vars(made)) & {
-        "failByDrop", "perMessageCompressionAccept", "flashSocketPolicy", "send_queue", "_wskey",
-        "http_response_data", "utf8validator", "_transport_details",
+        "failByDrop", "perMessageCompressionAccept", "flashSocketPolicy", "openHandshakeTimeout",
     }
+
+
+class RecordingChannel(Channel):
+    """Records which of the overridden methods Autobahn calls."""
+
+    def connectionMade(self) -> None:
+        self.called: list[str] = []
+        super().connectionMade()
+
+    def sendCloseFrame(self, *arguments: Any, **more: Any) -> None:
+        self.called.append("sendCloseFrame")
+        super().sendCloseFrame(*arguments, **more)
+
+    def dropConnection(self, *arguments: Any, **more: Any) -> None:
+        self.called.append("dropConnection")
+        super().dropConnection(*arguments, **more)
+
+    def _fail_connection(self, *arguments: Any) -> None:
+        self.called.append("_fail_connection")
+        super()._fail_connection(*arguments)
+
+
+def recorded(data: bytes, close_first: bool = False) -> list[str]:
+    """What Autobahn calls of a channel that receives `data`, behind our close frame or not."""
+    factory = ChannelFactory(Clock().seconds, 10, Clock())
+    factory.protocol = RecordingChannel
+    made = factory.open(Handler())
+    if close_first:
+        made.send_close(1001)
+    made.dataReceived(data)
+    called: list[str] = made.called
+    return called
+
+
+@pytest.mark.parametrize("data", [frame(8), close_frame(1000), close_frame(4000, b"bye")])
+def test_autobahn_answers_a_close_frame_by_send_close_frame(data: bytes) -> None:
+    assert recorded(data)[0] == "sendCloseFrame"
+
+
+@pytest.mark.parametrize("data", [frame(8), close_frame(1001)])
+def test_autobahn_ends_the_close_handshake_by_drop_connection(data: bytes) -> None:
+    assert recorded(data, close_first=True) == ["dropConnection"]
+
+
+@pytest.mark.parametrize("name", VIOLATIONS)
+@pytest.mark.parametrize("close_first", [False, True])
+def test_autobahn_reports_a_violation_by_fail_connection(name: str, close_first: bool) -> None:
+    assert recorded(VIOLATIONS[name][0], close_first) == ["_fail_connection"]

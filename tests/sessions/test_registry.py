@@ -20,8 +20,8 @@ from envelope.sessions.admission import (
     AccessRequest,
     Admission,
     Refusal,
+    Refused,
 )
-from envelope.sessions.gate import Refused
 from envelope.sessions.metrics import SessionMetrics
 from envelope.sessions.registry import Sessions
 from tests.support.scriptedfirewall import ScriptedFirewall

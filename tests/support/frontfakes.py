@@ -27,7 +27,7 @@ from envelope.sessions.admission import (
     Load,
     decide,
 )
-from envelope.sessions.gate import ICarrier, IGate, ISession
+from envelope.sessions.gate import ICarrier, ISession
 
 GOOD = Claims("locate", "ndt", ("mlab1",), 2000.0)
 PATH = b"/v0/envelope/access?access_token=good"
@@ -42,7 +42,6 @@ SWITCHED = (
 )
 
 
-@implementer(ISession)
 class FakeSession:
     """Writes down what it is told; ends at once, or when `gone` is called."""
 
@@ -75,7 +74,6 @@ class FakeSession:
             one.callback(None)
 
 
-@implementer(IGate)
 class FakeGate:
     """Decides as the service does; `good` is a valid token. Admits at once, or when told to."""
 
