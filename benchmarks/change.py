@@ -24,11 +24,11 @@ _ROUNDS = 3
 _CHANGES = 100
 
 
-async def _changes(firewall: Any, found: dict[str, list[float]]) -> None:
+async def _changes(reactor: Any, firewall: Any, found: dict[str, list[float]]) -> None:
     for number in range(_CHANGES):
         network = ip_network(f"198.51.100.{number}/32")
         began = time.perf_counter()
-        await firewall.allow(network, time.time() + 3600)
+        await firewall.allow(network, reactor.seconds() + 3600)
         granted = time.perf_counter()
         await firewall.revoke(network)
         found["grant"].append((granted - began) * 1000)
@@ -44,9 +44,9 @@ async def _compare(reactor: Any, kind: str, grants: int) -> None:
     await firewall.open((PortRange("tcp", 8880, 8880),))
     try:
         for _ in range(_ROUNDS):
-            await _changes(firewall, found[0])
-            await gatherResults([firewall.allow(n, time.time() + 3600) for n in many])
-            await _changes(firewall, found[grants])
+            await _changes(reactor, firewall, found[0])
+            await gatherResults([firewall.allow(n, reactor.seconds() + 3600) for n in many])
+            await _changes(reactor, firewall, found[grants])
             await gatherResults([firewall.revoke(n) for n in many])
     finally:
         await firewall.close()

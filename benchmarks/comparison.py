@@ -100,7 +100,7 @@ class _Bench:
         self._reactor = reactor
         self.kind = kind
         self.firewall = make_firewall(kind, reactor)
-        self._until = time.time() + 3600
+        self._end = reactor.seconds() + 3600
         self._grants = [ip_network((10 << 24) + number) for number in range(grants)]
         self._fresh = (ip_network((11 << 24) + number) for number in range(1 << 24))
         self._passing: list[Any] = []
@@ -119,7 +119,7 @@ class _Bench:
         self._collector.stop()
 
     async def _allow(self, networks: list[Any]) -> None:
-        await gatherResults([self.firewall.allow(each, self._until) for each in networks])
+        await gatherResults([self.firewall.allow(each, self._end) for each in networks])
 
     async def churn(self) -> None:
         """Let some in, and out those of the last time."""

@@ -1,5 +1,4 @@
-"""What the reconciler asks of a kernel's rules, whichever tool they are written with.
-"""
+"""What the reconciler asks of a table of the kernel, whichever tool writes it."""
 
 from __future__ import annotations
 
@@ -8,17 +7,21 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final, NewType, Protocol, TypeAlias
+from typing import Final, Generic, NewType, Protocol, TypeVar
 
 from envelope.addresses import Network
 
 # A network as the tools print it, `203.0.113.7/32`. A text, because thousands of them are looked
 # up when the kernel's rules are compared, and ipaddress computes its hashes in Python.
 Key = NewType("Key", str)
-# What a network's grant consists of in the kernel, in the table's own words, sorted.
-Rules: TypeAlias = tuple[str, ...]
+# One network's grant, as its table writes it: lines of iptables, or the second at which nftables
+# lets an element end. Equal values mean that the kernel has nothing to change.
+W = TypeVar("W")
 
-# Whom `--proxy-port` is open to: all networks of one family, as long as one of them has a grant.
+# A grant must be answered within 10 s: the tool gives up first, then we do, then the caller.
+ANSWER_WAIT: Final = 7.0
+
+# The networks that `--proxy-port` is open to: all of one family, while one of them has a grant.
 EVERYONE: Final = {4: Key("0.0.0.0/0"), 6: Key("::/0")}
 NO_CLIENTS: Final = frozenset(EVERYONE.values())
 
@@ -29,7 +32,7 @@ def key_of(network: Network) -> Key:
 
 
 def one_key(text: str) -> Key:
-    """The one object for a key, however it was come by: thousands are compared at each look."""
+    """Intern a key's text: thousands are compared at each look, mostly with themselves."""
     return Key(sys.intern(text))
 
 
@@ -84,50 +87,47 @@ class DriftKind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
-    """What a look at the kernel found.
+class Seen(Generic[W]):
+    """What the kernel was found to hold.
 
-    `mending` are the lines that put the structure right, `kinds` what kinds of differences they
-    mend, `grants` the networks let in, each with its
-    rules.
+    `mending` are the lines that put the structure right, `kinds` the kinds of differences that
+    they mend, one for each, and `grants` the networks that are let in, each with its grant.
     """
 
     mending: Sequence[str]
     kinds: Sequence[DriftKind]
-    grants: Mapping[Key, Rules]
+    grants: Mapping[Key, W]
 
 
-class KernelTable(Protocol):
-    """One table of the kernel's; only the reconciler writes grants into it, one call at a time."""
+class KernelTable(Protocol[W]):
+    """One table of the kernel, as the reconciler sees it; it makes one call at a time."""
 
     @property
     def label(self) -> TableLabel:
-        """The table's name in metrics and in messages."""
+        """The table's name in metrics and messages."""
 
     @property
     def versions(self) -> tuple[int, ...]:
         """The address families that it filters."""
 
     @property
-    def by_time_of_day(self) -> bool:
-        """Whether the kernel ends grants at a time of day, which moves when the clock is set."""
+    def grants_first(self) -> bool:
+        """Whether new grants go into a transaction of their own, before revocations.
 
-    @property
-    def comers_apart(self) -> bool:
-        """Whether who comes should not share a transaction with who leaves, and go first.
-
-        That is so where the kernel lets the next one wait that adds something after one has
-        deleted something.
+        That is so where the kernel delays an addition that follows a deletion.
         """
 
-    def rules(self, key: Key, end: int) -> Rules:
-        """What lets a network in until `end` (seconds since the epoch)."""
+    def written(self, key: Key, end: float) -> W:
+        """The grant that lets a network in until `end` (reactor seconds), as it is written.
 
-    def end_of(self, rules: Rules) -> int | None:
-        """When the kernel ends a network's rules by itself; None for no rules."""
+        The kernel ends it by itself `policy.BACKSTOP` seconds later.
+        """
 
-    async def look(self, in_force: Mapping[Key, Rules]) -> Seen | None:
-        """Read what the kernel holds; None when it is known to be just what is in force.
+    def is_over(self, grant: W) -> bool:
+        """Whether the kernel has ended this grant by itself, though its rule may still stand."""
+
+    async def look(self, in_force: Mapping[Key, W]) -> Seen[W] | None:
+        """Read the kernel's rules; None when they are known to be as written.
 
         Raises `ToolFailed` or `UnreadableRules`.
         """
@@ -135,16 +135,12 @@ class KernelTable(Protocol):
     async def write(
         self,
         mending: Sequence[str],
-        in_force: Mapping[Key, Rules],
-        wants: Mapping[Key, Rules],
+        in_force: Mapping[Key, W],
+        wants: Mapping[Key, W | None],
         patience: float,
     ) -> None:
-        """Apply `mending` and let the networks in `wants` have those rules, in one transaction.
+        """Apply `mending` and give each network in `wants` that grant, or none, in one transaction.
 
-        No rules means that the network is shut out. `in_force` is what every network has now.
-        Raises `ToolFailed` after `patience` seconds at most; then only a look tells what holds.
+        `in_force` is what every network has now. Raises `ToolFailed` after `patience` seconds at
+        most; then only a look tells what the kernel holds.
         """
-
-
-# A grant must be answered within 10 s, so the tool gives up first, then we do, then the caller.
-ANSWER_WAIT: Final = 7.0

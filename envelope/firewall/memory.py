@@ -6,13 +6,10 @@ It keeps the promises of `IFirewall` on a dictionary; every call is answered at 
 from __future__ import annotations
 
 from twisted.internet.defer import Deferred, succeed
-from zope.interface import implementer
 
 from envelope.addresses import Network, PortRange
-from envelope.firewall import IFirewall
 
 
-@implementer(IFirewall)
 class MemoryFirewall:
     """Remembers what a kernel would hold.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from itertools import product
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
@@ -38,6 +39,7 @@ class FirewallMetrics:
         """Count so many differences of one kind."""
         self._drift[kind].inc(number)
 
-    def grants(self, family: AddressFamily, number: int) -> None:
-        """Note how many networks of `family` the rules let in."""
-        self._grants[family].set(number)
+    def grants_of(self, versions: Iterable[int], networks: Mapping[int, int]) -> None:
+        """Note how many networks of these IP versions the rules let in, by version."""
+        for version in versions:
+            self._grants[AddressFamily.of_version(version)].set(networks[version])

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from ipaddress import ip_network
 from typing import Final, Literal
 
@@ -67,11 +65,3 @@ class Layout:
 # The kernel ends a grant this long (seconds) after its deadline, should nobody else: late enough
 # that the service's own revocation always comes first, early enough for "a few seconds".
 BACKSTOP: Final = 4
-
-# xt_time counts seconds in 32 bits but its user-space parser stops here (iptables-extensions(8)).
-LATEST_END: Final = int(datetime(2038, 1, 19, 3, 14, 7, tzinfo=UTC).timestamp())
-
-
-def end_of_grant(deadline: float) -> int:
-    """The second (since the epoch) at which the kernel ends a grant with this deadline."""
-    return min(math.ceil(deadline) + BACKSTOP, LATEST_END)

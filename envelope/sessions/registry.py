@@ -137,11 +137,7 @@ class Sessions:
             return succeed(None)
         deadline = stay.asked_at + stay.admission.duration
         end = self._ledger.enter(stay.session_id, stay.network, deadline)
-        return self._firewall.allow(stay.network, self._of_day(end))
-
-    def _of_day(self, end: float) -> float:
-        """What the wall clock will show then, as it goes now: somebody may have set it."""
-        return self._wall() + end - self._reactor.seconds()
+        return self._firewall.allow(stay.network, end)
 
     def _granted(self, session: Session, stay: Stay, life: Life) -> None:
         life.granted()
@@ -170,7 +166,7 @@ class Sessions:
         if end is None:
             return self._firewall.revoke(network)
         # Others stay: the grant shortens to the longest of them, which nobody waits for.
-        shortened = self._firewall.allow(network, self._of_day(end))
+        shortened = self._firewall.allow(network, end)
         shortened.addErrback(lambda f: f.trap(FirewallError) and None)
         return None
 

@@ -6,13 +6,11 @@ from collections import Counter
 from collections.abc import Callable
 
 from twisted.internet.defer import Deferred
-from zope.interface import implementer
 
 from envelope.addresses import Network, PortRange
 from envelope.firewall import IFirewall
 
 
-@implementer(IFirewall)
 class CheckedFirewall:
     """Passes everything on to `firewall`, and keeps what it said that was not so.
 

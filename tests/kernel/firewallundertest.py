@@ -136,7 +136,7 @@ class FirewallUnderTest:
         else:
             self.kernel, self.tools = Kernel(kind, folder / LOCK), FaultyTools(folder, kind)
             made, self.label, self.writers = IptablesFirewall, "ipv4", len(FAMILY_TOOLS)
-            more = {}
+            more = {"wall": lambda: time.time() + self.clock_set_by}
             tools = {name: folder / name for name in FAMILY_TOOLS.values()}
         self.config = Config(device="lo", **{**tools, **options})
         self.registry = new_registry()
@@ -149,7 +149,7 @@ class FirewallUnderTest:
         self.counts = True
         self.firewall = made(
             self.reactor, self.config, FirewallMetrics(self.registry), check_every=check_every,
-            wall=lambda: time.time() + self.clock_set_by, **more,
+            **more,
         )
 
     def drift(self, kind: str) -> float:
@@ -196,7 +196,7 @@ class FirewallUnderTest:
 
 def later(seconds: float) -> float:
     """A deadline this far away, as the firewall is told it."""
-    return time.time() + seconds
+    return reactor.seconds() + seconds
 
 
 async def settled(condition: Callable[[], bool], patience: float = 60.0) -> None:

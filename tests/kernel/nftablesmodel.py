@@ -93,7 +93,7 @@ class NftWorld:
         config = Config(device="lo", firewall="nftables", baseline=baseline,
                         nft=self._folder / "nft")
         return NftablesFirewall(
-            reactor, config, metrics, wall=wall, monotonic=reactor.seconds,
+            reactor, config, metrics,
             check_every=self.check_every, trust=self.check_every)
 
     def begin(self, policy: str, rules: bool) -> None:

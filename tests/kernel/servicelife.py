@@ -237,7 +237,7 @@ class ServiceLife:
         source = str(network.network_address)
         if source not in CLIENTS or self.disturbed or self.clock_moved:
             return None
-        if until + BACKSTOP < max(self.wall(), time.time()):
+        if until + self.clock_set_by + BACKSTOP < max(self.wall(), time.time()):
             # The kernel has ended it, or so it seems to a service that is in haste.
             return None
         return self.listener.hears(source)

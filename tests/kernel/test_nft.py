@@ -107,22 +107,6 @@ async def test_a_grant_may_last_for_years(subject, days) -> None:
     assert subject.drift("grant") == 0
 
 
-@pytest.mark.parametrize("by", [3600, -3600])
-@ensureDeferred
-async def test_setting_the_clock_moves_nothing(subject, by) -> None:
-    """Grants go on for as long as they would have, and new ones are told in the new time."""
-    firewall = subject.firewall
-    await firewall.open(SERVICE)
-    await gatherResults([firewall.allow(n, later(9000)) for n in NETWORKS])
-    subject.clock_set_by = by
-    await firewall.allow(ip_network("203.0.113.3"), later(9000) + by)
-    for _ in range(2):
-        await subject.listed()
-    for name in (CLIENT, OTHER, "203.0.113.3"):
-        assert 8990 < lasts(subject, name) <= 9007
-    assert subject.drift("grant") == subject.drift("stray") == 0
-
-
 @ensureDeferred
 async def test_the_open_tool_is_replaced_now_and_then(subject) -> None:
     """It remembers what it was told, and gets slower; nothing is lost, and one runs at a time."""

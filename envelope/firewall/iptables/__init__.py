@@ -8,7 +8,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+
+from envelope.addresses import PortRange
 from envelope.config import Config
+from envelope.firewall.clocks import WATCH_EVERY, WallClock
 from envelope.firewall.iptables.plan import Structure, install
 from envelope.firewall.iptables.rules import grant_rules
 from envelope.firewall.iptables.snapshot import Snapshot
@@ -19,6 +24,8 @@ from envelope.firewall.kernelfirewall import CHECK_EVERY, KernelFirewall
 from envelope.firewall.metrics import FirewallMetrics
 from envelope.firewall.policy import IPV4, Family, Layout
 from envelope.firewall.process import IProcessReactor
+
+_log = Logger(namespace="envelope.firewall")
 
 
 def families_of_this_kernel(proc: Path = Path("/proc/net/if_inet6")) -> tuple[Family, ...]:
@@ -41,11 +48,32 @@ class IptablesFirewall(KernelFirewall):
         wall: Callable[[], float] = time.time,
         check_every: float = CHECK_EVERY,
     ) -> None:
+        self._clock = WallClock(wall, reactor.seconds)
         tables = [
-            FilterTable(family, Tools(reactor, Paths.find(config, family, search_path)), metrics)
+            FilterTable(
+                family, Tools(reactor, Paths.find(config, family, search_path)), metrics,
+                self._clock,
+            )
             for family in families_of_this_kernel()
         ]
-        super().__init__(reactor, config, metrics, tables, wall, check_every)
+        super().__init__(reactor, config, metrics, tables, check_every)
+        self._watching = LoopingCall(self._watch_clock)
+        self._watching.clock = reactor
+
+    async def _open(self, service_ports: tuple[PortRange, ...]) -> None:
+        await super()._open(service_ports)
+        self._watching.start(WATCH_EVERY)
+
+    async def _close(self) -> None:
+        if self._watching.running:
+            self._watching.stop()
+        await super()._close()
+
+    def _watch_clock(self) -> None:
+        if steps := self._clock.steps():
+            _log.info("wall clock stepped by {step} s; grant ends moved with it", step=sum(steps))
+            for _, reconciler in self._tables:
+                reconciler.rewrite()
 
 
 def rules_text(layout: Layout, family: Family) -> str:

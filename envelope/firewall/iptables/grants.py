@@ -7,10 +7,10 @@ from collections import Counter
 from collections.abc import Mapping
 
 from envelope.firewall.iptables.plan import Structure, drop_branches
-from envelope.firewall.iptables.rules import GRANTS, read_grant
+from envelope.firewall.iptables.rules import GRANTS, Rules, read_grant
 from envelope.firewall.iptables.snapshot import Snapshot
 from envelope.firewall.iptables.spread import GATHER_BELOW, SPREAD_ABOVE, is_branch, leaf
-from envelope.firewall.kernel import Key, Rules
+from envelope.firewall.kernel import Key
 
 
 def chain_of(structure: Structure, key: Key) -> str:
@@ -61,7 +61,10 @@ def should_spread(structure: Structure, networks: int) -> bool:
 
 
 def change_all(
-    now: Structure, then: Structure, in_force: Mapping[Key, Rules], wants: Mapping[Key, Rules]
+    now: Structure,
+    then: Structure,
+    in_force: Mapping[Key, Rules],
+    wants: Mapping[Key, Rules | None],
 ) -> list[str]:
     """The lines that give the networks in `wants` those rules.
 
@@ -71,7 +74,7 @@ def change_all(
     if now.spread == then.spread:
         return [
             line for key, want in wants.items()
-            for line in change(chain_of(now, key), in_force.get(key, ()), want)
+            for line in change(chain_of(now, key), in_force.get(key, ()), want or ())
         ]
     lines: list[str] = []
     if then.spread:
@@ -80,7 +83,7 @@ def change_all(
         lines += [f"-A {chain} {rule}" for chain, rules in chains.items() for rule in rules]
     for key in dict.fromkeys((*in_force, *wants)):
         have = in_force.get(key, ())
-        want = wants.get(key, have)
+        want = wants.get(key, have) or ()
         old, new = chain_of(now, key), chain_of(then, key)
         if old == new:
             lines += change(new, have, want)

@@ -15,9 +15,9 @@ from envelope.firewall.cooperate import slices
 from envelope.firewall.errors import UnreadableRules
 from envelope.firewall.iptables.grants import chain_of, grants_in
 from envelope.firewall.iptables.plan import Structure, mend
-from envelope.firewall.iptables.rules import GRANTS, read_grant
+from envelope.firewall.iptables.rules import GRANTS, Rules, read_grant
 from envelope.firewall.iptables.snapshot import INCOMPATIBLE, Snapshot
-from envelope.firewall.kernel import DriftKind, Key, Rules, Seen, one_key
+from envelope.firewall.kernel import DriftKind, Key, Seen, one_key
 
 # How the rules of every chain begin that may hold grants.
 _GRANT: Final = f"-A {GRANTS}"
@@ -41,7 +41,7 @@ class Rereader:
 
     def read(
         self, text: str, structure: Structure, in_force: Mapping[Key, Rules]
-    ) -> Generator[int, None, Seen]:
+    ) -> Generator[int, None, Seen[Rules]]:
         """What the kernel holds, and what puts the structure right; raise `UnreadableRules`.
 
         Done in steps of `SLICE` lines that are new or gone. Rules that are as `in_force` are the
@@ -81,7 +81,7 @@ class Rereader:
         self._lines, self._grants = {}, {}
         self._others, self._mending = [], ([], [])
 
-    def _read_afresh(self, lines: list[str], structure: Structure) -> Seen:
+    def _read_afresh(self, lines: list[str], structure: Structure) -> Seen[Rules]:
         self._forget(structure)
         snapshot = Snapshot.of_lines(lines)
         grants, _ = grants_in(snapshot, structure)

@@ -12,10 +12,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
-from envelope.firewall.iptables.rules import CHAIN, FLOWS, GRANTS, baseline_rules
+from envelope.firewall.iptables.rules import CHAIN, FLOWS, GRANTS, Rules, baseline_rules
 from envelope.firewall.iptables.snapshot import Snapshot
 from envelope.firewall.iptables.spread import branches, is_branch
-from envelope.firewall.kernel import DriftKind, Rules
+from envelope.firewall.kernel import DriftKind
 from envelope.firewall.policy import Family, Layout
 from envelope.firewall.repair import in_order, repair
 

@@ -6,19 +6,25 @@ compare as strings. Every argument is a word of its own: iptables 1.8.9 rejects 
 
 from __future__ import annotations
 
+import math
 import re
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Final
+from typing import Final, TypeAlias
 
 from envelope.addresses import PortRange
-from envelope.firewall.kernel import EVERYONE, NO_CLIENTS, Key, Rules, one_key, parts_of
-from envelope.firewall.policy import Family, Layout
+from envelope.firewall.kernel import EVERYONE, NO_CLIENTS, Key, one_key, parts_of
+from envelope.firewall.policy import BACKSTOP, Family, Layout
 
 CHAIN: Final = "ENVELOPE"
 GRANTS: Final = "ENVELOPE-GRANTS"
 FLOWS: Final = "ENVELOPE-FLOWS"
 OWN_CHAINS: Final = re.compile(r"ENVELOPE(-.*)?$")
+# xt_time counts seconds in 32 bits but its user-space parser stops here (iptables-extensions(8)).
+LATEST_END: Final = int(datetime(2038, 1, 19, 3, 14, 7, tzinfo=UTC).timestamp())
+
+# A grant as it stands in the kernel: its rules without `-A CHAIN`, sorted.
+Rules: TypeAlias = tuple[str, ...]
 
 
 def _ports(ports: PortRange) -> str:
@@ -39,6 +45,11 @@ def baseline_rules(layout: Layout, family: Family, with_flows: bool = False) -> 
         f"-j {GRANTS}",
         f"-j REJECT --reject-with {family.reject}",
     ]
+
+
+def end_of_grant(deadline: float) -> int:
+    """The second at which the kernel ends a grant with this deadline; both since the epoch."""
+    return min(math.ceil(deadline) + BACKSTOP, LATEST_END)
 
 
 @lru_cache(maxsize=1 << 10)

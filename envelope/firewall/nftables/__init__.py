@@ -3,12 +3,10 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import Final
 
 from envelope.config import Config
-from envelope.firewall.clocks import SteadyClock
 from envelope.firewall.kernelfirewall import CHECK_EVERY, KernelFirewall
 from envelope.firewall.metrics import FirewallMetrics
 from envelope.firewall.nftables import plan, rules
@@ -31,19 +29,14 @@ class NftablesFirewall(KernelFirewall):
         config: Config,
         metrics: FirewallMetrics,
         search_path: str = "",
-        wall: Callable[[], float] = time.time,
-        monotonic: Callable[[], float] = time.monotonic,
         generation: Callable[[], int | None] | None = None,
         trust: float = TRUST,
         check_every: float = CHECK_EVERY,
     ) -> None:
         nft = Nft(reactor, find_tool("nft", config.nft, search_path))
         self._counter = GenerationCounter()
-        table = NftTable(
-            reactor, nft, metrics, SteadyClock(wall, monotonic),
-            generation or self._counter.number, trust,
-        )
-        super().__init__(reactor, config, metrics, [table], wall, check_every)
+        table = NftTable(reactor, nft, metrics, generation or self._counter.number, trust)
+        super().__init__(reactor, config, metrics, [table], check_every)
 
     def _release(self) -> None:
         super()._release()

@@ -1,22 +1,23 @@
 """Grants among the elements of our sets, read back. Pure.
 
-An element's end is told by the kernel as the time that it has left. Ours are kept as seconds of
-the clock that the kernel counts timeouts with, the monotonic one, and those that agree within
-what reading and writing take count as the same.
+A grant is the second of the reactor's clock at which its element ends (`Second`). nft prints the
+time that an element has left, so an end that is read is taken for the one that was written when
+the two agree within the time that reading and writing take.
 """
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from ipaddress import ip_address
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from envelope.firewall.cooperate import slices
 from envelope.firewall.errors import UnreadableRules
-from envelope.firewall.kernel import EVERYONE, Key, Rules
+from envelope.firewall.kernel import EVERYONE, Key
 from envelope.firewall.nftables.rules import ADDRESSES, PROXIES
 from envelope.firewall.nftables.snapshot import NftSnapshot
 from envelope.firewall.policy import Layout
@@ -26,8 +27,10 @@ from envelope.firewall.policy import Layout
 EARLIER: Final = 1.5
 LATER: Final = 9.0
 
-_END: Final = "ends "
-_NEVER: Final[Rules] = ("never ends",)
+# When a grant's element ends, in whole seconds of the reactor's clock.
+Second: TypeAlias = float
+# An element that somebody added without a timeout.
+NEVER: Final[Second] = math.inf
 _FAMILIES: Final = {"ipv4": 4, "ipv6": 6}
 # With a comment in quotes, which may hold everything that stands between elements.
 _PIECE: Final = re.compile(r'((?:[^",]|"[^"]*")*)(?:, |$)')
@@ -40,39 +43,24 @@ _DIGITS: Final = "0123456789"
 _PLAIN: Final = 5
 
 
-def ending(second: int) -> Rules:
-    """What a grant consists of: one element, until that second of the monotonic clock."""
-    return (f"{_END}{second}",)
-
-
-@lru_cache(maxsize=1 << 12)
-def end_of(rules: Rules) -> int | None:
-    """The second at which a grant ends; None for no grant, or one that does not end by itself."""
-    if not rules or rules == _NEVER:
-        return None
-    return int(rules[0].removeprefix(_END))
-
-
-def milliseconds_left(rules: Rules, now: float) -> int | None:
+def milliseconds_left(end: Second | None, now: float) -> int | None:
     """How long a grant has to last from `now` on; None for no grant."""
-    end = end_of(rules)
     # Without a timeout, or with one of 0, an element would never end.
     return None if end is None else max(1, round((end - now) * 1000))
 
 
 def certain(
-    keys: Iterable[Key], in_force: Mapping[Key, Rules], now: float
+    keys: Iterable[Key], in_force: Mapping[Key, Second], now: float
 ) -> dict[Key, bool]:
     """Which of `keys` are let in, and which are not, until a transaction from `now` on is over.
 
-    Those that end meanwhile are left out.
+    Those whose element ends meanwhile are left out.
     """
     standing: dict[Key, bool] = {}
     for key in keys:
-        rules = in_force.get(key, ())
-        end = end_of(rules)
+        end = in_force.get(key)
         if end is None or end > now + LATER:
-            standing[key] = bool(rules)
+            standing[key] = end is not None
     return standing
 
 
@@ -99,43 +87,41 @@ def _whole_seconds(text: str) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """When a table was read (by the monotonic clock, from and until), and what should be there."""
+    """When a table was read (reactor seconds, from and until), and what should be in force."""
 
     layout: Layout
     begun: float
     ended: float
-    in_force: Mapping[Key, Rules]
+    in_force: Mapping[Key, Second]
 
-    def grant(self, key: Key, left: str | None) -> Rules:
-        """A grant as it was written, if it is as it was written; else as it was read."""
+    def grant(self, key: Key, left: str | None) -> Second:
+        """A grant as it was written, if the time `left` agrees with that; else as it was read."""
         if left is None:
-            return _NEVER
+            return NEVER
         remaining = seconds(left)
-        known = self.in_force.get(key, ())
-        return known if self.agrees(known, remaining) else ending(round(self.ended + remaining))
+        known = self.in_force.get(key)
+        if known is not None and self.agrees(known, remaining):
+            return known
+        return float(round(self.ended + remaining))
 
-    def agrees(self, rules: Rules, remaining: float) -> bool:
-        """Whether a grant with so many seconds left is the one that was written as `rules`."""
-        end = end_of(rules)
-        return end is not None and (
-            self.begun + remaining - LATER <= end <= self.ended + remaining + EARLIER
-        )
+    def agrees(self, end: Second, remaining: float) -> bool:
+        """Whether an element with so many seconds left is the one that was written to end then."""
+        return self.begun + remaining - LATER <= end <= self.ended + remaining + EARLIER
 
-    def is_over(self, rules: Rules) -> bool:
+    def is_over(self, end: Second) -> bool:
         """Whether the kernel has ended a grant by itself."""
-        end = end_of(rules)
-        return end is not None and end <= self.ended + EARLIER
+        return end <= self.ended + EARLIER
 
 
 def grants_in(
     snapshot: NftSnapshot, reading: Reading
-) -> Generator[int, None, dict[Key, Rules]]:
+) -> Generator[int, None, dict[Key, Second]]:
     """The grants among the elements, read in steps of `SLICE`.
 
     What the kernel has ended by itself is gone from its sets; it is noted as it was written,
     since nobody has to do anything about it. Raises `UnreadableRules`.
     """
-    found: dict[Key, Rules] = {}
+    found: dict[Key, Second] = {}
     for name, shown in snapshot.sets.items():
         if name not in (*ADDRESSES.values(), PROXIES):
             continue
@@ -173,13 +159,13 @@ def _plain(text: str) -> Iterator[tuple[str, str]] | None:
 
 
 def _unlike(
-    name: str, part: list[tuple[str, str]], reading: Reading, found: dict[Any, Rules]
+    name: str, part: list[tuple[str, str]], reading: Reading, found: dict[Any, Second]
 ) -> Iterator[str]:
     """Note those elements that are as they were written; yield the others, to be read with care.
 
     Thousands are looked at, in half a microsecond each: names of types and calls cost as much.
     """
-    in_force: Mapping[Any, Rules] = reading.in_force
+    in_force: Mapping[Any, Second] = reading.in_force
     suffix = f"/{reading.layout.prefix(6 if name == ADDRESSES[6] else 4)}"
     earliest, latest = reading.begun - LATER + 1, reading.ended + EARLIER
     for element, left in part:
@@ -188,8 +174,7 @@ def _unlike(
             # `59m59` of `59m59s120ms`, and what takes longer to find of `59m120ms`.
             whole = left.partition("s")[0]
             whole = f"{whole}s" if whole[-1:] in _DIGITS else _without_thousandths(left)
-            end = end_of(known)
-            if whole and end and earliest < end - _whole_seconds(whole) < latest:
+            if whole and earliest < known - _whole_seconds(whole) < latest:
                 found[element + suffix] = known
                 continue
         yield f"{element} expires {left.rstrip(',')}"
@@ -200,7 +185,7 @@ def _without_thousandths(left: str) -> str:
     return left[:-2].rstrip(_DIGITS) if left.endswith("ms") else left
 
 
-def _note(name: str, piece: str, reading: Reading, found: dict[Key, Rules]) -> None:
+def _note(name: str, piece: str, reading: Reading, found: dict[Key, Second]) -> None:
     match = _ELEMENT.fullmatch(piece)
     if match is None:
         raise UnreadableRules(f"an element of the set {name} that cannot be read")

@@ -1,8 +1,8 @@
-"""Which networks' rules have to be changed, and which of them make trouble. Pure.
+"""Which networks' rules have to change, and which of them go into the next transaction. Pure.
 
-Those of a transaction that failed are suspects: tried alone from then on, until they succeed, so
-that one which the kernel does not take fails by itself. A suspect that failed alone is postponed:
-it waits for the next retry.
+The networks of a transaction that failed are suspects: from then on each is tried alone until it
+succeeds, so that a change which the kernel does not take fails by itself. A suspect that failed
+alone is postponed until the next retry.
 """
 
 from __future__ import annotations
@@ -13,9 +13,15 @@ from typing import Final
 
 from envelope.firewall.kernel import EVERYONE, Key
 
+# Changes in one transaction. When thousands of clients leave at once, nobody else waits for all of
+# them, and the reactor is not held up by writing them down (2 us each).
+MOST_AT_ONCE: Final = 512
+# How many transactions in a row may hold new grants alone while other changes wait.
+MOST_OVERTAKEN: Final = 4
+
 
 class Backlog:
-    """The networks to be changed; first come, first served."""
+    """The networks that are to be changed, in the order in which they were added."""
 
     def __init__(self) -> None:
         # A dict for its order.
@@ -33,17 +39,17 @@ class Backlog:
         """Whether anything is postponed."""
         return bool(self._postponed)
 
-    def add(self, key: Key) -> None:
-        """Something is wanted of this network."""
-        self._changed[key] = None
+    def add(self, keys: Iterable[Key]) -> None:
+        """These networks' rules have to change."""
+        self._changed.update(dict.fromkeys(keys))
 
     def surprising(self, differing: set[Key]) -> set[Key]:
-        """Those of these networks of which it is a surprise that their rules are not as wanted."""
+        """Those of `differing` that no change of ours explains: others changed them."""
         return differing - self._changed.keys() - self._suspects
 
-    def take(self, eager: Iterable[Key], apart: bool = False) -> set[Key]:
-        """The next transaction's networks, chosen by `next_batch`; nobody is overtaken for ever."""
-        apart = apart and self._overtaken < MOST_OVERTAKEN
+    def take(self, eager: Iterable[Key], grants_first: bool = False) -> set[Key]:
+        """Take the next transaction's networks; see `next_batch`, and `MOST_OVERTAKEN`."""
+        apart = grants_first and self._overtaken < MOST_OVERTAKEN
         keys = next_batch(self._changed, self._suspects, eager, apart)
         for key in keys:
             del self._changed[key]
@@ -51,9 +57,9 @@ class Backlog:
         return keys
 
     def take_differing(self, differing: set[Key]) -> set[Key]:
-        """The same after a look at the kernel, which found all of these not as wanted.
+        """Take the networks of the transaction that mends what a look has found to differ.
 
-        What others did is mended in one transaction, however much it is.
+        What others did is mended in one transaction, however much it is; suspects stay alone.
         """
         keys = differing - self._suspects
         self._changed = dict.fromkeys(
@@ -68,10 +74,10 @@ class Backlog:
         self._postponed -= keys
 
     def failed(self, keys: set[Key], at_length: bool = False) -> set[Key]:
-        """A transaction was not; returns those that are postponed, all others are tried alone.
+        """A transaction failed; return the networks that are postponed, the rest is tried alone.
 
-        That is a suspect, and also one that was alone from the first if it failed `at_length`:
-        others would have to wait for as long again.
+        A suspect is postponed. So is a network that was alone from the first when it failed
+        `at_length`, by a time-out: others would have to wait for as long again.
         """
         alone = len(keys) == 1 and (at_length or keys <= self._suspects)
         self._suspects |= keys
@@ -82,48 +88,39 @@ class Backlog:
         return set()
 
     def put_off(self, key: Key) -> None:
-        """Do nothing about a postponed network before the next retry."""
+        """Leave a postponed network alone until the next retry."""
         self._changed.pop(key, None)
 
     def suspect(self, keys: set[Key]) -> None:
-        """These were in a transaction that failed, after a look."""
+        """The transaction that mended what a look found failed, with these networks in it."""
         self._suspects |= keys
 
     def trust(self) -> None:
-        """All is well: nobody is suspected."""
+        """The kernel holds all that is wanted: nothing is suspected any more."""
         self._suspects.clear()
 
     def retry(self) -> None:
-        """Try those again that were postponed."""
+        """Try what was postponed again."""
         self._changed.update(dict.fromkeys(self._postponed))
         self._postponed.clear()
-
-
-# Changes in one transaction. When thousands leave at once, nobody else waits for all of them, and
-# the reactor is not held up by writing them down (2 us each).
-MOST_AT_ONCE: Final = 512
-
-
-# How often in a row comers may go ahead of everybody else.
-MOST_OVERTAKEN: Final = 4
 
 
 def next_batch(
     changed: Collection[Key], suspects: Collection[Key], eager: Iterable[Key], apart: bool = False
 ) -> set[Key]:
-    """Of the networks that are to be changed (at least one), those of the next transaction.
+    """Choose the next transaction's networks from `changed` (at least one).
 
     They come in the order of `changed`, but half of the transaction is for the `eager`, who wait
-    to be let in, in their order. With `apart` it is theirs alone, if there are any, and
-    everyone's (`--proxy-port`), who comes with the first. Suspects are taken alone, when nobody
-    else is left.
+    to be let in, in their order. With `apart` the eager have it for themselves, if there are any,
+    with `EVERYONE` (`--proxy-port`), which changes with the first. A suspect is taken alone, when
+    nothing else is left.
     """
     ready = (key for key in eager if key in changed and key not in suspects)
     others = (key for key in changed if key not in suspects)
     if apart:
-        comers = set(islice(ready, MOST_AT_ONCE))
-        if comers:
-            return comers.union(
+        grants = set(islice(ready, MOST_AT_ONCE))
+        if grants:
+            return grants.union(
                 key for key in EVERYONE.values() if key in changed and key not in suspects
             )
     keys: set[Key] = set()

@@ -1,124 +1,129 @@
-"""One loop that brings what is in force in the kernel to what is wanted.
+"""One loop that makes the kernel's rules what callers want.
 
-What is wanted is a mapping from networks to their rules; whatever differs from what is in force
-goes into the next transaction, everything at once. A transaction that fails is followed by a
-look at the kernel and by the same changes one by one, so that a poisonous one fails alone.
-Allowing is given up after a while, revoking never.
+The next transaction contains every change that is due. After a transaction that failed, the kernel
+is read, and the same changes are tried one by one, so that one the kernel does not take fails
+alone. A grant is given up after a while, a revocation never.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Collection, Sequence
+from typing import Generic
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
-from envelope.addresses import Network
 from envelope.firewall import FirewallError
+from envelope.firewall.cooperate import SLICE, in_turns
 from envelope.firewall.errors import ToolFailed, ToolTimeout, UnreadableRules
-from envelope.firewall.kernel import DriftKind, KernelTable, Key, Seen, key_of
+from envelope.firewall.kernel import DriftKind, KernelTable, Key, Seen, W
 from envelope.firewall.metrics import FirewallMetrics
-from envelope.firewall.policy import end_of_grant
-from envelope.firewall.reconcile.demand import Demand
-from envelope.firewall.reconcile.inforce import Enforcement
-from envelope.firewall.reconcile.reports import Condition
+from envelope.firewall.reconcile.backlog import Backlog
+from envelope.firewall.reconcile.inforce import InForce
+from envelope.firewall.reconcile.reports import Reports
 from envelope.firewall.reconcile.retry import Retry
+from envelope.firewall.reconcile.waiters import Waiters
+from envelope.firewall.reconcile.wanted import Wanted
 
 _log = Logger(namespace="envelope.firewall")
 
 
-class Reconciler:
-    """Holds what is wanted against one table of the kernel's; nobody else writes grants there."""
+class Reconciler(Generic[W]):
+    """Holds what is wanted of one table against what is in force; all times are reactor seconds."""
 
     def __init__(
-        self,
-        reactor: IReactorTime,
-        table: KernelTable,
-        metrics: FirewallMetrics,
-        wall: Callable[[], float],
+        self, reactor: IReactorTime, table: KernelTable[W], metrics: FirewallMetrics
     ) -> None:
         self._reactor = reactor
         self._table = table
-        self._wall = wall
+        self._metrics = metrics
+        self._wanted = Wanted(table.written)
+        self._in_force: InForce[W] = InForce()
+        self._backlog = Backlog()
+        self._waiters = Waiters(reactor, self._too_late)
+        self._reports = Reports(table.label, metrics.drift)
+        self._retry = Retry(reactor, self._try_again)
         self._running = False
         self._dismissed = False
-        self._demand = Demand(reactor, table, self._give_up)
-        self._backlog = self._demand.backlog
-        self._enforcement = Enforcement(reactor, table, self._demand, metrics)
-        self._condition = Condition(table.label, metrics.drift)
-        self._retry = Retry(reactor, self._try_again)
         self._must_look = False
         self._working: Deferred[None] | None = None
 
-    # -- its life --------------------------------------------------------------------------
+    # -- start and stop --------------------------------------------------------------------
 
     def start(self, proxies: bool) -> None:
         """Begin: the table's structure is in force. `proxies`: there are `--proxy-port` rules."""
         self._running = True
-        self._demand.wishes.proxies = proxies
+        self._wanted.proxies = proxies
 
     async def finish(self) -> None:
         """Write nothing more; returns when the last transaction is over."""
         self._running = False
-        self._demand.wishes.clear()
+        self._wanted.clear()
         if self._working is not None:
             await self._working
         self._retry.stop()
 
     def dismiss(self) -> None:
-        """Answer those who still wait, and whoever asks later: every grant is gone."""
+        """Answer everyone who waits, now or later: every grant is gone."""
         self._dismissed = True
-        self._demand.dismiss()
+        self._waiters.dismiss()
 
     # -- what callers want -----------------------------------------------------------------
 
-    def allow(self, network: Network, until: float) -> Deferred[None]:
+    def allow(self, key: Key, end: float) -> Deferred[None]:
         """See `IFirewall.allow`."""
         if not self._running:
-            answer: Deferred[None] = Deferred()
-            answer.errback(FirewallError("the firewall is closed"))
-            return answer
-        answer = self._demand.allow(key_of(network), end_of_grant(until))
+            refused: Deferred[None] = Deferred()
+            refused.errback(FirewallError("the firewall is closed"))
+            return refused
+        self._backlog.add(self._wanted.allow(key, end))
+        answer = self._waiters.await_allowed(key)
+        self._waiters.revoked(key)
         self._work()
         return answer
 
-    def revoke(self, network: Network) -> Deferred[None]:
+    def revoke(self, key: Key) -> Deferred[None]:
         """See `IFirewall.revoke`."""
         if self._dismissed:
             return succeed(None)
-        answer = self._demand.revoke(key_of(network))
+        answer = self._waiters.await_revoked(key)
+        self._backlog.add(self._wanted.revoke(key))
+        self._waiters.refused(key, "the grant was revoked before it was in force")
         self._work()
         return answer
 
-    def clock_set(self, by: int) -> None:
-        """Move every grant's end along with the wall clock, which was set `by` so many seconds."""
-        if not self._running:
-            return
-        self._demand.move(by if self._table.by_time_of_day else 0)
-        self._work()
+    def rewrite(self) -> None:
+        """Write every grant's end anew: the clock that the table tells them by was stepped."""
+        if self._running:
+            self._backlog.add(self._wanted.rewrite())
+            self._work()
 
     def check(self) -> None:
-        """Compare the kernel's rules with ours, at once or when the loop comes to it."""
+        """Compare the kernel's rules with ours, as soon as no transaction is under way."""
         if self._running:
             self._must_look = True
             self._work()
 
     @property
     def problem(self) -> str | None:
-        """What the tool last refused, as long as anything is still refused."""
-        trouble = self._condition.trouble
-        if trouble is None:
-            return None
-        revoking = len(self._demand.answers.revoking)
-        waiting = f" ({revoking} revocations outstanding)" if revoking else ""
-        return f"firewall {self._table.label}: {trouble}{waiting}"
+        """What the tool refused last, in one line, while anything is still refused."""
+        return self._reports.problem(len(self._waiters.revoking))
 
-    def _give_up(self, key: Key) -> None:
-        self._demand.refuse(key, self._condition.trouble or "the tool did not answer in time")
+    def _too_late(self, key: Key) -> None:
+        self._refuse(key, self._reports.trouble or "the tool did not answer in time")
         self._work()
+
+    def _refuse(self, key: Key, why: str) -> None:
+        """Refuse a grant that cannot be made; an older grant of the network stays as it was.
+
+        If it was to end earlier, that is tried until it holds.
+        """
+        if self._waiters.is_allowing(key):
+            self._backlog.add(self._wanted.fall_back(key))
+            self._waiters.refused(key, why)
 
     # -- the loop --------------------------------------------------------------------------
 
@@ -131,7 +136,7 @@ class Reconciler:
 
     async def _loop(self) -> None:
         try:
-            # Whoever asks in the same turn of the reactor shares the transaction.
+            # All who ask in the same turn of the reactor share the transaction.
             await deferLater(self._reactor, 0)
             while self._running and (self._must_look or self._backlog):
                 if self._must_look:
@@ -141,74 +146,108 @@ class Reconciler:
                     await self._apply_next()
         finally:
             self._working = None
-        self._plan_retry()
+        if self._running and self._reports.trouble is None:
+            self._retry.calm()
+        elif self._running:
+            self._retry.plan()
 
     async def _look(self) -> bool:
         """Read the kernel's rules and mend what differs, in one transaction."""
         try:
             self._must_look = False
-            seen = await self._table.look(self._enforcement.grants)
+            seen = await self._table.look(self._in_force)
             if seen is not None:
                 await self._mend(seen)
             elif not self._backlog and not self._backlog.is_waiting:
                 self._all_is_well()
         except (ToolFailed, UnreadableRules) as error:
             self._must_look = True
-            self._condition.refused(str(error))
+            self._reports.refused(str(error))
             return False
         return True
 
-    async def _mend(self, seen: Seen) -> None:
-        await self._enforcement.found(seen.grants)
+    async def _mend(self, seen: Seen[W]) -> None:
+        await self._take_over(seen)
         if not self._running:
             return
-        differing = self._enforcement.differing
+        differing = self._wanted.differing(self._in_force)
         surprising = self._backlog.surprising(differing)
-        grants = len(self._demand.wishes.wanted(surprising))
-        self._condition.differs(
+        grants = len(self._wanted.granted(surprising))
+        self._reports.differs(
             Counter(seen.kinds)
             + Counter({DriftKind.GRANT: grants, DriftKind.STRAY: len(surprising) - grants})
         )
         keys = self._backlog.take_differing(differing)
         try:
-            await self._enforcement.write(seen.mending, keys, self._retry.patience)
+            await self._write(seen.mending, keys)
         except ToolFailed:
             self._backlog.suspect(keys)
             raise
-        self._condition.mended()
+        self._reports.mended()
         if not seen.mending and not differing and not self._backlog.is_waiting:
             self._all_is_well()
 
+    async def _take_over(self, seen: Seen[W]) -> None:
+        """Note what a look has found, and answer those whose network is as they want it.
+
+        A tool that failed to answer may have done its work all the same.
+        """
+        many = max(len(seen.grants), len(self._in_force)) > SLICE
+        self._in_force.replace(seen.grants)
+        if many:
+            await deferLater(self._reactor, 0)
+        await self._answer(self._waiters.awaited)
+
     async def _apply_next(self) -> None:
-        """Apply what is wanted: what is not suspected together, or one suspect alone."""
-        keys = self._backlog.take(self._demand.answers.allowing, self._table.comers_apart)
+        """Apply the changes that are due: all that are not suspect, or one suspect alone."""
+        keys = self._backlog.take(self._waiters.allowing, self._table.grants_first)
         try:
-            await self._enforcement.write((), keys, self._retry.patience)
+            await self._write((), keys)
         except ToolFailed as error:
             self._must_look = True
-            self._condition.refused(str(error))
+            self._reports.refused(str(error))
             for key in self._backlog.failed(keys, isinstance(error, ToolTimeout)):
-                self._demand.refuse(key, str(error))
+                self._refuse(key, str(error))
                 self._backlog.put_off(key)
         else:
             self._backlog.succeeded(keys)
 
-    def _plan_retry(self) -> None:
-        """After a failure, try again until the kernel agrees."""
-        if not self._running:
-            return
-        if self._condition.trouble is None:
-            self._retry.calm()
-        else:
-            self._retry.plan()
+    async def _write(self, mending: Sequence[str], keys: Collection[Key]) -> None:
+        """Apply `mending` and what is wanted of `keys` in one transaction; or `ToolFailed`."""
+        wants = {key: self._wanted.get(key) for key in keys}
+        if len(wants) > SLICE:
+            await deferLater(self._reactor, 0)
+        if mending or wants:
+            await self._table.write(mending, self._in_force, wants, self._retry.patience)
+        await in_turns(self._reactor, wants.items(), self._note)
+        await self._answer([key for key in keys if key in self._waiters])
+
+    def _note(self, written: list[tuple[Key, W | None]]) -> tuple[()]:
+        for key, grant in written:
+            self._in_force.put(key, grant)
+        return ()
+
+    async def _answer(self, keys: Collection[Key]) -> None:
+        await self._waiters.each(keys, self._settle)
+        self._metrics.grants_of(self._table.versions, self._in_force.networks)
+
+    def _settle(self, key: Key) -> None:
+        """Answer those who wait for a network, if its grant in force is what is wanted now."""
+        if self._in_force.get(key) == self._wanted.get(key):
+            if self._wanted.confirm(key):
+                self._waiters.allowed(key)
+            else:
+                self._waiters.revoked(key)
 
     def _try_again(self) -> None:
-        for key in self._enforcement.over(self._wall()):
-            self._demand.answers.revoked(key)
+        for key in self._waiters.revoking:
+            grant = self._in_force.get(key)
+            if grant is not None and self._table.is_over(grant):
+                self._waiters.revoked(key)
         self._backlog.retry()
         self._must_look = True
         self._work()
 
     def _all_is_well(self) -> None:
-        self._condition.well()
+        self._reports.well()
         self._backlog.trust()

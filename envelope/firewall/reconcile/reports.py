@@ -1,5 +1,4 @@
-"""What operators are told of one table: what the tool refuses, and what others have changed.
-"""
+"""What operators are told of one table: what the tool refuses, and what others changed."""
 
 from __future__ import annotations
 
@@ -13,21 +12,21 @@ from envelope.firewall.kernel import DriftKind
 _log = Logger(namespace="envelope.firewall")
 
 
-class Condition:
-    """Tells of each trouble and each difference once; `drift` counts them by kind.
+class Reports:
+    """Logs each trouble and each difference once; `drift` counts differences by kind.
 
-    `trouble` is what the tool last refused, as long as anything is still refused.
+    `trouble` is what the tool refused last, while anything is still refused.
     """
 
     def __init__(self, label: str, drift: Callable[[DriftKind, int], None]) -> None:
         self._label = label
         self._drift = drift
         self.trouble: str | None = None
-        # Differences that were told of and are not mended yet, by kind.
-        self._told: Counter[DriftKind] = Counter()
+        # Differences that were logged and are not mended yet, by kind.
+        self._logged: Counter[DriftKind] = Counter()
 
     def refused(self, error: str) -> None:
-        """The tool has refused something; `error` is one line."""
+        """The tool refused something; `error` is one line."""
         if error != self.trouble:
             _log.error("{table}: {error}", table=self._label, error=error)
         self.trouble = error
@@ -39,9 +38,9 @@ class Condition:
         self.trouble = None
 
     def differs(self, kinds: Counter[DriftKind]) -> None:
-        """So many differences of these kinds are there; told once however long mending takes."""
-        news = kinds - self._told
-        self._told |= kinds
+        """So many differences of these kinds were found; each counts once, however often seen."""
+        news = kinds - self._logged
+        self._logged |= kinds
         for kind, number in news.items():
             self._drift(kind, number)
         if news:
@@ -50,6 +49,13 @@ class Condition:
                 table=self._label, kinds=", ".join(sorted(news)),
             )
 
+    def problem(self, revoking: int) -> str | None:
+        """The trouble in one line, with how many revocations wait; None when there is none."""
+        if self.trouble is None:
+            return None
+        waiting = f" ({revoking} revocations outstanding)" if revoking else ""
+        return f"firewall {self._label}: {self.trouble}{waiting}"
+
     def mended(self) -> None:
-        """What differed does no more."""
-        self._told.clear()
+        """All differences that were found are mended."""
+        self._logged.clear()

@@ -1,5 +1,4 @@
-"""When to try again what the tool has refused: after growing pauses.
-"""
+"""When to try again what the tool refused: after growing pauses."""
 
 from __future__ import annotations
 
@@ -18,7 +17,7 @@ RETRY_WAIT: Final = 2.0
 
 
 class Retry:
-    """Calls `again` once for each time it was planned, later and later until `calm` is told."""
+    """Calls `again` once for each time that it was planned; `calm` makes the pauses short again."""
 
     def __init__(self, reactor: IReactorTime, again: Callable[[], None]) -> None:
         self._reactor = reactor

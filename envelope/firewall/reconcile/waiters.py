@@ -1,13 +1,13 @@
-"""Those who wait for a network to be let in or shut out, and how they are answered.
-"""
+"""Callers that wait for a network to be let in or shut out, and how they are answered."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Final
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.task import deferLater
 
 from envelope.firewall import FirewallError
 from envelope.firewall.kernel import Key
@@ -15,12 +15,15 @@ from envelope.firewall.kernel import Key
 # Seconds after which a grant that could not be made is refused: the contract's 10 s, less a
 # margin for the answer itself.
 ALLOW_WAIT: Final = 9.0
+# Callers answered in one turn of the reactor; each then logs a line and writes to a socket, which
+# takes some 0.3 ms.
+ANSWERS_A_TURN: Final = 16
 
 
-class Answers:
-    """Answers owed, by network; several callers may wait for one.
+class Waiters:
+    """The answers owed, by network; several callers may wait for one.
 
-    `too_late` is told of a network whose grant has been waited for long enough.
+    `too_late` is called with a network whose grant has not come within `ALLOW_WAIT`.
     """
 
     def __init__(self, reactor: IReactorTime, too_late: Callable[[Key], None]) -> None:
@@ -29,61 +32,74 @@ class Answers:
         self._allowing: dict[Key, list[tuple[Deferred[None], IDelayedCall]]] = {}
         self._revoking: dict[Key, list[Deferred[None]]] = {}
 
+    def __contains__(self, key: object) -> bool:
+        return key in self._allowing or key in self._revoking
+
     @property
     def awaited(self) -> list[Key]:
-        """The networks that somebody waits for."""
+        """The networks that a caller waits for."""
         return [*self._allowing, *self._revoking]
 
     @property
     def allowing(self) -> list[Key]:
-        """The networks that somebody waits for to be let in."""
+        """The networks that a caller wants let in, in the order of asking."""
         return list(self._allowing)
 
     @property
     def revoking(self) -> list[Key]:
-        """The networks that somebody waits for to be shut out."""
+        """The networks that a caller wants shut out."""
         return list(self._revoking)
 
     def await_allowed(self, key: Key) -> Deferred[None]:
-        """An answer that fires once the network is let in, or fails with `FirewallError`."""
+        """Return an answer that fires once the network is let in, or fails with `FirewallError`."""
         answer: Deferred[None] = Deferred()
         timer = self._reactor.callLater(ALLOW_WAIT, self._too_late, key)
         self._allowing.setdefault(key, []).append((answer, timer))
         return answer
 
     def await_revoked(self, key: Key) -> Deferred[None]:
-        """An answer that fires once the network is shut out."""
+        """Return an answer that fires once the network is shut out."""
         answer: Deferred[None] = Deferred()
         self._revoking.setdefault(key, []).append(answer)
         return answer
 
-    def is_awaited(self, key: Key) -> bool:
-        """Whether somebody waits for the network."""
-        return key in self._allowing or key in self._revoking
-
     def is_allowing(self, key: Key) -> bool:
-        """Whether somebody waits for the network to be let in."""
+        """Whether a caller wants the network let in."""
         return key in self._allowing
 
     def allowed(self, key: Key) -> None:
-        """Say that the network is let in."""
+        """Tell the callers that the network is let in."""
         for answer, timer in self._allowing.pop(key, ()):
-            _cancel(timer)
+            _stop(timer)
             answer.callback(None)
 
     def refused(self, key: Key, why: str) -> None:
-        """Say that the network could not be let in, and why, in one line."""
+        """Tell the callers that the network could not be let in, and why, in one line."""
         for answer, timer in self._allowing.pop(key, ()):
-            _cancel(timer)
+            _stop(timer)
             answer.errback(FirewallError(why))
 
     def revoked(self, key: Key) -> None:
-        """Say that the network is shut out, or is another's concern now."""
+        """Tell the callers that the network is shut out, or that a later grant replaced theirs."""
         for answer in self._revoking.pop(key, ()):
             answer.callback(None)
 
+    def dismiss(self) -> None:
+        """Answer everyone: the firewall is closed, and every grant is gone."""
+        for key in self.allowing:
+            self.refused(key, "the firewall was closed")
+        for key in self.revoking:
+            self.revoked(key)
 
-def _cancel(timer: IDelayedCall) -> None:
-    # The one that was too late is the one that refuses.
+    async def each(self, keys: Collection[Key], settle: Callable[[Key], None]) -> None:
+        """Call `settle` with each of `keys`, `ANSWERS_A_TURN` in one turn of the reactor."""
+        for number, key in enumerate(keys):
+            if number and number % ANSWERS_A_TURN == 0:
+                await deferLater(self._reactor, 0)
+            settle(key)
+
+
+def _stop(timer: IDelayedCall) -> None:
+    # The timer that ran out is the one that refuses.
     if timer.active():
         timer.cancel()

@@ -1,106 +1,102 @@
-"""What is wanted of the kernel: which networks have which rules, and what callers were told. Pure.
-"""
+"""What the kernel shall hold: each network's grant, and what callers were told. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Set
+from collections.abc import Callable, Mapping, Set
+from typing import Generic
 
 from envelope.deadlines import Latest
-from envelope.firewall.kernel import EVERYONE, NO_CLIENTS, KernelTable, Key, Rules, version_of
-from envelope.firewall.policy import LATEST_END
+from envelope.firewall.kernel import EVERYONE, NO_CLIENTS, Key, W, version_of
 
 
-class Wishes:
-    """Rules by network; whatever changes them returns the networks whose rules are to be changed.
+class Wanted(Generic[W]):
+    """Grants by network, with their ends in reactor seconds.
 
-    With `proxies`, everyone's rules (`--proxy-port`) are wanted until the latest end of their
-    family's grants.
+    `written` turns a network and its end into what the table writes. Every method that changes
+    something returns the networks whose rules have to change. With `proxies`, everyone's grant
+    (`--proxy-port`) lasts until the latest end of its family's grants.
     """
 
-    def __init__(self, table: KernelTable) -> None:
+    def __init__(self, written: Callable[[Key, float], W]) -> None:
         self.proxies = False
-        self._table = table
-        self._rules: dict[Key, Rules] = {}
-        # What callers were told is in force.
-        self._granted: dict[Key, Rules] = {}
-        self._ends: dict[int, Latest[int]] = {version: Latest() for version in EVERYONE}
+        self._written = written
+        self._ends: dict[Key, float] = {}
+        self._grants: dict[Key, W] = {}
+        # The ends that callers were told are in force.
+        self._confirmed: dict[Key, float] = {}
+        self._latest: dict[int, Latest] = {version: Latest() for version in EVERYONE}
 
-    def get(self, key: Key) -> Rules:
-        """The rules that are wanted for a network, none if it shall not be let in."""
-        return self._rules.get(key, ())
+    def get(self, key: Key) -> W | None:
+        """The grant wanted for a network, or None when it shall be shut out."""
+        return self._grants.get(key)
 
-    def differing(self, in_force: Mapping[Key, Rules]) -> set[Key]:
-        """The networks whose rules in force are not as wanted."""
-        # One step of the interpreter's, 40 ns for each network.
-        return {key for key, _ in self._rules.items() ^ in_force.items()}
+    def differing(self, in_force: Mapping[Key, W]) -> set[Key]:
+        """The networks whose grant in force is not the one that is wanted."""
+        # One step of the interpreter: 40 ns a network.
+        return {key for key, _ in self._grants.items() ^ in_force.items()}
 
-    def wanted(self, keys: Set[Key]) -> Set[Key]:
-        """Those of these networks that shall be let in."""
-        return keys & self._rules.keys()
+    def granted(self, keys: Set[Key]) -> Set[Key]:
+        """Those of `keys` that shall be let in."""
+        return keys & self._grants.keys()
 
-    def allow(self, key: Key, end: int) -> list[Key]:
-        """Want a network let in until `end` (seconds since the epoch)."""
-        return self._put(key, self._table.rules(key, end))
+    def allow(self, key: Key, end: float) -> list[Key]:
+        """Want a network let in until `end` (reactor seconds)."""
+        return self._put(key, end)
 
     def revoke(self, key: Key) -> list[Key]:
         """Want a network shut out."""
-        self._granted.pop(key, None)
-        return self._put(key, ())
+        self._confirmed.pop(key, None)
+        return self._put(key, None)
 
-    def fulfilled(self, key: Key) -> bool:
-        """Note that what is wanted for a network is in force; whether that is to be let in."""
-        if key not in self._rules:
+    def confirm(self, key: Key) -> bool:
+        """Note that what is wanted for a network is in force; True if that is a grant."""
+        end = self._ends.get(key)
+        if end is None:
             return False
-        self._granted[key] = self._rules[key]
+        self._confirmed[key] = end
         return True
 
     def fall_back(self, key: Key) -> list[Key]:
-        """Want what was in force before: a grant's older end, or nothing.
+        """Want what was confirmed last: a grant with its older end, or none.
 
-        An end that is earlier than that is still wanted: nobody may be let in for longer.
+        A new end that is earlier than the confirmed one stays wanted: no network may be let in
+        for longer than it was asked for.
         """
-        older = self._granted.get(key, ())
-        end, asked = self._table.end_of(older), self._table.end_of(self.get(key))
-        if end is not None and asked is not None and asked < end:
+        older, asked = self._confirmed.get(key), self._ends.get(key)
+        if older is not None and asked is not None and asked < older:
             return []
         return self._put(key, older)
 
-    def move(self, by: int) -> list[Key]:
-        """Move every end by so many seconds, since the clock that they are told by was set."""
-
-        def moved(key: Key, rules: Rules) -> Rules:
-            end = self._table.end_of(rules)
-            return () if end is None else self._table.rules(key, min(end + by, LATEST_END))
-
-        changed = [
-            each for key, rules in list(self._rules.items()) if key not in NO_CLIENTS
-            for each in self._put(key, moved(key, rules))
-        ]
-        self._granted = {key: moved(key, rules) for key, rules in self._granted.items()}
+    def rewrite(self) -> list[Key]:
+        """Write every grant anew with the end that it has: the table's clock was stepped."""
+        renewed = {key: self._written(key, end) for key, end in self._ends.items()}
+        changed = [key for key, grant in renewed.items() if grant != self._grants[key]]
+        self._grants = renewed
         return changed
 
     def clear(self) -> None:
-        """Want nothing any more; no network counts as changed by that."""
-        self._rules.clear()
+        """Want nothing any more; this makes no network count as changed."""
+        self._ends.clear()
+        self._grants.clear()
 
-    def _put(self, key: Key, rules: Rules) -> list[Key]:
-        self._set(key, rules)
-        if not self.proxies:
+    def _put(self, key: Key, end: float | None) -> list[Key]:
+        self._set(key, end)
+        if not self.proxies or key in NO_CLIENTS:
             return [key]
         version = version_of(key)
-        ends = self._ends[version]
-        end = self._table.end_of(rules)
+        latest = self._latest[version]
         if end is None:
-            ends.drop(key)
+            latest.drop(key)
         else:
-            ends.put(key, end)
+            latest.put(key, end)
         everyone = EVERYONE[version]
-        latest = ends.end
-        self._set(everyone, () if latest is None else self._table.rules(everyone, latest))
+        self._set(everyone, latest.end)
         return [key, everyone]
 
-    def _set(self, key: Key, rules: Rules) -> None:
-        if rules:
-            self._rules[key] = rules
+    def _set(self, key: Key, end: float | None) -> None:
+        if end is None:
+            self._ends.pop(key, None)
+            self._grants.pop(key, None)
         else:
-            self._rules.pop(key, None)
+            self._ends[key] = end
+            self._grants[key] = self._written(key, end)

@@ -36,7 +36,7 @@ def installed() -> tuple[FakeFilterTable, Structure]:
 
 
 def rules(wishes):
-    return {key: () if end is None else grant_rules(LAYOUT, key, end)
+    return {key: None if end is None else grant_rules(LAYOUT, key, end)
             for key, end in wishes.items()}
 
 

@@ -17,10 +17,10 @@ from envelope.firewall.errors import UnreadableRules
 from envelope.firewall.iptables.grants import change_all, grants_in
 from envelope.firewall.iptables.incremental import Rereader
 from envelope.firewall.iptables.plan import Structure, install, mend
-from envelope.firewall.iptables.rules import GRANTS, grant_rules
+from envelope.firewall.iptables.rules import GRANTS, Rules, grant_rules
 from envelope.firewall.iptables.snapshot import Snapshot
 from envelope.firewall.iptables.spread import branches, leaf
-from envelope.firewall.kernel import Key, Rules, Seen
+from envelope.firewall.kernel import Key, Seen
 from envelope.firewall.policy import IPV4, Layout
 from tests.support.callcounter import CallCounter
 from tests.support.fakeiptables import FakeFilterTable, Rejected
@@ -50,7 +50,7 @@ class Kernel:
         now = self.structure
         then = now if spread is None else replace(now, spread=spread)
         wants = {
-            key: () if end is None else grant_rules(now.layout, key, end)
+            key: None if end is None else grant_rules(now.layout, key, end)
             for key, end in ends.items()
         }
         self.model.apply(change_all(now, then, self.grants, wants))

@@ -8,9 +8,15 @@ from hypothesis import strategies as st
 
 from envelope.addresses import PortRange
 from envelope.config import Config
-from envelope.firewall.iptables.rules import baseline_rules, grant_rules, read_grant
+from envelope.firewall.iptables.rules import (
+    LATEST_END,
+    baseline_rules,
+    end_of_grant,
+    grant_rules,
+    read_grant,
+)
 from envelope.firewall.kernel import EVERYONE, Key, key_of
-from envelope.firewall.policy import BACKSTOP, IPV4, IPV6, LATEST_END, Layout, end_of_grant
+from envelope.firewall.policy import BACKSTOP, IPV4, IPV6, Layout
 
 SERVICE = (PortRange("tcp", 8880, 8880),)
 

@@ -15,10 +15,9 @@ from envelope.firewall.kernel import EVERYONE, Key
 from envelope.firewall.nftables.grants import (
     EARLIER,
     LATER,
+    NEVER,
     Reading,
     certain,
-    end_of,
-    ending,
     grants_in,
     seconds,
 )
@@ -88,9 +87,9 @@ def test_what_nft_prints_is_read() -> None:
          Rule("ip saddr { 9.9.9.1, 9.9.9.2,\n9.9.9.3 } drop", 31), Rule("jump baseline", 28)),
     )
     assert read(PRINTED, {}) == {
-        Key("203.0.113.7/32"): ending(1060), Key("203.0.113.8/32"): ("never ends",),
-        Key("203.0.113.9/32"): ending(91061), Key("::ffff:102:304/128"): ending(1004),
-        EVERYONE[4]: ending(1060),
+        Key("203.0.113.7/32"): float(1060), Key("203.0.113.8/32"): NEVER,
+        Key("203.0.113.9/32"): float(91061), Key("::ffff:102:304/128"): float(1004),
+        EVERYONE[4]: float(1060),
     }
 
 
@@ -137,13 +136,13 @@ def key_of(address: IPv4Address | IPv6Address) -> Key:
 
 @given(ends=st.dictionaries(addresses.map(key_of), st.integers(1, 10**7), max_size=30))
 def test_grants_are_read_back_as_they_were_written(ends) -> None:
-    """All of them, as the very rules that were written."""
+    """All of them, as the very values that were written."""
     model, _ = installed(Structure(LAYOUT))
     model.apply(change_elements((key, (end - 1) * 1000 + 1) for key, end in ends.items()))
-    in_force = {key: ending(int(NOW) + end) for key, end in ends.items()}
+    in_force = {key: float(int(NOW) + end) for key, end in ends.items()}
     found = read(model.printed(), in_force)
     assert found == in_force
-    assert all(found[key] is rules for key, rules in in_force.items())
+    assert all(found[key] is end for key, end in in_force.items())
 
 
 @pytest.mark.parametrize(("away", "same"), [
@@ -156,7 +155,7 @@ def test_an_end_somewhere_else_is_another_end(away, same) -> None:
     model.apply(["add table inet envelope",
                  "add set inet envelope grants4 { type ipv4_addr; flags timeout; }",
                  *change_elements([(key, 60_000)])])
-    asked = ending(round(NOW + 60 + away))
+    asked = float(round(NOW + 60 + away))
     assert (read(model.printed(), {key: asked})[key] is asked) is same
 
 
@@ -164,9 +163,8 @@ def test_a_grant_that_has_ended_by_itself_is_as_it_was_written() -> None:
     """And one that is gone before its time is gone."""
     model, _ = installed(Structure(LAYOUT))
     over, gone = Key("203.0.113.7/32"), Key("203.0.113.8/32")
-    in_force = {over: ending(int(NOW)), gone: ending(int(NOW) + 60)}
-    assert read(model.printed(), in_force) == {over: ending(int(NOW))}
-    assert end_of(()) is None
+    in_force = {over: float(int(NOW)), gone: float(int(NOW) + 60)}
+    assert read(model.printed(), in_force) == {over: float(int(NOW))}
     assert seen(model).sets["grants4"].elements == ""
 
 
@@ -174,8 +172,8 @@ def test_what_ends_meanwhile_is_in_doubt() -> None:
     """Deleting an element that has just run out would fail; one that never ends is there."""
     for_long, ending_soon, for_ever, nobody = (Key(f"203.0.113.{n}/32") for n in range(4))
     in_force = {
-        for_long: ending(int(NOW + LATER) + 2), ending_soon: ending(int(NOW + LATER)),
-        for_ever: ("never ends",),
+        for_long: float(int(NOW + LATER) + 2), ending_soon: float(int(NOW + LATER)),
+        for_ever: NEVER,
     }
     assert certain([for_long, ending_soon, for_ever, nobody], in_force, NOW) == {
         for_long: True, for_ever: True, nobody: False,
@@ -202,7 +200,7 @@ def steps_for_each(left: str) -> float:
         model.apply(change_elements((key, 60_000) for key in keys))
         printed = model.printed().replace("expires 60000ms", f"expires {left}")
         shown = NftSnapshot.parse(printed)
-        steps = grants_in(shown, Reading(LAYOUT, NOW, NOW, dict.fromkeys(keys, ending(1060))))
+        steps = grants_in(shown, Reading(LAYOUT, NOW, NOW, dict.fromkeys(keys, float(1060))))
         with CallCounter() as work:
             run_steps(steps)
         counted.append(work.calls + sum(work.builtin.values()))
@@ -222,7 +220,7 @@ def test_an_element_as_we_write_it_costs_a_few_steps() -> None:
 def test_who_is_not_read_with_care_is_read_as_well(elements: dict[int, tuple[int, int]]) -> None:
     """Elements that are all as we write them, and the same beside one that is not."""
     reading = Reading(LAYOUT, NOW, NOW + 1, {
-        Key(f"203.0.113.{n}/32"): ending(round(NOW + (left + off) / 1000))
+        Key(f"203.0.113.{n}/32"): float(round(NOW + (left + off) / 1000))
         for n, (left, off) in elements.items()
     })
     plain = ", ".join(

@@ -10,8 +10,7 @@ KEYS = [Key(f"10.0.{n // 250}.{n % 250}/32") for n in range(10 * MOST_AT_ONCE)]
 
 def filled(keys: list[Key] = KEYS) -> Backlog:
     backlog = Backlog()
-    for key in keys:
-        backlog.add(key)
+    backlog.add(keys)
     return backlog
 
 
@@ -37,8 +36,8 @@ def test_who_waits_to_be_let_in_does_not_wait_for_thousands() -> None:
 def test_who_comes_goes_ahead_of_who_leaves_where_they_do_better_apart() -> None:
     """In a transaction of their own, with everyone's rules; the others go when nobody comes."""
     backlog = filled([*KEYS[:5], EVERYONE[4]])
-    assert backlog.take(KEYS[3:5], apart=True) == {*KEYS[3:5], EVERYONE[4]}
-    assert backlog.take(KEYS[3:5], apart=True) == set(KEYS[:3])
+    assert backlog.take(KEYS[3:5], grants_first=True) == {*KEYS[3:5], EVERYONE[4]}
+    assert backlog.take(KEYS[3:5], grants_first=True) == set(KEYS[:3])
 
 
 def test_who_leaves_is_not_overtaken_for_ever() -> None:
@@ -46,18 +45,18 @@ def test_who_leaves_is_not_overtaken_for_ever() -> None:
     backlog = filled(KEYS[:2])
     for number in range(MOST_OVERTAKEN):
         comer = KEYS[10 + number]
-        backlog.add(comer)
-        assert backlog.take([comer], apart=True) == {comer}
-    backlog.add(KEYS[9])
-    assert backlog.take([KEYS[9]], apart=True) == {*KEYS[:2], KEYS[9]}
+        backlog.add([comer])
+        assert backlog.take([comer], grants_first=True) == {comer}
+    backlog.add([KEYS[9]])
+    assert backlog.take([KEYS[9]], grants_first=True) == {*KEYS[:2], KEYS[9]}
 
 
 def test_suspects_do_not_go_ahead() -> None:
     """They are tried alone, behind those who are not suspected."""
     backlog = filled(KEYS[:2])
     backlog.suspect({KEYS[0]})
-    assert backlog.take([KEYS[0]], apart=True) == {KEYS[1]}
-    assert backlog.take([KEYS[0]], apart=True) == {KEYS[0]}
+    assert backlog.take([KEYS[0]], grants_first=True) == {KEYS[1]}
+    assert backlog.take([KEYS[0]], grants_first=True) == {KEYS[0]}
 
 
 def test_nobody_is_eager_whose_rules_are_as_wanted() -> None:
@@ -67,7 +66,7 @@ def test_nobody_is_eager_whose_rules_are_as_wanted() -> None:
 def test_those_of_a_failed_transaction_are_tried_alone_and_last() -> None:
     backlog = filled(KEYS[:3])
     backlog.failed(backlog.take(()))
-    backlog.add(KEYS[7])
+    backlog.add([KEYS[7]])
     assert backlog.take(KEYS[:3]) == {KEYS[7]}
     assert sorted(len(backlog.take(())) for _ in range(3)) == [1, 1, 1]
     assert not backlog
@@ -88,7 +87,7 @@ def test_one_that_took_long_to_fail_is_not_tried_at_once() -> None:
     assert backlog.failed(backlog.take(()), at_length=True) == {KEYS[0]}
     assert backlog.is_waiting
     assert backlog.surprising({KEYS[0], KEYS[1]}) == {KEYS[1]}
-    backlog.add(KEYS[0])
+    backlog.add([KEYS[0]])
     backlog.put_off(KEYS[0])
     assert not backlog
     backlog.retry()

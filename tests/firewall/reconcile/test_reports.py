@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from twisted.logger import LogLevel, globalLogPublisher
 
-from envelope.firewall.reconcile.reports import Condition
+from envelope.firewall.reconcile.reports import Reports
 
 
 @pytest.fixture
@@ -26,26 +26,26 @@ def logged() -> Iterator[list[Any]]:
 
 
 def test_a_trouble_is_told_once_and_so_is_its_end(logged: list[Any]) -> None:
-    condition = Condition("ipv4", lambda kind, number: None)
+    reports = Reports("ipv4", lambda kind, number: None)
     for _ in range(3):
-        condition.refused("no")
-    assert condition.trouble == "no"
-    condition.refused("still not")
+        reports.refused("no")
+    assert reports.trouble == "no"
+    reports.refused("still not")
     for _ in range(3):
-        condition.well()
-    assert condition.trouble is None
+        reports.well()
+    assert reports.trouble is None
     assert logged == [LogLevel.error, LogLevel.error, LogLevel.info]
 
 
 def test_a_difference_counts_once_however_often_it_is_seen(logged: list[Any]) -> None:
     counted: list[str] = []
-    condition = Condition("ipv4", lambda kind, number: counted.extend([kind] * number))
-    condition.differs(Counter(["jump", "grant"]))
-    condition.differs(Counter(["jump", "grant", "grant"]))
+    reports = Reports("ipv4", lambda kind, number: counted.extend([kind] * number))
+    reports.differs(Counter(["jump", "grant"]))
+    reports.differs(Counter(["jump", "grant", "grant"]))
     assert counted == ["jump", "grant", "grant"]
     assert logged == [LogLevel.warn] * 2
-    condition.mended()
-    condition.differs(Counter(["jump"]))
+    reports.mended()
+    reports.differs(Counter(["jump"]))
     assert counted[3:] == ["jump"]
-    condition.differs(Counter())
+    reports.differs(Counter())
     assert len(logged) == 3

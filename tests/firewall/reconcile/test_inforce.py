@@ -5,24 +5,24 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from envelope.firewall.kernel import EVERYONE, NO_CLIENTS, Key, Rules, version_of
-from envelope.firewall.reconcile.inforce import Grants
+from envelope.firewall.kernel import EVERYONE, NO_CLIENTS, Key, version_of
+from envelope.firewall.reconcile.inforce import InForce
 
 KEYS = st.sampled_from([
     *EVERYONE.values(), *(Key(f"10.0.0.{n}/32") for n in range(4)),
     *(Key(f"2001:db8::{n}/128") for n in range(4)),
 ])
-RULES = st.sampled_from([(), ("one",), ("two",)])
+RULES = st.sampled_from([None, "one", "two"])
 STEPS = st.lists(st.one_of(
-    st.tuples(KEYS, RULES), st.dictionaries(KEYS, st.just(("one",)), max_size=6),
+    st.tuples(KEYS, RULES), st.dictionaries(KEYS, st.just("one"), max_size=6),
 ), max_size=12)
 
 
 @given(steps=STEPS)
 def test_networks_are_counted_whatever_comes_and_goes(steps) -> None:
     """One by one or all at once; everyone, who is no client, aside."""
-    grants = Grants()
-    model: dict[Key, Rules] = {}
+    grants = InForce()
+    model: dict[Key, str | None] = {}
     for step in steps:
         if isinstance(step, dict):
             grants.replace(step)
@@ -30,7 +30,7 @@ def test_networks_are_counted_whatever_comes_and_goes(steps) -> None:
         else:
             grants.put(*step)
             model[step[0]] = step[1]
-        model = {key: rules for key, rules in model.items() if rules}
+        model = {key: grant for key, grant in model.items() if grant}
         assert grants == model
         assert grants.networks == {
             version: sum(version_of(key) == version for key in model.keys() - NO_CLIENTS)
