@@ -1,11 +1,11 @@
-"""Two hosts on one machine: network namespaces joined by a virtual cable.
+"""Two or more hosts on one machine: network namespaces, joined by virtual cables.
 
-The demo and the tests let the real service loose on real firewall rules; this is the place where
-that harms nobody. Each host has its own network stack, its own netfilter and, where possible, its
-own `/run` (so that `iptables-legacy` finds a lock that nobody else holds); none outlives us.
+The demo and the tests run the real service with real firewall rules here, without any effect on the
+machine's own network. Each host has its own network stack, its own netfilter and, where possible,
+its own `/run` (where the lock file of `iptables-legacy` is). All of it ends with this process.
 
-Everything blocks: building a lab takes some 50 ms, and nothing else happens in the meantime.
-Needs iproute2 and util-linux; works as root, and as anyone who may make user namespaces.
+Every call blocks; building a lab takes some 50 ms. Needs iproute2 and util-linux, and root or the
+permission to make user namespaces.
 """
 
 from __future__ import annotations
@@ -18,17 +18,18 @@ from envelope.lab.host import Host, LabUnavailable, find_tool, search_env
 
 
 class NetLab:
-    """A host with a public device, and clients; a context manager.
+    """A host with a public device, and its clients; a context manager.
 
-    `host` guards `device`, and `client()` is plugged into that. `client(1)` and up are plugged
-    into devices of their own (`lab1`, …): neighbours on a private network. To be many clients on
-    the public device, give one several addresses with `add_address`.
+    `client()` is connected to the host's public `device`. `client(1)` and `client(2)` are connected
+    to devices of their own, `lab1` and `lab2`, as neighbours on a private network. For many clients
+    on the public device, give `client()` more addresses with `add_address`. Entering raises
+    `LabUnavailable` where no namespaces can be made.
     """
 
     def __init__(self, device: str = "eth0") -> None:
         self.device = device
         self._hosts: list[Host] = []
-        self._way = ""
+        self._flags = ""
         self._stack = ExitStack()
 
     @property
@@ -37,7 +38,7 @@ class NetLab:
         return self._hosts[0]
 
     def client(self, n: int = 0) -> Host:
-        """The `n`-th client, made when first asked for."""
+        """Client number `n`, from 0 to 2; it is made at the first call."""
         while len(self._hosts) < n + 2:
             self._add_client(len(self._hosts) - 1)
         return self._hosts[n + 1]
@@ -61,41 +62,42 @@ class NetLab:
         self._hosts = []
 
     def cut_link(self, n: int = 0) -> None:
-        """Pull the cable to the `n`-th client, at its end: no goodbye reaches the host."""
+        """Cut the cable of client `n`: nothing reaches the host, not even a FIN or RST."""
         self.client(n).link_down()
 
     def restore_link(self, n: int = 0) -> None:
-        """Plug the cable in again."""
+        """Connect the cable again."""
         self.client(n).link_up()
 
     def _first_host(self) -> Host:
-        # Root may lack CAP_SYS_ADMIN, in a container: then it is as good as anyone. In a chroot it
-        # has it, but no file systems of its own: /run is the machine's there.
-        ways = ("-nm", "-Urnm", "-n") if os.geteuid() == 0 else ("-Urnm",)
+        # Flags of unshare(1), the best first. Root in a container may lack CAP_SYS_ADMIN and then
+        # needs a user namespace, as an ordinary user does. Root in a chroot cannot make a mount
+        # namespace, and shares the machine's /run.
+        choices = ("-nm", "-Urnm", "-n") if os.geteuid() == 0 else ("-Urnm",)
         problems = []
-        for self._way in ways:
+        for self._flags in choices:
             try:
-                return self._keep(Host.start("host", self._way))
+                return self._keep(Host.start("host", self._flags))
             except LabUnavailable as reason:
                 problems.append(str(reason))
-        raise LabUnavailable(f"no network namespaces for us here: {problems[0]}")
+        raise LabUnavailable(f"network namespaces cannot be made here: {problems[0]}")
 
     def _add_client(self, n: int) -> None:
-        way = self._way.replace("Ur", "")  # the user namespace is the host's
-        client = self._keep(Host.start(f"client{n or ''}", way, self.host))
+        flags = self._flags.replace("Ur", "")  # clients share the host's user namespace
+        client = self._keep(Host.start(f"client{n or ''}", flags, self.host))
         device = self.device if n == 0 else f"lab{n}"
         net4 = ("203.0.113", "198.51.100", "192.0.2")[n]
         net6 = f"2001:db8:{n:x}:"
         self.host.ip(f"link add {device} type veth peer name eth0 netns {client.pid}")
         if n == 0:
-            self.host.plug_in(device, f"{net4}.1", f"{net6}:1")
+            self.host.connect(device, f"{net4}.1", f"{net6}:1")
         else:
             self.host.ip(
                 f"link set {device} addrgenmode none up",
                 f"address add {net4}.1/24 dev {device}",
                 f"address add {net6}:1/64 dev {device} nodad",
             )
-        client.plug_in("eth0", f"{net4}.7", f"{net6}:7")
+        client.connect("eth0", f"{net4}.7", f"{net6}:7")
         self._hosts.append(client)
 
     def _keep(self, host: Host) -> Host:
@@ -103,13 +105,4 @@ class NetLab:
         return host
 
 
-def why_unavailable() -> str | None:
-    """None if a lab can be built here, else the reason that it cannot."""
-    try:
-        with NetLab():
-            return None
-    except LabUnavailable as reason:
-        return str(reason)
-
-
-__all__ = ["Host", "LabUnavailable", "NetLab", "find_tool", "search_env", "why_unavailable"]
+__all__ = ["Host", "LabUnavailable", "NetLab", "find_tool", "search_env"]

@@ -1,8 +1,8 @@
-"""The main job, shown for real: two hosts, twistd, iptables, TLS, tokens.
+"""The demo: the real service on a host with real iptables, and a client with TLS and tokens.
 
-Each step says what should happen, and looks in the kernel whether it did. Nothing outlives the
-demo: the hosts are namespaces (`envelope.lab`), the files are in a temporary folder, and a
-watchdog ends what takes too long.
+Each step shows what should happen and checks it in the kernel's rules. Nothing is left behind: the
+hosts are network namespaces (`envelope.lab`), the files are in a temporary folder, and the demo
+ends itself when it takes too long.
 """
 
 from __future__ import annotations
@@ -19,140 +19,143 @@ from types import FrameType
 from typing import Final
 
 from envelope.lab import LabUnavailable, NetLab
-from envelope.lab.fixtures import KEYS, Stage
+from envelope.lab.fixtures import KEYS, Fixtures
 from envelope.lab.narration import Narration, StepFailed
 
+# How long each session lasts, and the seconds after which the demo ends itself.
 HELD: Final = "5s"
-WATCHDOG: Final = 55.0
+TIME_LIMIT: Final = 55.0
 _OWN_RULE: Final = ("-A", "INPUT", "-p", "tcp", "--dport", "22", "-j", "ACCEPT")
 _FAMILIES: Final = ("iptables", "ip6tables")
 
 
 class Ended(Exception):
-    """A signal, the watchdog's included, wants the demo to end."""
+    """A signal ends the demo; SIGALRM is its time limit."""
 
     def __init__(self, number: int) -> None:
         super().__init__(
-            f"this took longer than {WATCHDOG:g} s" if number == signal.SIGALRM
+            f"this took longer than {TIME_LIMIT:g} s" if number == signal.SIGALRM
             else f"ended by {signal.Signals(number).name}"
         )
         self.status = 1 if number == signal.SIGALRM else 128 + number
 
 
 class Demo:
-    """The script."""
+    """The steps of the demo, in their order."""
 
-    def __init__(self, stage: Stage, tell: Narration) -> None:
-        self.stage, self.tell = stage, tell
+    def __init__(self, fixtures: Fixtures, out: Narration) -> None:
+        self.fixtures, self.out = fixtures, out
 
-    def play(self) -> None:
-        """Every step; `StepFailed` at the first that does not go as told."""
+    def run(self) -> None:
+        """Run every step; raise `StepFailed` at the first that has not the expected result."""
         before = self.open_to_everyone()
         self.service_starts()
         self.refused_without_token()
         self.refused_with_a_strangers_token()
         clients = [
             self.let_in(target, tool)
-            for target, tool in zip(self.stage.targets, _FAMILIES, strict=True)
+            for target, tool in zip(self.fixtures.targets, _FAMILIES, strict=True)
         ]
         self.refused_after_the_deadline(clients)
         self.service_stops(before)
 
     def open_to_everyone(self) -> str:
-        """Without envelope; the rules as they are, for the end."""
-        self.tell.step("Before: the host is open, and the client measures as it likes")
+        """Measure without envelope; return the rules as they are now."""
+        self.out.step("Before: the host is open, and the client can measure")
         for tool in _FAMILIES:
-            # A rule of the host's own, to see that it comes through unharmed.
-            self.stage.rules(tool, *_OWN_RULE)
-        self.tell.quote("iptables -S", self.stage.rules("iptables", "-S"))
-        self._expect("the measurement server", self.stage.start_measurement_server(), "serves")
-        for target in self.stage.targets:
+            # A rule of the host's own, which must be unchanged at the end.
+            self.fixtures.run_tool(tool, *_OWN_RULE)
+        self.out.quote("iptables -S", self.fixtures.run_tool("iptables", "-S"))
+        self._expect("the measurement server", self.fixtures.start_measurement_server(), "is ready")
+        for target in self.fixtures.targets:
             self._measures(target)
-        return self.stage.saved_rules()
+        return self.fixtures.saved_rules()
 
     def service_starts(self) -> None:
-        """The default-drop rules."""
-        self.tell.step("The service starts on the host: shut, but for the service itself")
-        options = self.stage.service_options(HELD)
+        """Start the service, which installs its default-drop rules."""
+        self.out.step("The service starts, and closes the host except for its own port")
+        options = self.fixtures.service_options(HELD)
         lines = textwrap.wrap(" ".join(options), 84, break_on_hyphens=False)
-        self.tell.quote("twistd -n envelope \\", " \\\n".join(lines))
-        self.stage.start_service(options)
-        self.tell.quote("iptables -S", self.stage.rules("iptables", "-S"))
+        self.out.quote("twistd -n envelope \\", " \\\n".join(lines))
+        self.fixtures.start_service(options)
+        self.out.quote("iptables -S", self.fixtures.run_tool("iptables", "-S"))
 
     def refused_without_token(self) -> None:
-        """The firewall and the service both say no."""
-        self.tell.step("Without a token, the firewall refuses the client")
-        for target in self.stage.targets:
+        """The firewall rejects the client's packets; the service rejects its request."""
+        self.out.step("Without a token, the firewall refuses the client")
+        for target in self.fixtures.targets:
             self._refused(target)
-        self._expect("the service", self.stage.knock(self.stage.targets[0], "")[1], "answers 401")
+        _, answer = self.fixtures.request_envelope(self.fixtures.targets[0], "")
+        self._expect("the service", answer, "answers 401")
 
     def refused_with_a_strangers_token(self) -> None:
-        """401, and the rules stay."""
-        self.tell.step("With a token that a stranger signed, too")
-        target, rules = self.stage.targets[0], self.stage.saved_rules()
-        _, answer = self.stage.knock(target, self.stage.sign(KEYS[1], HELD))
+        """The service answers 401 and changes no rule."""
+        self.out.step("The same with a token that a stranger has signed")
+        target, rules = self.fixtures.targets[0], self.fixtures.saved_rules()
+        _, answer = self.fixtures.request_envelope(target, self.fixtures.sign(KEYS[1], HELD))
         self._expect("the service", answer, "answers 401")
-        self.tell.check(self.stage.saved_rules() == rules, "no rule has changed")
+        self.out.check(self.fixtures.saved_rules() == rules, "no rule has changed")
         self._refused(target)
 
     def let_in(self, target: str, tool: str) -> subprocess.Popen[str]:
-        """A grant for one address of one family; the client that holds it."""
-        client = self.stage.lab.client()
+        """Open an envelope for the client's address of one family; return the client program."""
+        client = self.fixtures.lab.client()
         source = client.address4 if tool == "iptables" else client.address6
-        self.tell.step(f"With a good token, the client is let in as {source}")
+        self.out.step(f"With a valid token, the client is let in as {source}")
         self._refused(target)
-        holder, answer = self.stage.knock(target, self.stage.sign(KEYS[0], HELD))
+        holder, answer = self.fixtures.request_envelope(target, self.fixtures.sign(KEYS[0], HELD))
         self._expect("the service", answer, "answers 101")
-        grants = self.stage.rules(tool, "-S", "ENVELOPE-GRANTS")
-        self.tell.quote(f"{tool} -S ENVELOPE-GRANTS", grants)
-        self.tell.check(f"-s {source}/" in grants, f"the kernel lets {source} in, until its end")
+        grants = self.fixtures.run_tool(tool, "-S", "ENVELOPE-GRANTS")
+        self.out.quote(f"{tool} -S ENVELOPE-GRANTS", grants)
+        self.out.check(f"-s {source}/" in grants, f"a rule with an end accepts {source}")
         self._measures(target)
         return holder
 
     def refused_after_the_deadline(self, clients: list[subprocess.Popen[str]]) -> None:
-        """The service closes, and the grants are gone by then."""
-        self.tell.step(f"At the deadline, {HELD} later, both are shut out again")
-        for client, target, tool in zip(clients, self.stage.targets, _FAMILIES, strict=True):
-            self._expect("the service", self.stage.hear(client), "closes with 4000 deadline")
-            grants = self.stage.rules(tool, "-S", "ENVELOPE-GRANTS")
-            self.tell.quote(f"{tool} -S ENVELOPE-GRANTS", grants)
+        """The service revokes the grants, and then closes the clients' connections."""
+        self.out.step(f"At the deadline, {HELD} later, both addresses are refused again")
+        for client, target, tool in zip(clients, self.fixtures.targets, _FAMILIES, strict=True):
+            closed = self.fixtures.next_line(client)
+            self._expect("the service", closed, "closes with 4000 deadline")
+            grants = self.fixtures.run_tool(tool, "-S", "ENVELOPE-GRANTS")
+            self.out.quote(f"{tool} -S ENVELOPE-GRANTS", grants)
             self._refused(target)
 
     def service_stops(self, before: str) -> None:
-        """Everything is as it was."""
-        self.tell.step("The service stops (SIGTERM), and puts back what was there")
-        status = self.stage.stop_service()
-        self.tell.check(status == 0, f"the service ended with status {status}")
-        self.tell.quote("iptables -S", self.stage.rules("iptables", "-S"))
-        same = self.stage.saved_rules() == before
-        self.tell.check(same, "iptables-save and ip6tables-save print what they did before")
+        """Stop the service, which puts the rules back."""
+        self.out.step("The service stops (SIGTERM), and puts the rules back")
+        status = self.fixtures.stop_service()
+        self.out.check(status == 0, f"the service ended with status {status}")
+        self.out.quote("iptables -S", self.fixtures.run_tool("iptables", "-S"))
+        same = self.fixtures.saved_rules() == before
+        self.out.check(same, "iptables-save and ip6tables-save print the same as before")
 
     def _measures(self, target: str) -> None:
-        could, words = self.stage.measure(target)
-        self.tell.check(could, f"client measures {target}: {words}")
+        succeeded, line = self.fixtures.measure(target)
+        self.out.check(succeeded, f"client measures {target}: {line}")
 
     def _refused(self, target: str) -> None:
-        could, words = self.stage.measure(target)
-        as_told = not could and words == "Connection refused"
-        self.tell.check(as_told, f"client tries to measure {target}: {words}")
+        succeeded, line = self.fixtures.measure(target)
+        refused = not succeeded and line == "Connection refused"
+        self.out.check(refused, f"client tries to measure {target}: {line}")
 
-    def _expect(self, who: str, words: str, told: str) -> None:
-        self.tell.check(words == told, f"{who} {words}")
+    def _expect(self, who: str, line: str, expected: str) -> None:
+        self.out.check(line == expected, f"{who} {line}")
 
 
 @contextmanager
 def _signals() -> Iterator[None]:
-    """Turn signals and the watchdog into exceptions, so that everything is cleaned up."""
+    """Raise `Ended` for signals and at the time limit, so that everything is cleaned up."""
 
     def end(number: int, _: FrameType | None) -> None:
         for each in handled:
-            # The first is enough: a second must not cut the cleaning short.
+            # Ignored from now on: a second signal must not interrupt the clean-up.
             signal.signal(each, signal.SIG_IGN)
         raise Ended(number)
 
     handled = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGALRM)
     earlier = [signal.signal(number, end) for number in handled]
-    signal.setitimer(signal.ITIMER_REAL, WATCHDOG)
+    signal.setitimer(signal.ITIMER_REAL, TIME_LIMIT)
     try:
         yield
     finally:
@@ -162,36 +165,36 @@ def _signals() -> Iterator[None]:
 
 
 def main() -> int:
-    """Play it on standard output; the exit status."""
-    tell = Narration(sys.stdout)
+    """Run the demo on standard output; return the exit status."""
+    out = Narration(sys.stdout)
     try:
         with _signals():
-            return _perform(tell)
-    except Ended as end:
-        problem, status = str(end), end.status
+            return _run(out)
+    except Ended as ended:
+        problem, status = str(ended), ended.status
     except LabUnavailable as reason:
         problem, status = str(reason), 1
     sys.stderr.write(f"envelope demo: {problem}\n")
     return status
 
 
-def _perform(tell: Narration) -> int:
+def _run(out: Narration) -> int:
     with tempfile.TemporaryDirectory(prefix="envelope-demo-") as folder, NetLab() as lab:
-        tell.say("Two hosts, made of network namespaces, with a cable between them:")
+        out.say("Two hosts, made of network namespaces, with a virtual cable between them:")
         for host in (lab.host, lab.client()):
-            tell.say(f"  {host.name:8}  {host.device}  {host.address4}  {host.address6}")
-        stage = Stage(lab, Path(folder))
+            out.say(f"  {host.name:8}  {host.device}  {host.address4}  {host.address6}")
+        fixtures = Fixtures(lab, Path(folder))
         try:
-            Demo(stage, tell).play()
+            Demo(fixtures, out).run()
         except StepFailed as failure:
-            stage.close()
-            tell.step("Not as told")
-            tell.say(str(failure))
-            tell.quote("the service's log", stage.service_log())
+            fixtures.close()
+            out.step("A step did not have the expected result")
+            out.say(str(failure))
+            out.quote("the service's log", fixtures.service_log())
             return 1
         finally:
-            stage.close()
-    tell.step("Every step went as told; the two hosts are gone")
+            fixtures.close()
+    out.step("Every step went as expected; the two hosts are gone")
     return 0
 
 

@@ -1,4 +1,4 @@
-"""The demo's stage: two hosts, keys and a certificate in a folder, and whatever runs on them."""
+"""What the demo works with: keys and a certificate in a folder, and programs on its two hosts."""
 
 from __future__ import annotations
 
@@ -25,11 +25,15 @@ MEASUREMENT_PORT: Final = "5201"
 MACHINE: Final = "host.example"
 SUBJECT: Final = "measurement"
 KEYS: Final = ("demo", "stranger")
-PATIENCE: Final = 10.0
+# Seconds that the service may take to stop.
+STOP_TIMEOUT: Final = 10.0
 
 
-class Stage:
-    """Everything that the demo's steps are made of; `close` leaves nothing running."""
+class Fixtures:
+    """The actions that the demo's steps consist of.
+
+    Methods raise `StepFailed` when a program fails that should not. `close` ends every program.
+    """
 
     def __init__(self, lab: NetLab, folder: Path) -> None:
         self.lab, self.folder = lab, folder
@@ -42,17 +46,17 @@ class Stage:
             self._envelope("keygen", f"--kid={kid}", f"--out={folder}")
 
     def start_measurement_server(self) -> str:
-        """Start what the envelope guards; its first line."""
-        return self._first_line(self._start(self.lab.host, _program("serve", MEASUREMENT_PORT)))
+        """Start the server that the envelope guards; return its first line."""
+        return self.next_line(self._start(self.lab.host, _program("serve", MEASUREMENT_PORT)))
 
     def measure(self, target: str) -> tuple[bool, str]:
-        """Let the client measure: whether it could, and its own words."""
+        """Let the client measure: whether it succeeded, and the last line that it printed."""
         done = self.lab.client().run(_program("measure", target, MEASUREMENT_PORT))
-        words = (done.stdout or done.stderr).strip().splitlines()
-        return done.returncode == 0, words[-1] if words else "no word"
+        lines = (done.stdout or done.stderr).strip().splitlines()
+        return done.returncode == 0, lines[-1] if lines else "prints nothing"
 
     def service_options(self, held: str) -> list[str]:
-        """The service's command line, for sessions of `held`; paths relative to the folder."""
+        """The service's options for sessions of `held`; paths are relative to the folder."""
         return [
             f"--listen=:{PORT}", "--device=eth0", "--cert=cert.pem", "--key=key.pem",
             f"--verify-key=jwk_sig_EdDSA_{KEYS[0]}.pub", f"--machine={MACHINE}",
@@ -60,8 +64,8 @@ class Stage:
         ]
 
     def start_service(self, options: list[str]) -> None:
-        """Start it through twistd, and wait until it says that it is ready."""
-        # Settings of the user's own must not reach it, nor a login that it would protect.
+        """Start the service through twistd, and wait for "ready" in its log."""
+        # The service must not read the user's own settings, nor refuse to cut off their SSH login.
         env = {
             name: value for name, value in os.environ.items()
             if name != "SSH_CONNECTION" and not name.startswith("ENVELOPE_")
@@ -79,50 +83,51 @@ class Stage:
         raise StepFailed("the service did not start")
 
     def stop_service(self) -> int:
-        """SIGTERM; its exit status."""
+        """Send SIGTERM to the service and wait for its end; return its exit status."""
         assert self._service is not None
         self._service.terminate()
         try:
-            self._log.append(self._service.communicate(timeout=PATIENCE)[0])
+            self._log.append(self._service.communicate(timeout=STOP_TIMEOUT)[0])
         except subprocess.TimeoutExpired:
-            raise StepFailed(f"the service did not stop within {PATIENCE:g} s") from None
+            raise StepFailed(f"the service did not stop within {STOP_TIMEOUT:g} s") from None
         return self._service.returncode
 
     def sign(self, kid: str, expires: str) -> str:
-        """A token, signed with the key `kid`, that expires so long from now."""
+        """A token that is signed with the key `kid` and expires after a time such as 5s."""
         return self._envelope(
             "sign", f"--private={self.folder / f'jwk_sig_EdDSA_{kid}'}", f"--machine={MACHINE}",
             f"--subject={SUBJECT}", f"--expires={expires}",
         )
 
-    def knock(self, target: str, token: str) -> tuple[subprocess.Popen[str], str]:
-        """Let the client ask for an envelope: the client, and the answer in its words."""
+    def request_envelope(self, target: str, token: str) -> tuple[subprocess.Popen[str], str]:
+        """Let the client request an envelope; return the client and its first line."""
         command = _program("hold", target, PORT, self.folder / "cert.pem", ACCESS_PATH)
         client = self._start(self.lab.client(), command, stdin=subprocess.PIPE)
         assert client.stdin is not None
         client.stdin.write(token)
         client.stdin.close()
         client.stdin = None  # for communicate()
-        return client, self._first_line(client)
+        return client, self.next_line(client)
 
-    def hear(self, client: subprocess.Popen[str]) -> str:
-        """What a client that holds an envelope says next, whenever that is."""
-        return self._first_line(client)
+    def next_line(self, child: subprocess.Popen[str]) -> str:
+        """Wait for the next line that a program prints."""
+        assert child.stdout is not None
+        return child.stdout.readline().strip() or "ends without a line"
 
-    def rules(self, tool: str, *arguments: str) -> str:
-        """What iptables or ip6tables on the host prints, or does."""
+    def run_tool(self, tool: str, *arguments: str) -> str:
+        """Run a tool such as iptables on the host; return its output."""
         done = self.lab.host.run([tool, *arguments])
         if done.returncode:
             raise StepFailed(f"{tool} {' '.join(arguments)}: {done.stderr.strip()}")
         return done.stdout
 
     def saved_rules(self) -> str:
-        """Both families' rules, without what changes by itself: times and counters."""
-        saved = self.rules("iptables-save") + self.rules("ip6tables-save")
+        """The rules of both address families, without counters and comments, which have times."""
+        saved = self.run_tool("iptables-save") + self.run_tool("ip6tables-save")
         return re.sub(r"^#.*\n| \[\d+:\d+\]", "", saved, flags=re.MULTILINE)
 
     def close(self) -> None:
-        """Kill whatever still runs."""
+        """Kill every program that still runs."""
         for child in self._children:
             child.kill()
         for child in self._children:
@@ -132,21 +137,17 @@ class Stage:
                 self._log += [rest] if child is self._service else []
 
     def service_log(self) -> str:
-        """What the service has said; all of it only after `close`."""
+        """The service's log so far; complete after `close`."""
         return "".join(self._log)
 
     def _start(self, host: Host, command: list[str | Path], **kwargs: Any) -> subprocess.Popen[str]:
         child = host.popen(
             command, stdout=subprocess.PIPE, text=True,
-            start_new_session=True,  # Ctrl-C is for the demo
+            start_new_session=True,  # Ctrl-C then reaches the demo only
             **kwargs,
         )
         self._children.append(child)
         return child
-
-    def _first_line(self, child: subprocess.Popen[str]) -> str:
-        assert child.stdout is not None
-        return child.stdout.readline().strip() or "ends without a word"
 
     def _envelope(self, *arguments: str) -> str:
         command: list[str | Path] = [sys.executable, _script("envelope"), *arguments]
@@ -161,7 +162,7 @@ def _script(name: str) -> Path:
 
 
 def _program(*arguments: str | Path) -> list[str | Path]:
-    # By its path, so that the client starts without importing anything of the service.
+    # Run by path, because `-m` would import the package envelope.
     return [sys.executable, Path(__file__).with_name("programs.py"), *arguments]
 
 

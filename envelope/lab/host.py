@@ -1,7 +1,7 @@
-"""One host of a lab: namespaces that live as long as a process that holds them.
+"""One host of a lab: namespaces that exist as long as a process, the holder, is in them.
 
-The holder waits for the end of its standard input: however we end, `kill -9` included, the kernel
-closes the pipe, the holder leaves and takes the host with it.
+The holder waits for the end of its standard input. When this process ends, even by `kill -9`, the
+kernel closes the pipe, the holder exits, and the kernel removes the namespaces.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 from typing import Any
 
-# Ordinary users on Debian have no sbin on their PATH.
+# On Debian, the PATH of an ordinary user has no sbin folders.
 SEARCH_PATH = os.pathsep.join(
     filter(None, (os.environ.get("PATH", os.defpath), "/usr/local/sbin:/usr/sbin:/sbin"))
 )
@@ -24,7 +24,7 @@ SEARCH_PATH = os.pathsep.join(
 _HOLD = """
 case $1 in *m*)
     mount -t tmpfs -o mode=755 tmpfs /run || exit 1
-    # Shows this host's devices; refused in some containers.
+    # So that /sys/class/net shows the devices of this host. Some containers do not permit it.
     mount -t sysfs sysfs /sys 2>/dev/null
 esac
 ip link set lo up || exit 1
@@ -32,24 +32,24 @@ echo ready
 read -r _
 """
 
-_UNTIL_WE_END = ("setpriv", "--pdeathsig", "KILL", "--")
+_KILLED_WITH_PARENT = ("setpriv", "--pdeathsig", "KILL", "--")
 
-# setns() forgets the working directory. And whoever asked for this may have died before the death
-# signal was set.
+# setns(2) changes the working directory to /, so it is set again. The parent is compared because it
+# may have died before setpriv asked for the signal.
 _ENTER = '[ "$PPID" = "$1" ] && cd "$2" && shift 2 && exec "$@"'
 
 
 class LabUnavailable(Exception):
-    """This machine lets us make no network namespaces; the text says why, in one line."""
+    """Network namespaces cannot be made on this machine; the text is one line that says why."""
 
 
 def search_env(env: Mapping[str, str] | None = None) -> dict[str, str]:
-    """A copy of `env` (default: ours) whose PATH also finds what lives in sbin."""
+    """A copy of `env` (by default this process' environment) with the sbin folders on PATH."""
     return {**(os.environ if env is None else env), "PATH": SEARCH_PATH}
 
 
 def find_tool(name: str) -> str:
-    """The absolute path of a system tool, sbin included; `LabUnavailable` without it."""
+    """The absolute path of a system tool; raise `LabUnavailable` when it is not installed."""
     found = shutil.which(name, path=SEARCH_PATH)
     if found is None:
         raise LabUnavailable(f"{name} is not installed (packages iproute2, util-linux)")
@@ -57,7 +57,7 @@ def find_tool(name: str) -> str:
 
 
 class Host:
-    """One network stack. Its commands see its devices, its rules and its `/run`, our files."""
+    """A network stack of its own; its programs see the machine's files, and a `/run` of its own."""
 
     def __init__(self, name: str, holder: subprocess.Popen[str], enter: tuple[str, ...]) -> None:
         self.name = name
@@ -67,15 +67,19 @@ class Host:
         self._enter = enter
 
     @classmethod
-    def start(cls, name: str, way: str, within: Host | None = None) -> Host:
-        """Start a holder, in the user namespace of `within` if there is one."""
+    def start(cls, name: str, flags: str, within: Host | None = None) -> Host:
+        """Make a host with the namespaces that `flags` of unshare(1) ask for.
+
+        With `within`, it shares the user namespace of that host. Raises `LabUnavailable`.
+        """
         user = within._enter_user() if within else ()
         unshare = find_tool("unshare")
-        # A user namespace first, and the rest within: what /proc/net shows of a network belongs
-        # to root as known when that was made, and iptables-legacy-save has to read it.
-        ways = ("-Ur", way.replace("Ur", "")) if "U" in way else (way,)
-        inside = [word for each in ways for word in (unshare, each)]
-        command = [*user, *inside, "sh", "-c", _HOLD, "sh", way]
+        # The user namespace is made first and the others inside it: the files in /proc/net belong
+        # to the root user of the user namespace in which the network namespace was made, and
+        # iptables-legacy-save has to read them.
+        steps = ("-Ur", flags.replace("Ur", "")) if "U" in flags else (flags,)
+        inside = [word for each in steps for word in (unshare, each)]
+        command = [*user, *inside, "sh", "-c", _HOLD, "sh", flags]
         holder = subprocess.Popen(  # noqa: S603
             command,
             stdin=subprocess.PIPE,
@@ -83,14 +87,14 @@ class Host:
             stderr=subprocess.PIPE,
             text=True,
             env=search_env(),
-            start_new_session=True,  # Ctrl-C is for us; we tell the holder
+            start_new_session=True,  # Ctrl-C must not end the holder
         )
         assert holder.stdout is not None
         if holder.stdout.readline() != "ready\n":
-            _, complaint = holder.communicate()
-            lines = complaint.strip().splitlines() or ["the holder ended without a word"]
+            _, errors = holder.communicate()
+            lines = errors.strip().splitlines() or ["the holder ended without a message"]
             raise LabUnavailable(lines[-1])
-        own_user = within._own_user if within else "U" in way
+        own_user = within._own_user if within else "U" in flags
         user = ("-U", "--preserve-credentials") if own_user else ()
         enter = (find_tool("nsenter"), "-t", str(holder.pid), *user, "-n", "-m", "-r", "-w", "--")
         return cls(name, holder, enter)
@@ -107,7 +111,7 @@ class Host:
 
     @property
     def pid(self) -> int:
-        """The holder's process id: names this host's namespaces under `/proc`."""
+        """The holder's process id, which names this host's namespaces in `/proc`."""
         return self._holder.pid
 
     @property
@@ -121,17 +125,17 @@ class Host:
         return next(str(address) for address in self.addresses if address.version == 6)
 
     def argv(self, argv: Sequence[str | Path], cwd: str | Path | None = None) -> list[str]:
-        """`argv`, to be run on this host: a child that we spawn, by whatever means.
+        """The command line that runs `argv` on this host, as a child of this process.
 
-        The child's pid is the program's own. The program is killed when the thread that spawned
-        it ends, so that none is left behind.
+        The child's process id is the program's own. The kernel kills the program when the thread
+        that started it ends.
         """
         where = os.fspath(cwd or Path.cwd())
         words = [str(os.getpid()), where, *(os.fspath(word) for word in argv)]
-        return [*self._enter, *_UNTIL_WE_END, "sh", "-c", _ENTER, "sh", *words]
+        return [*self._enter, *_KILLED_WITH_PARENT, "sh", "-c", _ENTER, "sh", *words]
 
     def run(self, argv: Sequence[str | Path], **kwargs: Any) -> subprocess.CompletedProcess[str]:
-        """Run to the end, as `subprocess.run`: as text and captured, unless told otherwise."""
+        """Run a program to its end, as `subprocess.run`; by default its output is captured text."""
         if "stdout" not in kwargs and "stderr" not in kwargs:
             kwargs.setdefault("capture_output", True)
         kwargs.setdefault("text", True)
@@ -141,19 +145,19 @@ class Host:
         return subprocess.run(self.argv(argv, kwargs.pop("cwd", None)), **kwargs)  # noqa: S603
 
     def popen(self, argv: Sequence[str | Path], **kwargs: Any) -> subprocess.Popen[Any]:
-        """Start, as `subprocess.Popen`; whatever still runs when the lab closes is killed."""
+        """Start a program, as `subprocess.Popen`; it is killed when the lab is closed."""
         kwargs.setdefault("stdin", subprocess.DEVNULL)
         kwargs["env"] = search_env(kwargs.get("env"))
         return subprocess.Popen(self.argv(argv, kwargs.pop("cwd", None)), **kwargs)  # noqa: S603
 
     def ip(self, *lines: str) -> None:
-        """Feed lines to `ip -batch`, all in one process; raise `LabUnavailable` if it objects."""
+        """Run lines with one `ip -batch`; raise `LabUnavailable` if one of them fails."""
         done = self.run(["ip", "-batch", "-"], input="\n".join(lines) + "\n")
         if done.returncode:
             raise LabUnavailable(f"ip on {self.name}: {done.stderr.strip().splitlines()[0]}")
 
     def add_address(self, address: str) -> None:
-        """Give this host one more address on its network, to be one more client with."""
+        """Add an address to this host's device, to act as one more client."""
         self.addresses.append(ip_address(address))
         self.ip(self._address_line(self.addresses[-1]))
 
@@ -161,33 +165,33 @@ class Host:
         length = "24" if address.version == 4 else "64 nodad"
         return f"address replace {address}/{length} dev {self.device}"
 
-    def plug_in(self, device: str, *addresses: str) -> None:
-        """Bring `device` up with `addresses`."""
+    def connect(self, device: str, *addresses: str) -> None:
+        """Bring `device` up with `addresses`; it is this host's device from now on."""
         self.device = device
         self.addresses = [ip_address(address) for address in addresses]
         self.link_up()
 
     def link_up(self) -> None:
-        """Bring the device up; IPv6 forgets its addresses when a link goes down, so all of them."""
-        # Link-local addresses are of no use here and would need duplicate detection.
+        """Bring the device up with its addresses: the kernel drops IPv6 ones with the link."""
+        # Link-local addresses are not needed, and would delay the start by duplicate detection.
         self.ip(
             f"link set {self.device} addrgenmode none up",
             *(self._address_line(address) for address in self.addresses),
         )
 
     def link_down(self) -> None:
-        """Take the device down: nothing goes in or out, and nobody is told."""
+        """Take the device down: no packet passes it, and connections get no error."""
         self.ip(f"link set {self.device} down")
 
     def close(self) -> None:
-        """Kill what runs here, and let the namespaces go."""
-        for pid in self._inhabitants():
+        """Kill every program on this host and end the holder, so that the namespaces end."""
+        for pid in self._programs():
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         self._holder.communicate()
 
-    def _inhabitants(self) -> list[int]:
-        """Processes in this host's network, the holder aside."""
+    def _programs(self) -> list[int]:
+        """The process ids in this host's network namespace, without the holder's."""
         ours = os.readlink(f"/proc/{self.pid}/ns/net")
         found = []
         for entry in Path("/proc").iterdir():

@@ -1,4 +1,4 @@
-"""How the demo speaks: numbered steps, findings, and the kernel's own words; ASCII only."""
+"""The demo's output: numbered steps, results, and what commands print. ASCII only."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ _BOLD, _GREEN, _RED, _DIM = "1", "32", "31", "2"
 
 
 class StepFailed(Exception):
-    """Something did not go as told."""
+    """A step of the demo did not have the expected result; the text is one line."""
 
 
 class Narration:
-    """Writes to `out`, in colour if that is a terminal and nobody asked for none."""
+    """Writes to `out`, in colour if it is a terminal and NO_COLOR is not set."""
 
     def __init__(self, out: TextIO) -> None:
         self._out = out
@@ -21,30 +21,30 @@ class Narration:
         self._step = 0
 
     def step(self, title: str) -> None:
-        """Start the next step."""
+        """Begin the next step."""
         self._step += 1
         self._line("\n" + self._paint(_BOLD, f"{self._step}. {title}"))
 
     def say(self, text: str) -> None:
-        """A plain remark."""
+        """Write one line."""
         self._line(f"   {text}")
 
     def quote(self, command: str, text: str) -> None:
-        """What `command` printed."""
+        """Show a command and its output."""
         self._line(self._paint(_DIM, f"   $ {command}"))
         for line in text.splitlines():
             self._line(self._paint(_DIM, f"     {line}"))
 
-    def check(self, as_told: bool, finding: str) -> None:
-        """Report a finding; the demo ends with the first that is not as told."""
-        mark = self._paint(_GREEN, "ok") if as_told else self._paint(_RED, "NOT AS TOLD")
-        self._line(f"   {mark}  {finding}")
-        if not as_told:
-            raise StepFailed(finding)
+    def check(self, expected: bool, result: str) -> None:
+        """Show a result; raise `StepFailed` when it is not the expected one."""
+        mark = self._paint(_GREEN, "ok") if expected else self._paint(_RED, "NOT AS EXPECTED")
+        self._line(f"   {mark}  {result}")
+        if not expected:
+            raise StepFailed(result)
 
     def _paint(self, style: str, text: str) -> str:
         return f"\033[{style}m{text}\033[0m" if self._colour else text
 
     def _line(self, text: str) -> None:
-        # Flushed, so that a pipe sees each step when it happens.
+        # Flushed, so that the reader of a pipe sees each step when it happens.
         print(text, file=self._out, flush=True)

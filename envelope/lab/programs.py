@@ -1,7 +1,7 @@
-"""Stand-ins for what the demo needs besides the service: a measurement server, and a client.
+"""The demo's programs besides the service: a measurement server, and a client.
 
-Run as programs on the demo's hosts (`python -m envelope.lab.programs …`). Standard library only:
-they start fast, and share no code with the service they talk to.
+They run on the demo's hosts as `python programs.py serve|measure|hold …`. They import the standard
+library only, so that they start fast and share no code with the service.
 """
 
 from __future__ import annotations
@@ -16,16 +16,19 @@ import time
 from collections.abc import Callable
 from typing import BinaryIO
 
+# Bytes that the measurement server sends to each client.
 VOLUME = 32 * 2**20
-_PATIENCE = 2.0
+# Seconds for connecting, and for each answer.
+_TIMEOUT = 2.0
+# The first byte of a close frame (RFC 6455 section 5.2: FIN and opcode 8).
 _CLOSE = 0x88
 
 
 def serve(port: str) -> int:
-    """Send everyone who connects, over IPv4 or IPv6, a few megabytes."""
+    """Listen on IPv4 and IPv6, and send `VOLUME` bytes to each client."""
     listener = socket.create_server(("::", int(port)), family=socket.AF_INET6, dualstack_ipv6=True)
     volume = bytes(VOLUME)
-    _say("serves")
+    _print("is ready")
     while True:
         connection, _ = listener.accept()
         with connection:
@@ -33,37 +36,37 @@ def serve(port: str) -> int:
 
 
 def measure(address: str, port: str) -> int:
-    """Receive all of it and say how fast it came; 1 if the host does not let us."""
+    """Receive all of it and print the rate; the status is 1 when the host refuses."""
     began, count = time.monotonic(), 0
     try:
-        with socket.create_connection((address, int(port)), _PATIENCE) as connection:
+        with socket.create_connection((address, int(port)), _TIMEOUT) as connection:
             while chunk := connection.recv(2**16):
                 count += len(chunk)
     except OSError as error:
-        _say(error.strerror or str(error))
+        _print(error.strerror or str(error))
         return 1
     rate = count * 8 / (time.monotonic() - began) / 1e9
-    _say(f"{count / 2**20:.0f} MiB at {rate:.1f} Gbit/s")
+    _print(f"{count / 2**20:.0f} MiB at {rate:.1f} Gbit/s")
     return 0 if count == VOLUME else 1
 
 
 def hold(address: str, port: str, trusted: str, path: str) -> int:
-    """Open an envelope with the token on standard input; hold it until the service closes.
+    """Open an envelope with the token on standard input, and hold it until the service closes.
 
-    Says `answers STATUS`, and then `closes with CODE REASON`.
+    Prints `answers STATUS`, and then `closes with CODE REASON`.
     """
     token = sys.stdin.readline().strip()
     try:
         return _hold(address, port, trusted, f"{path}?access_token={token}" if token else path)
     except (OSError, EOFError) as error:
-        _say(f"is lost: {error}")
+        _print(f"lost the connection: {error}")
         return 1
 
 
 def _hold(address: str, port: str, trusted: str, target: str) -> int:
     context = ssl.create_default_context(cafile=trusted)
     with (
-        socket.create_connection((address, int(port)), _PATIENCE) as plain,
+        socket.create_connection((address, int(port)), _TIMEOUT) as plain,
         context.wrap_socket(plain, server_hostname=address) as stream,
         stream.makefile("rb") as incoming,
     ):
@@ -73,17 +76,17 @@ def _hold(address: str, port: str, trusted: str, target: str) -> int:
             raise EOFError("no answer")
         while incoming.readline().strip():
             pass
-        _say(f"answers {status[1]}")
+        _print(f"answers {status[1]}")
         if status[1] != "101":
             return 1
         stream.settimeout(None)
         code, reason = _read_close(incoming)
-        _say(f"closes with {code} {reason}")
+        _print(f"closes with {code} {reason}")
         stream.sendall(bytes([_CLOSE, 0x80 | 2, 0, 0, 0, 0]) + struct.pack("!H", code))
     return 0
 
 
-def _say(text: str) -> None:
+def _print(text: str) -> None:
     print(text, flush=True)  # noqa: T201
 
 
@@ -102,12 +105,12 @@ def _request(address: str, port: str, target: str) -> bytes:
 
 
 def _read_close(incoming: BinaryIO) -> tuple[int, str]:
-    """The close frame: the service sends nothing else on its own."""
+    """Read the close frame, the only frame that the service sends unasked."""
     head = incoming.read(2)
     if len(head) < 2:
         raise EOFError("no close frame")
     if head[0] != _CLOSE:
-        raise EOFError(f"frame {head[0]:#x} where only a close was to come")
+        raise EOFError(f"frame {head[0]:#x} instead of a close frame")
     payload = incoming.read(head[1])
     return struct.unpack("!H", payload[:2])[0], payload[2:].decode()
 

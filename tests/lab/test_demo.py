@@ -1,4 +1,4 @@
-"""`envelope demo`: goes as told, says so, and leaves nothing behind; or says what did not."""
+"""`envelope demo`: every step has the expected result, or the demo names the one that has not."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ def start(folder: Path, tools: Path | None = None) -> subprocess.Popen[str]:
 
 @pytest.mark.kernel
 @pytest.mark.parametrize("kind", ["nft", "legacy"])
-def test_every_step_goes_as_told(lab, tmp_path_factory, tmp_path, kind) -> None:
-    """With whichever iptables is the machine's; who watches has no settings that reach it."""
+def test_every_step_has_the_expected_result(lab, tmp_path_factory, tmp_path, kind) -> None:
+    """With either kind of iptables; the user's own settings have no effect."""
     tools = tmp_path_factory.mktemp("tools")
     for family in ("iptables", "ip6tables"):
         for part in ("", "-save", "-restore"):
@@ -41,10 +41,10 @@ def test_every_step_goes_as_told(lab, tmp_path_factory, tmp_path, kind) -> None:
     out, err = start(tmp_path, tools).communicate(timeout=60)
     assert err == ""
     assert re.findall(r"^(\d+)\.", out, re.MULTILINE) == [str(n) for n in range(1, 10)]
-    assert out.rstrip().endswith("Every step went as told; the two hosts are gone")
+    assert out.rstrip().endswith("Every step went as expected; the two hosts are gone")
     assert "-s 203.0.113.7/32" in out
     assert "-s 2001:db8::7/128" in out
-    assert "NOT AS TOLD" not in out
+    assert "NOT AS EXPECTED" not in out
     assert "\033" not in out
     assert list(tmp_path.iterdir()) == []
 
@@ -52,7 +52,7 @@ def test_every_step_goes_as_told(lab, tmp_path_factory, tmp_path, kind) -> None:
 @pytest.mark.kernel
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_interrupted_it_cleans_up(lab, tmp_path, number) -> None:
-    """With the service running, and a client let in; Ctrl-C reaches the whole process group."""
+    """While the service runs and a client is let in. Ctrl-C reaches the whole process group."""
     child = start(tmp_path)
     while "answers 101" not in (line := child.stdout.readline()):
         assert line, child.stderr.read()
@@ -65,8 +65,8 @@ def test_interrupted_it_cleans_up(lab, tmp_path, number) -> None:
 
 
 @pytest.mark.kernel
-def test_whoever_stops_reading_ends_it(lab, tmp_path) -> None:
-    """As `envelope demo | head -1` does: no complaint, and nothing left."""
+def test_it_ends_when_its_output_is_closed(lab, tmp_path) -> None:
+    """As in `envelope demo | head -1`: no message, and nothing is left behind."""
     child = start(tmp_path)
     assert child.stdout.readline()
     child.stdout.close()
@@ -75,44 +75,44 @@ def test_whoever_stops_reading_ends_it(lab, tmp_path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def told(monkeypatch, capsys, perform) -> tuple[int, str]:
-    """The status and the complaint when the performance goes like this."""
-    monkeypatch.setattr(demo, "_perform", perform)
+def ended(monkeypatch, capsys, run) -> tuple[int, str]:
+    """The status and the message of a demo that runs like this."""
+    monkeypatch.setattr(demo, "_run", run)
     status = demo.main()
     return status, capsys.readouterr().err
 
 
-def test_what_takes_too_long_is_ended(monkeypatch, capsys) -> None:
-    monkeypatch.setattr(demo, "WATCHDOG", 0.05)
-    status, err = told(monkeypatch, capsys, lambda _: signal.pause())
+def test_a_demo_that_takes_too_long_is_ended(monkeypatch, capsys) -> None:
+    monkeypatch.setattr(demo, "TIME_LIMIT", 0.05)
+    status, err = ended(monkeypatch, capsys, lambda _: signal.pause())
     assert status == 1
     assert err == "envelope demo: this took longer than 0.05 s\n"
 
 
-def test_a_machine_without_namespaces_is_told_in_one_line(monkeypatch, capsys) -> None:
-    def perform(_: Narration) -> int:
+def test_a_machine_without_namespaces_is_one_line(monkeypatch, capsys) -> None:
+    def run(_: Narration) -> int:
         raise LabUnavailable("not here")
 
-    assert told(monkeypatch, capsys, perform) == (1, "envelope demo: not here\n")
+    assert ended(monkeypatch, capsys, run) == (1, "envelope demo: not here\n")
 
 
 @pytest.mark.kernel
 def test_a_step_that_fails_is_shown_with_the_services_log(lab, monkeypatch, capsys) -> None:
     def fail(self: demo.Demo) -> None:
-        self.stage.start_service(["--nonsense"])
+        self.fixtures.start_service(["--nonsense"])
 
-    monkeypatch.setattr(demo.Demo, "play", fail)
+    monkeypatch.setattr(demo.Demo, "run", fail)
     assert demo.main() == 1
     out = capsys.readouterr().out
     assert "the service did not start" in out
     assert "nonsense" in out
 
 
-def test_a_finding_that_is_not_as_told_ends_the_story() -> None:
+def test_an_unexpected_result_is_raised() -> None:
     out = io.StringIO()
     with pytest.raises(StepFailed, match="the sky is green"):
         Narration(out).check(False, "the sky is green")
-    assert out.getvalue() == "   NOT AS TOLD  the sky is green\n"
+    assert out.getvalue() == "   NOT AS EXPECTED  the sky is green\n"
 
 
 class Terminal(io.StringIO):
@@ -121,7 +121,7 @@ class Terminal(io.StringIO):
 
 
 @pytest.mark.parametrize(("no_color", "coloured"), [("", True), ("1", False)])
-def test_colour_is_for_terminals_of_those_who_want_it(monkeypatch, no_color, coloured) -> None:
+def test_colour_is_for_terminals_without_no_color(monkeypatch, no_color, coloured) -> None:
     monkeypatch.setenv("NO_COLOR", no_color)
     out = Terminal()
     Narration(out).step("first")
