@@ -1,8 +1,8 @@
 """One session: its states as one declared machine.
 
-Its grant is being made, it is open, its grant is being taken away, it is over. It holds a slot
-from the first of these to the last, so a slot is never lost and never counted twice, and it ends
-its connection only once its grant is gone. What the transitions do is the owner's business.
+Its grant is being made; it is open; its grant is being revoked; it is over. A session holds a slot
+from the first state to the last, so no slot is lost or counted twice, and its connection is closed
+only once its grant is revoked. What each transition does is up to its owner.
 """
 
 from __future__ import annotations
@@ -12,143 +12,141 @@ from typing import Protocol
 
 from automat import TypeMachineBuilder
 from twisted.internet.defer import Deferred, succeed
-from twisted.internet.interfaces import IDelayedCall
 
 from envelope.addresses import Address, AddressFamily, Network
 from envelope.protocol import End
+from envelope.runtime.timers import Timer
 from envelope.sessions import gate
 from envelope.sessions.admission import Admission
 
 
-class Life(Protocol):
-    """What can happen to a session."""
+class SessionMachine(Protocol):
+    """The events of a session; one that comes too late changes nothing."""
 
     def granted(self) -> None:
-        """The rule is in force."""
+        """The grant is in force."""
 
     def refused(self) -> None:
         """The firewall could not make the grant."""
 
     def end(self, why: End) -> None:
-        """Somebody or something ends the session."""
+        """The session has to end."""
 
-    def gone(self) -> None:
-        """The kernel lets the network in no more on this session's account."""
+    def revoked(self) -> None:
+        """The session's grant is revoked, or is left to other sessions of its network."""
 
 
-class Owner(Protocol):
-    """Does what a session's transitions ask for."""
+class SessionOwner(Protocol):
+    """Does what the transitions of a session need."""
 
-    def opened(self, stay: Stay, life: Life) -> None:
-        """The session is open: start its clock."""
+    def opened(self, data: SessionData, machine: SessionMachine) -> None:
+        """The session is open: start its timer."""
 
-    def revoke(self, stay: Stay) -> Deferred[None]:
-        """Take the session out of its network's grant, and the grant away with its last."""
+    def revoke(self, data: SessionData) -> Deferred[None]:
+        """Remove the session from its network's grant, and revoke the grant with the last one."""
 
-    def ended(self, stay: Stay) -> None:
-        """The grant is gone: close the socket, free the slot."""
+    def ended(self, data: SessionData) -> None:
+        """The grant is revoked: close the connection and free the slot."""
 
-    def forget(self, stay: Stay) -> None:
-        """The grant was never made: free the slot."""
+    def failed(self, data: SessionData) -> None:
+        """The grant could not be made: free the slot."""
 
 
 @dataclass(eq=False, slots=True)
-class Stay:
-    """One session's particulars; `owner` does what its transitions ask for."""
+class SessionData:
+    """What is known of one session; times are reactor seconds.
 
-    owner: Owner
+    `admitted` and `closed` are fired once and then None: the answer to `IGate.admit`, and that to
+    `ISession.client_closed`. `end` is why the session ended, or is about to.
+    """
+
+    owner: SessionOwner
     session_id: str
     address: Address | None
     network: Network | None
     admission: Admission
     carrier: gate.ICarrier
+    deadline: Timer
     asked_at: float
-    since: float
-    # Answers that somebody waits for: whether the client is let in, and that it is shut out again.
-    admitted: Deferred[gate.ISession] | None = None
-    left: Deferred[None] | None = None
-    over: bool = False
-    why: End | None = None
     opened_at: float | None = None
-    timer: IDelayedCall | None = None
+    end: End | None = None
+    over: bool = False
+    admitted: Deferred[gate.ISession] | None = None
+    closed: Deferred[None] | None = None
 
     @property
     def family(self) -> AddressFamily:
-        """The client's address family, as the metrics name it."""
+        """The client's address family; IPv4 when its address is unknown."""
         return AddressFamily.of_version(4 if self.address is None else self.address.version)
 
 
-_builder = TypeMachineBuilder(Life, Stay)
+_builder = TypeMachineBuilder(SessionMachine, SessionData)
 _granting = _builder.state("granting")
 _open = _builder.state("open")
 _revoking = _builder.state("revoking")
 _over = _builder.state("over")
 
 
-@_granting.upon(Life.granted).to(_open)
-def _admit(life: Life, stay: Stay) -> None:
-    stay.owner.opened(stay, life)
+@_granting.upon(SessionMachine.granted).to(_open)
+def _open_session(machine: SessionMachine, data: SessionData) -> None:
+    data.owner.opened(data, machine)
 
 
-@_granting.upon(Life.refused).to(_over)
-def _refuse(_life: Life, stay: Stay) -> None:
-    stay.owner.forget(stay)
+@_granting.upon(SessionMachine.refused).to(_over)
+def _fail(_machine: SessionMachine, data: SessionData) -> None:
+    data.owner.failed(data)
 
 
-@_granting.upon(Life.end).to(_revoking)
-def _leave_early(life: Life, stay: Stay, why: End) -> None:
-    stay.why = why
-    stay.owner.revoke(stay).addCallback(lambda _: life.gone())
+@_granting.upon(SessionMachine.end).to(_revoking)
+def _end_before_it_opened(machine: SessionMachine, data: SessionData, why: End) -> None:
+    data.end = why
+    data.owner.revoke(data).addCallback(lambda _: machine.revoked())
 
 
-@_open.upon(Life.end).to(_revoking)
-def _leave(life: Life, stay: Stay, why: End) -> None:
-    stay.why = why
-    # Even one that has fired holds on to the session, which holds on to it.
-    timer, stay.timer = stay.timer, None
-    if timer is not None and timer.active():
-        timer.cancel()
-    stay.owner.revoke(stay).addCallback(lambda _: life.gone())
+@_open.upon(SessionMachine.end).to(_revoking)
+def _end(machine: SessionMachine, data: SessionData, why: End) -> None:
+    data.end = why
+    data.deadline.stop()
+    data.owner.revoke(data).addCallback(lambda _: machine.revoked())
 
 
-@_revoking.upon(Life.gone).to(_over)
-def _finish(_life: Life, stay: Stay) -> None:
-    stay.owner.ended(stay)
+@_revoking.upon(SessionMachine.revoked).to(_over)
+def _finish(_machine: SessionMachine, data: SessionData) -> None:
+    data.owner.ended(data)
 
 
-# Late news changes nothing: the grant is going or gone already.
-_revoking.upon(Life.end).loop().returns(None)
-_revoking.upon(Life.granted).loop().returns(None)
-_revoking.upon(Life.refused).loop().returns(None)
-_over.upon(Life.end).loop().returns(None)
-_over.upon(Life.granted).loop().returns(None)
-_over.upon(Life.refused).loop().returns(None)
+_revoking.upon(SessionMachine.end).loop().returns(None)
+_revoking.upon(SessionMachine.granted).loop().returns(None)
+_revoking.upon(SessionMachine.refused).loop().returns(None)
+_over.upon(SessionMachine.end).loop().returns(None)
+_over.upon(SessionMachine.granted).loop().returns(None)
+_over.upon(SessionMachine.refused).loop().returns(None)
 
-make_life = _builder.build()
+make_machine = _builder.build()
 
 
 class Session:
-    """The connection's view of a session; it says once that the client has closed."""
+    """One session as its connection sees it; see `gate.ISession`."""
 
-    __slots__ = ("_life", "_stay")
+    __slots__ = ("_data", "_machine")
 
-    def __init__(self, stay: Stay, life: Life) -> None:
-        self._stay = stay
-        self._life = life
+    def __init__(self, data: SessionData, machine: SessionMachine) -> None:
+        self._data = data
+        self._machine = machine
 
     def client_left(self) -> None:
         """See `gate.ISession`."""
-        self._life.end(End.LOST)
+        self._machine.end(End.LOST)
 
     def client_closed(self) -> Deferred[None]:
         """See `gate.ISession`."""
-        if self._stay.over:
+        if self._data.over:
             return succeed(None)
-        answer: Deferred[None] = Deferred()
-        self._stay.left = answer
-        self._life.end(End.CLIENT)
-        return answer
+        closed: Deferred[None] = Deferred()
+        self._data.closed = closed
+        self._machine.end(End.CLIENT)
+        return closed
 
     def data_received(self) -> None:
         """See `gate.ISession`."""
-        self._life.end(End.DATA)
+        self._machine.end(End.DATA)

@@ -85,8 +85,7 @@ FAULTS: Final = (
     Fault("grants are not written anew after a step of the clock", "clocks",
           "self._backlog.add(self._wanted.rewrite())", "pass", IPTABLES),
     Fault("no session ends by its deadline", "sharing",
-          "stay.timer = self._reactor.callLater(remaining, life.end, End.DEADLINE)",
-          "stay.timer = None"),
+          "data.deadline.start(remaining, machine.end, End.DEADLINE)", "pass"),
     # -- promise 3: leftovers, starts that fail, stops
     Fault("a start leaves the jump of a service that was killed", "deaths where all was open",
           'if chain == "INPUT" and rule in (f"-j {CHAIN}", f"-j {GRANTS}")]',
@@ -129,13 +128,12 @@ FAULTS: Final = (
     Fault("nobody is told that the tool refuses", "poison",
           "return self._reports.problem(len(self._waiters.revoking))", "return None"),
     Fault("a grant that fails costs a place", "troubles",
-          "        self._drop(stay)\n        self._metrics.request(",
+          "        self._free_slot(data)\n        self._metrics.request(",
           "        self._metrics.request("),
     Fault("a client that leaves before its answer leaves its grant", "leaving early",
-          "def _leave_early(life: Life, stay: Stay, why: End) -> None:\n    stay.why = why\n"
-          "    stay.owner.revoke(stay).addCallback(lambda _: life.gone())",
-          "def _leave_early(life: Life, stay: Stay, why: End) -> None:\n    stay.why = why\n"
-          "    life.gone()"),
+          "    data.end = why\n"
+          "    data.owner.revoke(data).addCallback(lambda _: machine.revoked())",
+          "    data.end = why\n    machine.revoked()"),
     # -- promise 5: what others do
     Fault("the rules are not compared", "interference",
           "self._checks.start(self._check_every, now=False)", "pass"),
@@ -188,7 +186,7 @@ FAULTS: Final = (
     Fault("everybody is let in", "sharing",
           '"reject with icmpx type port-unreachable"', '"accept"', NFTABLES),
     Fault("the last but one session of a network takes the grant along", "sharing",
-          "if not held:", "if len(held) < 2:"),
+          "if not deadlines:", "if len(deadlines) < 2:"),
     Fault("IPv6 clients are not shut out", "sharing",
           "return succeed(None) if reconciler is None else reconciler.revoke(key_of(network))",
           "return succeed(None) if reconciler is None or network.version == 6"

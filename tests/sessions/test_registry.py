@@ -231,16 +231,6 @@ def test_monitoring_has_slots_of_its_own() -> None:
     assert isinstance(let_in.outcome, Admission)
 
 
-def test_an_operator_ends_one_session_by_its_name() -> None:
-    """4001; an unknown name is said to be one."""
-    world = World()
-    _, carrier = world.admit()
-    (name,) = world.sessions._lives
-    assert not world.sessions.end_session("nobody")
-    assert world.sessions.end_session(name)
-    assert carrier.closed == [(4001, "revoked")]
-
-
 def test_a_client_without_an_address_gets_no_rule() -> None:
     """It came over a local socket, where there is nothing to open."""
     world = World()
