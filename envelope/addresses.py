@@ -1,4 +1,4 @@
-"""Addresses, networks and ranges of ports, and how they are written."""
+"""IP addresses, networks and ranges of ports, and how they are written."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class AddressFamily(StrEnum):
         return cls.IPV6 if version == 6 else cls.IPV4
 
 
-# How a dual-stack socket shows an IPv4 client (RFC 4291 section 2.5.5.2).
+# The prefix of an IPv4-mapped address (RFC 4291 section 2.5.5.2).
 _MAPPED: Final = "::ffff:"
 
 
@@ -41,14 +41,14 @@ class PortRange:
 
     @classmethod
     def parse(cls, text: str) -> PortRange:
-        """Read `PROTO/PORT[-PORT]`; raise `ValueError` with one line fit for a person."""
+        """Read `PROTO/PORT[-PORT]`; raise `ValueError` with a one-line reason."""
         protocol, slash, ports = text.strip().lower().partition("/")
         first, dash, last = ports.partition("-")
         if not slash or protocol not in ("tcp", "udp"):
             raise ValueError(f"{text!r} is not PROTO/PORT or PROTO/PORT-PORT with tcp or udp")
         low, high = _port(first, text), _port(last if dash else first, text)
         if low > high:
-            raise ValueError(f"{text!r} runs backwards")
+            raise ValueError(f"{text!r} ends before it begins")
         return cls("tcp" if protocol == "tcp" else "udp", low, high)
 
     def __str__(self) -> str:
@@ -67,9 +67,9 @@ def _port(text: str, whole: str) -> int:
 
 
 def client_address(peer: object) -> Address | None:
-    """The client's address as the kernel's rules see it; None when there is none (a UNIX socket).
+    """The client's address as packets carry it; None without one (a UNIX socket).
 
-    A dual-stack socket shows IPv4 clients as `::ffff:a.b.c.d`.
+    A dual-stack socket reports IPv4 clients as `::ffff:a.b.c.d`.
     """
     if not isinstance(peer, Host4 | Host6):
         return None
@@ -79,9 +79,9 @@ def client_address(peer: object) -> Address | None:
 
 
 def fold(text: str) -> Address:
-    """`text` as an address, without zone, an IPv4-mapped one as IPv4; raise `ValueError`."""
+    """Parse an address, without its zone, an IPv4-mapped one as IPv4; raise `ValueError`."""
     text = text.partition("%")[0]
-    # As the kernel writes them; a third of the time that going through IPv6 takes.
+    # The kernel writes them like this; parsing as IPv6 takes three times as long.
     if text.startswith(_MAPPED) and "." in text:
         return IPv4Address(text.removeprefix(_MAPPED))
     address = ip_address(text)

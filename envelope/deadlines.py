@@ -1,9 +1,9 @@
-"""The latest of many ends that come, move and go. Pure.
+"""The latest of many deadlines, which are added, moved and removed. Pure.
 
-Asked at every change, so it may not look at many of them: a heap whose outdated entries are
-dropped when they come to its top, and all at once when they are the greater part of it. While
-there are few, as in a network with one client, there is no heap: looking at all of them is faster,
-and a session costs 150 bytes less.
+It is asked for at every change. So many deadlines are kept in a heap: an outdated entry is removed
+when it reaches the top, and all outdated ones when they are the greater part. With few deadlines,
+as for a network with one client, there is no heap: comparing all is faster, and saves 150 bytes a
+session.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _SLACK: Final = 64
 
 
 class Latest(Generic[End]):
-    """Ends by name, with the latest of them at hand; each call costs O(log n) on average."""
+    """Deadlines by name, in units of any one clock; each call takes O(log n) on average."""
 
     __slots__ = ("_ends", "_heap")
 
@@ -34,7 +34,7 @@ class Latest(Generic[End]):
         return iter(self._ends)
 
     def put(self, name: str, end: End) -> None:
-        """Set or move the end of `name`."""
+        """Set or move the deadline of `name`."""
         self._ends[name] = end
         if self._heap is not None:
             heappush(self._heap, (-end, name))
@@ -44,12 +44,12 @@ class Latest(Generic[End]):
             heapify(self._heap)
 
     def drop(self, name: str) -> None:
-        """Forget `name`, if it is there."""
+        """Remove `name`, if it is there."""
         self._ends.pop(name, None)
 
     @property
     def end(self) -> End | None:
-        """The latest end; None when there is none."""
+        """The latest deadline; None if there is none."""
         if self._heap is None:
             return max(self._ends.values(), default=None)
         while self._heap:

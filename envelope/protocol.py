@@ -1,4 +1,4 @@
-"""What clients and the service agree on: the path, the sub-protocol, how a session ends."""
+"""What clients and the service agree on: the path, the sub-protocol, and the close codes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ MONITORING: Final = "monitoring"
 class End(StrEnum):
     """Why a session ended (label `end` of `envelope_session_seconds`), and its close frame.
 
-    `code` is None where no close frame can be sent, as the connection is gone.
+    `code` and `reason` are those of the service's close frame; `code` is None when the connection
+    is lost.
     """
 
     code: int | None

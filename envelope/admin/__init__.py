@@ -1,1 +1,1 @@
-"""What operators are shown over HTTP."""
+"""Metrics and health for operators, over HTTP."""

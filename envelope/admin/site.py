@@ -1,10 +1,8 @@
-"""The admin endpoints: metrics and health over plain HTTP, for the operator's own network.
+"""The admin site: metrics and health over plain HTTP, for the operator's own network.
 
-Each path is a view, a function without arguments that makes a whole `Answer`; further paths are
-further views. The site never reads a body, and never says which software answers.
+Each path has a view: a function without arguments that returns a complete `Answer`. The site never
+reads a request's body, and no answer names the server's software.
 """
-
-# Names that override twisted.web's are spelt as there.
 
 from __future__ import annotations
 
@@ -28,17 +26,17 @@ _log = Logger(namespace="envelope.admin")
 
 TEXT: Final = "text/plain; charset=utf-8"
 JSON: Final = "application/json"
-# The version that every Prometheus, and everything that imitates it, can read.
+# The version of the format that every Prometheus and compatible scraper reads.
 PROMETHEUS: Final = "text/plain; version=0.0.4; charset=utf-8"
 
-# Seconds without a byte from the client; Prometheus scrapes every 15 to 60 s, so a connection
-# that is kept alive is worth keeping for one more scrape.
+# Seconds without a byte from the client. Prometheus scrapes every 15 to 60 s and reuses its
+# connection.
 IDLE_TIMEOUT: Final = 75
-# Seconds that a closing connection has to go before it is aborted.
+# Seconds from the close of a connection until it is aborted.
 ABORT_TIMEOUT: Final = 5
-# For each connection more than these, the oldest is dropped.
+# When there are more connections, the oldest is dropped.
 MOST_CONNECTIONS: Final = 64
-# Bytes. No view wants a body; this much is swallowed so that the answer can be read.
+# Bytes of a request's body that are read and discarded, so that the client can read the answer.
 MOST_BODY: Final = 16_384
 # Bytes of request line and headers.
 MOST_HEADERS: Final = 8_192
@@ -46,7 +44,7 @@ MOST_HEADERS: Final = 8_192
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One whole answer of a view."""
+    """The answer of a view."""
 
     body: bytes
     status: int = 200
@@ -57,7 +55,7 @@ View: TypeAlias = Callable[[], Answer]
 
 _NOT_FOUND = Answer(b"There is nothing at this path.\n", 404)
 _WRONG_METHOD = Answer(b"Only GET and HEAD are answered here.\n", 405)
-_BROKEN = Answer(b"This page could not be made; the log says why.\n", 500)
+_BROKEN = Answer(b"Internal error; the log says why.\n", 500)
 
 
 def admin_site(
@@ -68,9 +66,9 @@ def admin_site(
 ) -> HTTPFactory:
     """The site that serves `/metrics`, `/livez` and `/readyz`.
 
-    `reasons` says why clients should not be sent here now, a line each; none means ready.
-    `warnings` says what an operator should look after all the same.
-    `reactor` counts the timeouts, the global one when None.
+    `reasons` returns why the service is not ready, a line each; none means ready. `warnings`
+    returns what the operator should look at although the service is ready. `reactor` runs the
+    timeouts; None is the global one.
     """
     views: dict[str, View] = {
         "/metrics": lambda: Answer(as_text(registry), content_type=PROMETHEUS),
@@ -81,7 +79,7 @@ def admin_site(
 
 
 def readiness(reasons: list[str], warnings: list[str]) -> Answer:
-    """200 without reasons, else 503 with them, as JSON; warnings are there when there are any."""
+    """200 without reasons, else 503, as JSON with the reasons and warnings that there are."""
     told: dict[str, object] = {"ready": not reasons}
     if reasons:
         told["reasons"] = reasons
@@ -91,16 +89,16 @@ def readiness(reasons: list[str], warnings: list[str]) -> Answer:
 
 
 class _AdminRequest(Request):
-    """One request; a body goes nowhere, and a sender of a long one is cut off."""
+    """One request; its body is discarded, and a long one ends the connection."""
 
-    _swallowed = 0
+    _discarded = 0
 
     def gotLength(self, length: int | None) -> None:  # noqa: ARG002
         self.content = BytesIO()
 
     def handleContentChunk(self, data: bytes) -> None:
-        self._swallowed += len(data)
-        if self._swallowed > MOST_BODY:
+        self._discarded += len(data)
+        if self._discarded > MOST_BODY:
             transport: Any = self.channel.transport
             transport.abortConnection()
 
@@ -130,7 +128,7 @@ class _AdminRequest(Request):
         try:
             return view()
         except Exception:
-            _log.failure("a page for the operator could not be made")
+            _log.failure("a page of the admin site could not be made")
             return _BROKEN
 
 
@@ -149,9 +147,9 @@ class _AdminChannel(HTTPChannel):
 
 
 class _AdminSite(HTTPFactory):
-    """Serves views, without twisted.web's sessions, its Server header and its access log.
+    """Serves views, without twisted.web's sessions, Server header and access log.
 
-    The scrapes of a quiet day would be most of the log.
+    Scrapes would fill an access log.
     """
 
     noisy = False
@@ -177,7 +175,7 @@ class _AdminSite(HTTPFactory):
     def stopFactory(self) -> None:
         pass
 
-    # The return type that twisted.web declares is a proxy that is only of use with HTTP/2.
+    # twisted.web declares a proxy as the return type, which only HTTP/2 needs.
     def buildProtocol(self, addr: IAddress | None) -> Any:  # noqa: ARG002
         channel: Any = _AdminChannel()
         channel.factory = self

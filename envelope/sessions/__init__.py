@@ -1,1 +1,1 @@
-"""Who is let in, for how long, and what ends a session."""
+"""Decides about requests, and holds the open sessions."""

@@ -1,7 +1,7 @@
-"""May this request come in, and until when? Pure: a request, claims, load and the time go in.
+"""Decides whether a request is admitted, and for how long. Pure; the time is an argument.
 
 The order of the checks is part of the contract with clients (docs/answers.md); the first that
-fails answers. Nothing here knows sockets, kernels or clocks.
+fails decides the answer.
 """
 
 from __future__ import annotations
@@ -30,7 +30,10 @@ class Status(StrEnum):
 
 
 class TokenPass(StrEnum):
-    """Why a request goes on: label `reason` of `controller_access_token_requests_total`."""
+    """Why the token check let a request pass.
+
+    Label `reason` of `controller_access_token_requests_total`, beside `TokenReason`.
+    """
 
     VALID = "locate"
     NOT_SENT = "empty"
@@ -38,10 +41,10 @@ class TokenPass(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """An answer other than 101: what the client reads, and how it is counted.
+    """An answer other than 101: HTTP status, how it is counted, text, and more headers.
 
-    `counted` is None for answers that only `controller_access_token_requests_total` counts, or
-    none. `text` never repeats what the client sent.
+    `counted` is None for an answer that `envelope_requests_total` does not count. `text` never
+    repeats anything that the client sent.
     """
 
     status: int
@@ -51,7 +54,7 @@ class Refusal:
 
 
 class Refused(Exception):
-    """Raised where a request turns out to be refused; `refusal` is the answer to it."""
+    """A request is refused; `refusal` is the answer."""
 
     def __init__(self, refusal: Refusal) -> None:
         super().__init__(refusal.text)
@@ -64,7 +67,7 @@ OVER_RATE = Refusal(
 )
 WRONG_METHOD = Refusal(405, Status.WRONG_METHOD, "Only GET is answered here.", (("Allow", "GET"),))
 MISSING_CLAIM = Refusal(
-    400, Status.MISSING_CLAIM, "The access token carries no expiry."
+    400, Status.MISSING_CLAIM, "The access token has no expiry."
 )
 WRONG_SUBJECT = Refusal(
     400, Status.WRONG_SUBJECT, "The access token is meant for another service."
@@ -76,7 +79,7 @@ STOPPING = Refusal(
     503, Status.STOPPING, "The service is stopping. Try another one.", (("Retry-After", "60"),)
 )
 FULL = Refusal(
-    503, Status.FULL, "All places are taken. Try again later.",
+    503, Status.FULL, "All slots are taken. Try again later.",
     (("Retry-After", "10"),),
 )
 FIREWALL_FAILED = Refusal(
@@ -84,15 +87,15 @@ FIREWALL_FAILED = Refusal(
 )
 NO_ADDRESS = Refusal(
     400, Status.SETUP_FAILED,
-    "The proxy in between did not say where the client is, so the firewall cannot be opened.",
+    "The proxy did not send the client's address, so the firewall cannot be opened.",
 )
 _VERSION = (("Sec-WebSocket-Version", "13"),)
 NOT_AN_UPGRADE = Refusal(
-    426, Status.SETUP_FAILED, "Only WebSocket connections are answered here.",
+    426, Status.SETUP_FAILED, "Only WebSocket connections are accepted here.",
     (("Upgrade", "websocket"), *_VERSION),
 )
 WRONG_VERSION = Refusal(
-    426, Status.SETUP_FAILED, "Only version 13 of WebSocket is spoken here.",
+    426, Status.SETUP_FAILED, "Only version 13 of WebSocket is supported.",
     (("Upgrade", "websocket"), *_VERSION),
 )
 BAD_UPGRADE = Refusal(
@@ -117,11 +120,11 @@ def unauthorised(refusal: TokenRefusal) -> Refusal:
 
 @dataclass(frozen=True, slots=True)
 class AccessRequest:
-    """What one HTTP request asks for, already parsed.
+    """One HTTP request, parsed.
 
-    `token` is the first `access_token` of the query, None when absent, empty when sent empty.
-    `upgrade_fault` is the answer to a handshake that is not a proper WebSocket one, else None.
-    `subprotocol` is the one to return, None when the client offered none.
+    `token` is the first `access_token` in the query: None if absent, empty if sent empty.
+    `upgrade_fault` is the answer if the WebSocket handshake is invalid, else None.
+    `subprotocol` is the one to return, None if the client offered none.
     """
 
     method: str
@@ -133,7 +136,7 @@ class AccessRequest:
 
 @dataclass(frozen=True, slots=True)
 class Expectations:
-    """What a token must say, and how long a grant may last (seconds)."""
+    """What a request must fulfil, and the least and the most time (seconds) of a grant."""
 
     subject: str | None
     token_required: bool
@@ -143,7 +146,7 @@ class Expectations:
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """How busy the service is at this moment."""
+    """The state of the service at the time of a request."""
 
     stopping: bool = False
     sessions: int = 0
@@ -152,7 +155,7 @@ class Load:
     over_rate: bool = False
 
     def has_room(self, monitoring: bool) -> bool:
-        """Whether one more session fits; monitoring may use the slots kept for it."""
+        """Whether a slot is free; monitoring may use those kept for it too."""
         room = self.max_clients + (self.monitoring_slots if monitoring else 0)
         return self.sessions < room
 
@@ -168,7 +171,7 @@ class Admission:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """The outcome, with what the token check said; None when the path is not ours."""
+    """The outcome, and the result of the token check (None: not checked, the path is wrong)."""
 
     outcome: Admission | Refusal
     token: TokenPass | TokenReason | None = None
@@ -181,7 +184,7 @@ def decide(
     load: Load,
     now: float,
 ) -> Decision:
-    """Go through the contract's table in its order; `now` is seconds since the epoch."""
+    """Decide about `request` at `now` (seconds since the epoch)."""
     if request.path != ACCESS_PATH:
         return Decision(NOT_FOUND)
     claims: Claims | None = None
@@ -224,7 +227,7 @@ def _after_token(
     deadline = deadline_of(claims.expires if claims else None, expected, now)
     if deadline <= now:
         return PAST_EXPIRATION
-    # The expected text and not the token's own, so that a thousand sessions share it.
+    # The configured text, not the token's own: all sessions share one object.
     subject = (MONITORING if monitoring else expected.subject or claims.subject) if claims else ""
     return Admission(deadline - now, subject or "", request.subprotocol)
 

@@ -1,8 +1,8 @@
-"""How much a device sends, and whether that leaves room for one more client.
+"""How much a device sends, and whether that is more than the limit.
 
-The kernel's count of bytes is read once a second from /proc/self/net/dev (proc_pid_net(5)). It
-speaks of the network namespace that this process is in; /sys/class/net, with the same numbers, of
-the one it was mounted in.
+The kernel's count of bytes is read once a second from /proc/self/net/dev (proc_pid_net(5)), which
+belongs to this process's network namespace. /sys/class/net has the same numbers, but for the
+namespace that it was mounted in.
 """
 
 from __future__ import annotations
@@ -11,24 +11,25 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
+from envelope.runtime.timers import Timer
 from envelope.sessions.metrics import SessionMetrics
 
 _log = Logger(namespace="envelope.load")
 
-# Seconds between two looks: the rate is that of the last one.
+# Seconds from one measurement to the next; the rate is the average between two of them.
 PERIOD: Final = 1.0
-# Looks in a row under the limit until the log says that it is over; a device near its limit would
-# fill the log otherwise.
+# Measurements in a row under the limit until the log says so. Otherwise a device near its limit
+# would fill the log.
 CALM: Final = 10
 # The column with the bytes sent, after the device's name.
 _SENT: Final = 8
 
 
 def bytes_sent(text: str, device: str) -> int | None:
-    """What /proc/net/dev's text says that `device` has sent; None when there is no such device."""
+    """The bytes that `device` has sent, from the text of /proc/net/dev; None without the device."""
     for line in text.splitlines():
         name, colon, columns = line.partition(":")
         if colon and name.strip() == device:
@@ -37,17 +38,20 @@ def bytes_sent(text: str, device: str) -> int | None:
 
 
 def bits_per_second(before: int, after: int, seconds: float) -> float:
-    """The rate between two counts; 0 when the count began anew, as with a device made again."""
+    """The rate between two counts; 0 if the count was reset, as for a device made anew."""
     return max(0, after - before) * 8 / seconds if seconds > 0 else 0.0
 
 
 def read_devices() -> str:
-    """The counts of every device of this network namespace."""
+    """The text with the counts of all devices of this network namespace."""
     return Path("/proc/self/net/dev").read_text()
 
 
 class TransmitRate:
-    """Watches what `device` sends; `limit` is in bits per second, None for no limit."""
+    """Measures what `device` sends; `limit` is in bits per second, None for no limit.
+
+    `clock` (reactor seconds) runs the timer; `read` returns the text of /proc/net/dev.
+    """
 
     def __init__(
         self,
@@ -63,32 +67,31 @@ class TransmitRate:
         self._metrics = metrics
         self._read = read
         self._last: tuple[float, int] | None = None
-        self._timer: IDelayedCall | None = None
+        self._timer = Timer(clock)
         self._over = False
-        self._told = False
+        self._told_over = False
         self._calm = 0
-        self._absent = False
+        self._missing = False
 
     def start(self) -> None:
-        """Look now, and once a second from now on."""
-        self._look()
+        """Measure now, and once a second from now on."""
+        self._measure()
 
     def stop(self) -> None:
-        """Look no more."""
-        timer, self._timer = self._timer, None
-        if timer is not None:
-            timer.cancel()
+        """Stop measuring."""
+        self._timer.stop()
 
     def over(self) -> bool:
         """Whether the device sent more than the limit in the last second."""
         return self._over
 
     def warnings(self) -> list[str]:
-        """At most one line, when the rate cannot be measured and so limits nothing."""
-        return [f"the device {self._device} is not there to be measured"] if self._absent else []
+        """At most one line: the rate cannot be measured, so it limits nothing."""
+        line = f"the device {self._device} does not exist: its transmit rate cannot be measured"
+        return [line] if self._missing else []
 
-    def _look(self) -> None:
-        self._timer = self._clock.callLater(PERIOD, self._look)
+    def _measure(self) -> None:
+        self._timer.start(PERIOD, self._measure)
         now, sent = self._clock.seconds(), bytes_sent(self._read(), self._device)
         last, self._last = self._last, None if sent is None else (now, sent)
         rate = 0.0
@@ -96,16 +99,21 @@ class TransmitRate:
             rate = bits_per_second(last[1], sent, now - last[0])
         self._metrics.tx_rate(rate)
         self._over = self._limit is not None and rate > self._limit
-        self._note(absent=sent is None)
+        self._report(missing=sent is None)
 
-    def _note(self, absent: bool) -> None:
-        newly, self._absent = absent and not self._absent, absent
+    def _report(self, missing: bool) -> None:
+        newly, self._missing = missing and not self._missing, missing
         if newly:
             _log.warn("{line}", line=self.warnings()[0])
         self._calm = 0 if self._over else self._calm + 1
-        if self._over and not self._told:
-            self._told = True
-            _log.info("{device} sends more than it may: no new clients", device=self._device)
-        elif self._told and self._calm >= CALM:
-            self._told = False
-            _log.info("{device} sends less again: clients may come", device=self._device)
+        if self._over and not self._told_over:
+            self._told_over = True
+            _log.info(
+                "{device} sends more than --tx-max-rate: refusing new clients", device=self._device
+            )
+        elif self._told_over and self._calm >= CALM:
+            self._told_over = False
+            _log.info(
+                "{device} sends less than --tx-max-rate again: admitting clients",
+                device=self._device,
+            )

@@ -46,7 +46,7 @@ def test_rates(before: int, after: int, seconds: float, rate: float) -> None:
     assert bits_per_second(before, after, seconds) == rate
 
 
-class FirewallUnderTest:
+class RateUnderTest:
     """A device that sends what it is told, a limit of 1000 bits per second."""
 
     def __init__(self, limit: float | None = 1000.0) -> None:
@@ -74,8 +74,8 @@ class FirewallUnderTest:
 
 
 @pytest.fixture
-def subject() -> Iterator[FirewallUnderTest]:
-    subject = FirewallUnderTest()
+def subject() -> Iterator[RateUnderTest]:
+    subject = RateUnderTest()
     globalLogPublisher.addObserver(subject.hear)
     yield subject
     globalLogPublisher.removeObserver(subject.hear)
@@ -83,7 +83,7 @@ def subject() -> Iterator[FirewallUnderTest]:
     assert subject.clock.getDelayedCalls() == []
 
 
-def test_each_second_counts_by_itself(subject: FirewallUnderTest) -> None:
+def test_each_second_counts_by_itself(subject: RateUnderTest) -> None:
     """Over the limit is more than it; what was sent before the start does not count."""
     subject.sent = 10**12
     subject.rate.start()
@@ -94,18 +94,18 @@ def test_each_second_counts_by_itself(subject: FirewallUnderTest) -> None:
     assert subject.measured() == 9999 * 8
 
 
-def test_the_log_is_not_filled_near_the_limit(subject: FirewallUnderTest) -> None:
+def test_the_log_is_not_filled_near_the_limit(subject: RateUnderTest) -> None:
     subject.rate.start()
     for _ in range(100):
         subject.second(500)
         subject.second(0)
-    assert subject.said == ["net1 sends more than it may: no new clients"]
+    assert subject.said == ["net1 sends more than --tx-max-rate: refusing new clients"]
     for _ in range(CALM):
         subject.second(0)
-    assert subject.said[1:] == ["net1 sends less again: clients may come"]
+    assert subject.said[1:] == ["net1 sends less than --tx-max-rate again: admitting clients"]
 
 
-def test_a_device_that_goes_limits_nothing_and_is_missed(subject: FirewallUnderTest) -> None:
+def test_a_device_that_goes_limits_nothing_and_is_missed(subject: RateUnderTest) -> None:
     subject.rate.start()
     assert subject.second(9999)
     gone = subject.sent
@@ -113,7 +113,7 @@ def test_a_device_that_goes_limits_nothing_and_is_missed(subject: FirewallUnderT
     subject.clock.advance(1)
     subject.clock.advance(1)
     assert not subject.rate.over()
-    assert subject.said[1:] == ["the device net1 is not there to be measured"]
+    assert subject.said[1:] == ["the device net1 does not exist: its transmit rate cannot be measured"]
     assert subject.rate.warnings() == subject.said[1:]
     subject.sent = gone
     subject.clock.advance(1)
@@ -122,7 +122,7 @@ def test_a_device_that_goes_limits_nothing_and_is_missed(subject: FirewallUnderT
 
 
 def test_without_a_limit_it_is_only_measured() -> None:
-    subject = FirewallUnderTest(limit=None)
+    subject = RateUnderTest(limit=None)
     subject.rate.start()
     assert not subject.second(10**9)
     assert subject.measured() == 8e9
@@ -152,13 +152,13 @@ def test_clients_wait_while_the_device_sends_too_much(tmp_path: Path) -> None:
         assert running.knock(client) == 426
         flood = subprocess.Popen([*BARE_PYTHON, "-c", FLOOD])
         try:
-            service.until("lo sends more than it may")
+            service.until("lo sends more than --tx-max-rate")
             assert [running.knock(token) for token in (client, monitor, "x.y.z")] == [503, 426, 401]
             assert running.metric("envelope_tx_bits_per_second") > 2e6
         finally:
             flood.kill()
             flood.wait()
-        service.until("lo sends less again")
+        service.until("lo sends less than --tx-max-rate again")
         assert running.knock(client) == 426
         counted = "controller_access_txcontroller_requests_total"
         assert running.metric(f'{counted}{{protocol="http",request="rejected"}}') == 1
