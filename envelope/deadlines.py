@@ -8,53 +8,49 @@ session.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from heapq import heapify, heappop, heappush
-from typing import Final, Generic, TypeVar
-
-End = TypeVar("End", int, float)
+from typing import Final
 
 _FEW: Final = 16
 _SLACK: Final = 64
 
 
-class Latest(Generic[End]):
-    """Deadlines by name, in units of any one clock; each call takes O(log n) on average."""
+class LatestDeadline:
+    """Deadlines by name, in seconds of any one clock; each call takes O(log n) on average."""
 
-    __slots__ = ("_ends", "_heap")
+    __slots__ = ("_deadlines", "_heap")
 
     def __init__(self) -> None:
-        self._ends: dict[str, End] = {}
-        self._heap: list[tuple[End, str]] | None = None
+        self._deadlines: dict[str, float] = {}
+        self._heap: list[tuple[float, str]] | None = None
 
     def __len__(self) -> int:
-        return len(self._ends)
+        return len(self._deadlines)
 
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._ends)
-
-    def put(self, name: str, end: End) -> None:
+    def put(self, name: str, deadline: float) -> None:
         """Set or move the deadline of `name`."""
-        self._ends[name] = end
+        self._deadlines[name] = deadline
         if self._heap is not None:
-            heappush(self._heap, (-end, name))
+            heappush(self._heap, (-deadline, name))
         entries = 0 if self._heap is None else len(self._heap)
-        if entries > 2 * len(self._ends) + _SLACK or (not entries and len(self._ends) > _FEW):
-            self._heap = [(-end, name) for name, end in self._ends.items()]
+        if entries > 2 * len(self._deadlines) + _SLACK or (
+            not entries and len(self._deadlines) > _FEW
+        ):
+            self._heap = [(-deadline, name) for name, deadline in self._deadlines.items()]
             heapify(self._heap)
 
     def drop(self, name: str) -> None:
         """Remove `name`, if it is there."""
-        self._ends.pop(name, None)
+        self._deadlines.pop(name, None)
 
     @property
-    def end(self) -> End | None:
+    def latest(self) -> float | None:
         """The latest deadline; None if there is none."""
         if self._heap is None:
-            return max(self._ends.values(), default=None)
+            return max(self._deadlines.values(), default=None)
         while self._heap:
             negative, name = self._heap[0]
-            if self._ends.get(name) == -negative:
+            if self._deadlines.get(name) == -negative:
                 return -negative
             heappop(self._heap)
         return None

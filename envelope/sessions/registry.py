@@ -73,7 +73,7 @@ class Sessions:
             config.subject, config.token_required, config.timeout, config.max_duration
         )
         self._needs_address = config.firewall != "none"
-        self._ledger = SharedGrants()
+        self._shared = SharedGrants()
         self._machines: dict[str, SessionMachine] = {}
         self._emptied = Condition()
         self.stopping = False
@@ -133,12 +133,12 @@ class Sessions:
         )
         return admitted
 
-    def _grant(self, stay: SessionData) -> Deferred[None]:
-        if stay.network is None:
+    def _grant(self, data: SessionData) -> Deferred[None]:
+        if data.network is None:
             return succeed(None)
-        deadline = stay.asked_at + stay.admission.duration
-        end = self._ledger.enter(stay.session_id, stay.network, deadline)
-        return self._firewall.allow(stay.network, end)
+        deadline = data.asked_at + data.admission.duration
+        end = self._shared.add(data.session_id, data.network, deadline)
+        return self._firewall.allow(data.network, end)
 
     def _granted(self, session: Session, data: SessionData, machine: SessionMachine) -> None:
         machine.granted()
@@ -172,18 +172,19 @@ class Sessions:
         if data.network is None:
             return succeed(None)
         asked_at = self._reactor.seconds()
-        done = self._strike_out(data)
+        done = self._leave_grant(data)
         return succeed(None) if done is None else done.addCallback(
             lambda _: self._metrics.revoked(self._reactor.seconds() - asked_at)
         )
 
-    def _strike_out(self, stay: SessionData) -> Deferred[None] | None:
-        network, end = self._ledger.leave(stay.session_id)
+    def _leave_grant(self, data: SessionData) -> Deferred[None] | None:
+        network, end = self._shared.remove(data.session_id)
         if end is None:
             return self._firewall.revoke(network)
-        # Others stay: the grant shortens to the longest of them, which nobody waits for.
+        # The grant goes on for other sessions, with their latest deadline. The session need not
+        # wait for that, and a failure is tried again by the firewall.
         shortened = self._firewall.allow(network, end)
-        shortened.addErrback(lambda f: f.trap(FirewallError) and None)
+        shortened.addErrback(lambda failure: failure.trap(FirewallError) and None)
         return None
 
     def ended(self, data: SessionData) -> None:
@@ -212,7 +213,7 @@ class Sessions:
         """See `SessionOwner`."""
         if data.network is not None:
             # The grant is not in force; this prevents that it comes into force late.
-            self._strike_out(data)
+            self._leave_grant(data)
         self._free_slot(data)
         self._metrics.request(Status.GRANT_FAILED)
 

@@ -113,7 +113,9 @@ def test_a_device_that_goes_limits_nothing_and_is_missed(subject: RateUnderTest)
     subject.clock.advance(1)
     subject.clock.advance(1)
     assert not subject.rate.over()
-    assert subject.said[1:] == ["the device net1 does not exist: its transmit rate cannot be measured"]
+    assert subject.said[1:] == [
+        "the device net1 does not exist: its transmit rate cannot be measured"
+    ]
     assert subject.rate.warnings() == subject.said[1:]
     subject.sent = gone
     subject.clock.advance(1)

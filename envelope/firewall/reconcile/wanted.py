@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Set
 from typing import Generic
 
-from envelope.deadlines import Latest
+from envelope.deadlines import LatestDeadline
 from envelope.firewall.kernel import EVERYONE, NO_CLIENTS, Key, W, version_of
 
 
@@ -24,7 +24,7 @@ class Wanted(Generic[W]):
         self._grants: dict[Key, W] = {}
         # The ends that callers were told are in force.
         self._confirmed: dict[Key, float] = {}
-        self._latest: dict[int, Latest] = {version: Latest() for version in EVERYONE}
+        self._ends_of = {version: LatestDeadline() for version in EVERYONE}
 
     def get(self, key: Key) -> W | None:
         """The grant wanted for a network, or None when it shall be shut out."""
@@ -84,13 +84,13 @@ class Wanted(Generic[W]):
         if not self.proxies or key in NO_CLIENTS:
             return [key]
         version = version_of(key)
-        latest = self._latest[version]
+        ends = self._ends_of[version]
         if end is None:
-            latest.drop(key)
+            ends.drop(key)
         else:
-            latest.put(key, end)
+            ends.put(key, end)
         everyone = EVERYONE[version]
-        self._set(everyone, latest.end)
+        self._set(everyone, ends.latest)
         return [key, everyone]
 
     def _set(self, key: Key, end: float | None) -> None:
