@@ -98,7 +98,7 @@ class EnvelopeService(Service):
         kind = NftablesFirewall if self._config.firewall == "nftables" else IptablesFirewall
         return kind(self._reactor, self._config, metrics, self._environ.get("PATH", ""))
 
-    # -- start -----------------------------------------------------------------------------
+    # -- start and stop --------------------------------------------------------------------
 
     def startService(self) -> None:
         """Begin the start. Its result is in the log, in `/readyz` and in the exit status."""
@@ -119,6 +119,34 @@ class EnvelopeService(Service):
             await self._credentials.start()
         if self._state == "starting":
             self._accept_clients()
+
+    def stopService(self) -> Deferred[None]:
+        """Stop; the result fires when every session has ended and the rules are put back."""
+        super().stopService()
+        previous, self._state = self._state, "stopping"
+        return Deferred.fromCoroutine(self._stop(previous))
+
+    async def _stop(self, previous: str) -> None:
+        self.sessions.stopping = True
+        self._credentials.stop()
+        self._collector.stop()
+        if self._rate is not None:
+            self._rate.stop()
+        if previous != "failed" and self._starting is not None:
+            await self._starting
+        await self._drain()
+        await _close(self._ports)
+        self.sessions.end_all(End.SHUTDOWN)
+        await self._at_most(REVOKE_WAIT, self.sessions.when_empty())
+        await self._at_most(CLOSE_WAIT, self._front.when_empty())
+        # A start that failed has taken its rules back already.
+        if previous != "failed":
+            await self._put_rules_back()
+        self._front.abort_all()
+        await _close(self._admin_ports)
+        _log.info("stopped")
+
+    # -- the steps of both -----------------------------------------------------------------
 
     async def _bind_ports(self) -> None:
         try:
@@ -174,6 +202,21 @@ class EnvelopeService(Service):
         self._state = "failed"
         self._reactor.stop()
 
+    async def _drain(self) -> None:
+        if len(self.sessions) and self._config.drain:
+            _log.info("draining for at most {seconds:g} s", seconds=self._config.drain)
+            await self._at_most(self._config.drain, self.sessions.when_empty())
+
+    async def _put_rules_back(self) -> None:
+        try:
+            await self.firewall.close()
+        except FirewallError as error:
+            _log.error("{error}", error=str(error))
+            self._exit.fail(str(error))
+
+    def _at_most(self, seconds: float, waited: Deferred[None]) -> Deferred[None]:
+        return waited.addTimeout(seconds, self._reactor).addErrback(lambda _: None)
+
     # -- while it runs ---------------------------------------------------------------------
 
     def reasons_not_ready(self) -> list[str]:
@@ -189,49 +232,6 @@ class EnvelopeService(Service):
     def reload(self) -> None:
         """SIGHUP: read keys and certificate again; a file that cannot be used changes nothing."""
         self._credentials.reload()
-
-    # -- stop ------------------------------------------------------------------------------
-
-    def stopService(self) -> Deferred[None]:
-        """Stop; the result fires when every session has ended and the rules are put back."""
-        super().stopService()
-        previous, self._state = self._state, "stopping"
-        return Deferred.fromCoroutine(self._stop(previous))
-
-    async def _stop(self, previous: str) -> None:
-        self.sessions.stopping = True
-        self._credentials.stop()
-        self._collector.stop()
-        if self._rate is not None:
-            self._rate.stop()
-        if previous != "failed" and self._starting is not None:
-            await self._starting
-        await self._drain()
-        await _close(self._ports)
-        self.sessions.end_all(End.SHUTDOWN)
-        await self._at_most(REVOKE_WAIT, self.sessions.when_empty())
-        await self._at_most(CLOSE_WAIT, self._front.when_empty())
-        # A start that failed has taken its rules back already.
-        if previous != "failed":
-            await self._put_rules_back()
-        self._front.abort_all()
-        await _close(self._admin_ports)
-        _log.info("stopped")
-
-    async def _drain(self) -> None:
-        if len(self.sessions) and self._config.drain:
-            _log.info("draining for at most {seconds:g} s", seconds=self._config.drain)
-            await self._at_most(self._config.drain, self.sessions.when_empty())
-
-    async def _put_rules_back(self) -> None:
-        try:
-            await self.firewall.close()
-        except FirewallError as error:
-            _log.error("{error}", error=str(error))
-            self._exit.fail(str(error))
-
-    def _at_most(self, seconds: float, waited: Deferred[None]) -> Deferred[None]:
-        return waited.addTimeout(seconds, self._reactor).addErrback(lambda _: None)
 
 
 async def _close(ports: list[IListeningPort]) -> None:

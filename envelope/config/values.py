@@ -16,11 +16,17 @@ from envelope.config.listen import ListenSpec, parse_listen
 
 Word = TypeVar("Word", bound=str)
 
-# Seconds. iptables ends a grant at a date, which must stay before 2038; nobody needs more than a
-# year.
+# Seconds. The date at which iptables ends a grant has to be before 2038-01-19.
 LONGEST: Final = 366 * 86_400.0
 
 _BOOLEANS: Final = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+# Days, hours, minutes and seconds, each with its unit and in this order.
+_PARTS: Final = re.compile(
+    r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s)?", re.ASCII
+)
+_BARE: Final = re.compile(r"\d+(?:\.\d+)?", re.ASCII)
+# How many seconds each group of `_PARTS` counts.
+_UNITS: Final = (86400, 3600, 60, 1)
 _RATE: Final = re.compile(r"(\d{1,15}(?:\.\d{1,6})?)([kKMG]?)", re.ASCII)
 _MULTIPLES: Final = {"": 1.0, "k": 1e3, "K": 1e3, "M": 1e6, "G": 1e9}
 # The name of a host and its port (RFC 1123 section 2.1), or an IPv6 address in brackets.
@@ -52,11 +58,11 @@ def whole_number(least: int, most: int) -> Callable[[str], int]:
     """A whole number from `least` to `most`."""
 
     def read(value: str) -> int:
-        text = value.strip()
-        digits = text.isascii() and text.isdigit() and len(text) <= 10
-        if not digits or not least <= int(text) <= most:
+        digits = value.strip()
+        readable = digits.isascii() and digits.isdigit() and len(digits) <= 10
+        if not readable or not least <= int(digits) <= most:
             raise ValueError(f"{value[:40]!r} is not a whole number from {least} to {most}")
-        return int(text)
+        return int(digits)
 
     return read
 
@@ -138,15 +144,6 @@ def https_url(value: str) -> str:
 def _is_host(name: str) -> bool:
     labels = name.removesuffix(".").split(".")
     return ":" in name or (len(name) < 254 and all(map(_LABEL.fullmatch, labels)))
-
-
-# Days, hours, minutes and seconds, each with its unit and in this order.
-_PARTS: Final = re.compile(
-    r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s)?", re.ASCII
-)
-_BARE: Final = re.compile(r"\d+(?:\.\d+)?", re.ASCII)
-# How many seconds each group of `_PARTS` counts.
-_UNITS: Final = (86400, 3600, 60, 1)
 
 
 def parse_duration(value: str) -> float:
