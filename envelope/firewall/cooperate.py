@@ -1,5 +1,4 @@
-"""Long work done in several turns of the reactor, so that clients are served in between.
-"""
+"""Long work done in several turns of the reactor, so that clients are served in between."""
 
 from __future__ import annotations
 
@@ -13,12 +12,12 @@ from twisted.internet.task import deferLater
 S = TypeVar("S")
 T = TypeVar("T")
 
-# How many rules, elements or networks are dealt with in one turn: some 2 ms.
+# How many rules, elements or networks one turn of the reactor deals with: some 2 ms.
 SLICE: Final = 500
 
 
 def slices(items: Iterable[S]) -> Iterator[list[S]]:
-    """All `items` in lists of `SLICE`, the last of them shorter; of none, none at all."""
+    """Cut `items` into lists of `SLICE`; the last may be shorter."""
     left = iter(items)
     while part := list(islice(left, SLICE)):
         yield part
@@ -27,7 +26,7 @@ def slices(items: Iterable[S]) -> Iterator[list[S]]:
 async def in_turns(
     reactor: IReactorTime, items: Iterable[S], make: Callable[[list[S]], Iterable[T]]
 ) -> list[T]:
-    """What `make` makes of `items`, slice by slice; the first at once."""
+    """Call `make` with `items` slice by slice, one in each turn, and return all results."""
     made: list[T] = []
     for number, part in enumerate(slices(items)):
         if number:
@@ -37,9 +36,10 @@ async def in_turns(
 
 
 async def step_by_step(reactor: IReactorTime, steps: Generator[int, None, T]) -> T:
-    """What `steps` return in the end; each yields how many rules it has dealt with.
+    """Run `steps` to the end and return its result.
 
-    A turn of the reactor passes whenever these come to a slice.
+    Each step yields how many rules it has dealt with; after each slice of them the reactor has a
+    turn.
     """
     done = 0
     while True:

@@ -1,4 +1,4 @@
-"""What goes wrong between us and the kernel's tools; each text is one line for the operator."""
+"""Errors of the kernel's tools; the text of each is one line for the operator."""
 
 from __future__ import annotations
 

@@ -1,15 +1,13 @@
-"""One long-lived tool, fed whole transactions, each acknowledged.
+"""A tool that stays open: it is given whole transactions and asked to acknowledge each.
 
-A process for each change costs more than the change; a tool that stays open between transactions
-is asked for an acknowledgement after each. How that is done is a `Dialect`: one for
-iptables-restore, one for nft. A tool that does not acknowledge in time is run once for each
-transaction instead.
+A process for each change costs more than the change. How a tool takes transactions and
+acknowledges them is its `Dialect`: one for iptables-restore, one for nft. A tool that turns out
+not to acknowledge is run once for each transaction instead.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from itertools import count
 from pathlib import Path
 from typing import Final
@@ -19,10 +17,10 @@ from twisted.internet.protocol import ProcessProtocol
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from envelope.firewall.dialect import Dialect
 from envelope.firewall.errors import ToolFailed, ToolTimeout
 from envelope.firewall.kernel import ANSWER_WAIT
 from envelope.firewall.process import (
-    CLEAN_ENVIRONMENT,
     IProcessReactor,
     one_line,
     require_executable,
@@ -38,7 +36,7 @@ _log = Logger(namespace="envelope.firewall")
 
 
 class _Child(ProcessProtocol):
-    """One running tool; forgets nothing that it was asked until it answers or ends."""
+    """One running tool; `answer` is the transaction under way, until it answers or ends."""
 
     def __init__(self, name: str, dialect: Dialect) -> None:
         self.name = name
@@ -48,7 +46,7 @@ class _Child(ProcessProtocol):
         self.errors = b""
         self.complaints: list[bytes] = []
         self.ended = False
-        # Whether it waits for a transaction, all of what came before being answered.
+        # Whether every transaction so far was answered.
         self.in_step = True
         self.token = b""
         self.answer: Deferred[None] | None = None
@@ -65,8 +63,8 @@ class _Child(ProcessProtocol):
         return answer
 
     def _send(self, data: bytes) -> None:
-        # What the pipe takes at once goes at once: the next turn of the reactor would cost every
-        # grant and every revocation a twentieth of a millisecond.
+        # Written at once: waiting for the reactor's next turn costs each grant and each revocation
+        # a twentieth of a millisecond.
         pipe = getattr(self.transport, "pipes", {}).get(0)
         sent = pipe.writeSomeData(data) if pipe is not None else 0
         if isinstance(sent, int):
@@ -119,9 +117,9 @@ class _Child(ProcessProtocol):
 
 
 class OpenTool:
-    """Applies transactions, one at a time.
+    """Applies transactions, one at a time; `started` counts the processes it took.
 
-    `keep_open` turns False for good when the tool turns out not to acknowledge.
+    `keep_open` becomes False for good when the tool turns out not to acknowledge.
     """
 
     def __init__(self, reactor: IProcessReactor, tool: Path, dialect: Dialect) -> None:
@@ -134,7 +132,7 @@ class OpenTool:
         self.started = 0
 
     def probe(self) -> Deferred[None]:
-        """Find out whether it acknowledges; fails with `ToolFailed` when it does not even run."""
+        """Find out whether the tool acknowledges; fails with `ToolFailed` when it does not run."""
 
         def silent(failure: Failure) -> Deferred[None]:
             failure.trap(ToolFailed)
@@ -142,7 +140,7 @@ class OpenTool:
                 return fail(failure)
             self.keep_open = False
             _log.info("{tool} does not echo: one process per transaction", tool=self._tool.name)
-            # nft may have been built without what reads lines.
+            # An nft without its line editor ends at once: then one run shows whether it works.
             return succeed(None) if failure.check(ToolTimeout) else self._once(b"", PROBE_WAIT)
 
         return self._ask(b"", PROBE_WAIT).addErrback(silent)
@@ -208,8 +206,8 @@ class OpenTool:
         child.fail(ToolTimeout(f"{child.name} did not answer within {timeout:g} s"))
 
     def _discard(self, child: _Child) -> Deferred[None]:
-        # A child that failed may be halfway through anything: the next transaction gets a new
-        # one, and nobody reads the kernel's rules while the old one might still change them.
+        # A child that failed may be anywhere in its transaction: the next one gets a new child,
+        # and the kernel's rules are not read while the old child might still change them.
         if self._child is child:
             self._child = None
         child.kill()
@@ -228,40 +226,3 @@ class OpenTool:
         timer = self._reactor.callLater(BURIAL_WAIT, bury)
         child.gone.addCallback(bury)
         return done
-
-
-@dataclass(frozen=True, slots=True)
-class Dialect:
-    """How one tool is spoken to, and how it answers.
-
-    `open` and `once` are its arguments when it stays open and when it reads one transaction to
-    its end. `header` and `footer` stand around a transaction's lines, `joint` between them.
-    `asks` begins the line that asks for an acknowledgement, which comes back on descriptor
-    `answers_on`. `complaint` is in each line there that says what went wrong; asking makes
-    `expected` such lines of its own. Where `longest` is not None, transactions of more bytes than
-    that, or with a line of several lines, get a process of their own. After `lifetime` transactions
-    the open one is replaced.
-    """
-
-    open: tuple[str, ...]
-    once: tuple[str, ...]
-    header: str
-    joint: str
-    footer: str
-    asks: str
-    answers_on: int
-    complaint: bytes = b""
-    expected: int = 0
-    longest: int | None = None
-    lifetime: int | None = None
-    environment: Mapping[str, str] = field(default_factory=lambda: CLEAN_ENVIRONMENT)
-
-    def text(self, lines: Sequence[str], joint: str) -> bytes:
-        """One transaction, as the tool reads it."""
-        return (self.header + joint.join(lines) + self.footer).encode("ascii")
-
-    def needs_its_own(self, lines: Sequence[str], text: bytes) -> bool:
-        """Whether a transaction is too much for the tool that stays open."""
-        return self.longest is not None and (
-            len(text) > self.longest or any("\n" in line for line in lines)
-        )

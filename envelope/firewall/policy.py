@@ -1,4 +1,4 @@
-"""What the rules are to do, whichever tool writes them: the operator's choices, and ends. Pure."""
+"""What the rules shall do, whichever tool writes them: the operator's choices. Pure."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ IPV6: Final = Family(
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """The operator's choices that decide which rules there are."""
+    """The operator's choices that decide the rules; the fields are named as in `Config`."""
 
     device: str
     service_ports: tuple[PortRange, ...]
@@ -50,7 +50,7 @@ class Layout:
 
     @classmethod
     def of(cls, config: Config, service_ports: tuple[PortRange, ...]) -> Layout:
-        """Take over what `config` says; `service_ports` are known once the service listens."""
+        """Take the choices from `config`; `service_ports` are known once the service listens."""
         return cls(
             config.device, service_ports, config.allow, config.grant_port, config.proxy_port,
             config.established, config.baseline, config.on_stop,
@@ -62,6 +62,6 @@ class Layout:
         return self.grant_prefix4 if version == 4 else self.grant_prefix6
 
 
-# The kernel ends a grant this long (seconds) after its deadline, should nobody else: late enough
-# that the service's own revocation always comes first, early enough for "a few seconds".
+# Seconds after its deadline at which the kernel ends a grant that was not revoked: late enough for
+# the service's own revocation to come first, early enough for the contract's "a few seconds".
 BACKSTOP: Final = 4

@@ -1,6 +1,6 @@
-"""Child processes, run so that none of them can hang the service or leave something behind.
+"""Child processes with a time limit, so that none can hang the service or be left behind.
 
-Children get a clean environment and an absolute path; no shell is involved.
+A child gets a clean environment and is started by its absolute path; no shell is involved.
 """
 
 from __future__ import annotations
@@ -21,12 +21,14 @@ from envelope.firewall import FirewallError
 from envelope.firewall.errors import ToolFailed, ToolTimeout
 from envelope.text import printable
 
+# Where tools are looked for when the search path does not have them.
+_SEARCH_PATH: Final = "/usr/sbin:/sbin:/usr/local/sbin:/usr/bin:/bin"
 CLEAN_ENVIRONMENT: Final = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"}
-# More than this from a tool is not an answer but a fault; 10,000 grants are 1.2 MB of rules.
+# Bytes. More than this from a tool is a fault; 10,000 grants are 1.2 MB of rules.
 OUTPUT_LIMIT: Final = 64 << 20
-# A tool may write line by line (nft: 260 times for 1,000 grants), which is a turn of the reactor
-# each, unless one waits a little (seconds) until more has gathered. A read of at least so many
-# bytes, all that Twisted reads at once, says that there is more already.
+# Seconds. A tool may write line by line (nft: 260 times for 1,000 grants), and each write would
+# cost a turn of the reactor: after a short read we wait this long until more has gathered. A read
+# of `_PLENTY` bytes, all that Twisted reads at once, means that there is more already.
 GATHER_FOR: Final = 0.004
 _PLENTY: Final = 8192
 
@@ -36,7 +38,7 @@ class IProcessReactor(IReactorProcess, IReactorTime):
 
 
 def one_line(text: bytes) -> str:
-    """What a tool said was wrong, or the last thing it said, fit for a log line."""
+    """The line of a tool's errors that says what was wrong, else its last line; printable."""
     lines = [line.strip() for line in text.decode("utf-8", "replace").splitlines()]
     said = [line for line in lines if line and not line.startswith(("Try `", "Error occurred"))]
     # nft says first what is wrong, and then shows where.
@@ -55,7 +57,7 @@ def require_executable(path: Path) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """What a child process that ended well printed."""
+    """What a child process printed that ended with status 0."""
 
     output: bytes
     errors: bytes
@@ -116,15 +118,15 @@ class _Run(ProcessProtocol):
 def run(
     reactor: IProcessReactor, argv: tuple[str, ...], timeout: float, stdin: bytes = b""
 ) -> Deferred[Finished]:
-    """Run `argv` to its end, at most `timeout` seconds; fails with `ToolFailed` or `ToolTimeout`.
+    """Run `argv` to its end, for at most `timeout` seconds, with `stdin` as its input.
 
-    Cancelling kills the child.
+    Fails with `ToolFailed` or `ToolTimeout`. Cancelling kills the child.
     """
     name = Path(argv[0]).name
     protocol = _Run(reactor, name, stdin)
     try:
         require_executable(Path(argv[0]))
-        # A pipe costs two turns of the reactor until it is closed.
+        # /dev/null instead of a pipe, which costs two turns of the reactor to close.
         with open(os.devnull, "rb") as nothing:
             source = "w" if stdin else nothing.fileno()
             reactor.spawnProcess(
@@ -146,6 +148,3 @@ def find_tool(name: str, chosen: Path | None, search_path: str) -> Path:
     if found is None:
         raise FirewallError(f"{chosen or name} is not installed, or cannot be run")
     return Path(found).absolute()
-
-
-_SEARCH_PATH: Final = "/usr/sbin:/sbin:/usr/local/sbin:/usr/bin:/bin"

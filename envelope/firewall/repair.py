@@ -1,5 +1,4 @@
-"""One chain's rules put back in order around those of others, which stay. Pure.
-"""
+"""Puts a chain's rules back in order; rules of others in it stay where they are. Pure."""
 
 from __future__ import annotations
 
@@ -9,7 +8,7 @@ from difflib import SequenceMatcher
 
 
 def in_order(ours: Iterable[str], there: Sequence[str]) -> bool:
-    """Whether `ours` all stand in `there` in their order, with or without others in between."""
+    """Whether `there` holds all of `ours` in their order, with or without other rules between."""
     rest = iter(there)
     return all(rule in rest for rule in ours)
 
@@ -17,13 +16,13 @@ def in_order(ours: Iterable[str], there: Sequence[str]) -> bool:
 def repair(chain: str, ours: Sequence[str], there: Sequence[str]) -> list[str]:
     """The lines that make `ours` stand in order in a chain that holds `there`.
 
-    Rules of others are neither touched nor reordered; a missing rule comes right behind the one
-    before it. Rules are removed by their text, never by their number: should somebody change the
-    chain meanwhile, nothing of theirs is hit.
+    Rules of others are neither touched nor reordered; a missing rule is inserted right behind the
+    one before it. Rules are removed by their text, never by their number: if another program
+    changes the chain meanwhile, none of its rules is hit.
     """
     blocks = SequenceMatcher(None, ours, there, autojunk=False).get_matching_blocks()
     kept = Counter(rule for at, _, size in blocks for rule in ours[at:at + size])
-    # Which copy of a text goes is not ours to choose, so all of them do.
+    # Removing by text takes the first copy, which may be the right one: so all copies go.
     astray = {rule for rule in ours if Counter(there)[rule] > kept[rule]}
     lines = [f"-D {chain} {rule}" for rule in there if rule in astray]
     now = [rule for rule in there if rule not in astray]

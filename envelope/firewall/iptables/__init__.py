@@ -1,5 +1,4 @@
-"""The real firewall: iptables and ip6tables, of either kind, driven through iptables-restore.
-"""
+"""The firewall with iptables and ip6tables, of either kind, driven through iptables-restore."""
 
 from __future__ import annotations
 
@@ -77,8 +76,8 @@ class IptablesFirewall(KernelFirewall):
 
 
 def rules_text(layout: Layout, family: Family) -> str:
-    """One family's start as iptables-restore takes it, with a grant shown as a comment; pure."""
-    # An empty table: what is there already stays, and is none of this command's business.
+    """One family's start as iptables-restore reads it, with a grant shown as a comment; pure."""
+    # An empty table: rules of others stay, and are not shown.
     structure = Structure(layout, family, "ACCEPT")
     lines = install(Snapshot(exists=True), structure, ())
     tool = "iptables" if family is IPV4 else "ip6tables"

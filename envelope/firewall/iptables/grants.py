@@ -1,5 +1,4 @@
-"""Grants among the kernel's rules: which are there, and the lines that change them. Pure.
-"""
+"""Grants among the kernel's rules, and the lines that change them. Pure."""
 
 from __future__ import annotations
 
@@ -37,13 +36,13 @@ def grants_in(snapshot: Snapshot, structure: Structure) -> tuple[dict[Key, Rules
 
 
 def end_of(rules: Rules) -> int | None:
-    """When the kernel ends a network's rules by itself; None for no rules."""
+    """When the kernel ends these rules by itself (seconds since the epoch); None for no rules."""
     ends = [grant[1] for grant in map(read_grant, rules) if grant is not None]
     return max(ends, default=None)
 
 
 def change(chain: str, have: Rules, want: Rules) -> list[str]:
-    """The lines that turn a network's rules into others; what comes, comes first."""
+    """The lines that turn a network's rules into others: additions first, then deletions."""
     if have == want:
         return []
     if not have or not want:
@@ -56,7 +55,7 @@ def change(chain: str, have: Rules, want: Rules) -> list[str]:
 
 
 def should_spread(structure: Structure, networks: int) -> bool:
-    """Whether grants of so many networks are spread over chains; few and many stay as they are."""
+    """Whether grants of so many networks are to be spread over chains."""
     return networks > (GATHER_BELOW if structure.spread else SPREAD_ABOVE)
 
 
@@ -66,10 +65,10 @@ def change_all(
     in_force: Mapping[Key, Rules],
     wants: Mapping[Key, Rules | None],
 ) -> list[str]:
-    """The lines that give the networks in `wants` those rules.
+    """The lines that give each network in `wants` those rules, or none.
 
-    Where `then` spreads grants and `now` does not, or the other way round, the lines move all
-    that are in force as well.
+    When one of `now` and `then` spreads grants and the other does not, the lines also move all
+    grants in force.
     """
     if now.spread == then.spread:
         return [

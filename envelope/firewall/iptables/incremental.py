@@ -1,8 +1,7 @@
-"""iptables-save's text, read again and again: what was there the last time is not read anew. Pure.
+"""iptables-save's text, read again and again: a line that was read before is not parsed anew. Pure.
 
-With 1,000 grants the text has some 1,700 lines, and between two looks few of them come or go. What
-a line says depends on nothing but the line, so it is read when it is new, and looked up in a set
-of lines from then on.
+With 1,000 grants the text has some 1,700 lines, and between two readings few of them change. The
+meaning of a line depends on nothing but the line, so each is parsed once and looked up afterwards.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ _POLICY: Final = re.compile(r"(:\S+ [A-Z]+) \[\d+:\d+\]")
 
 
 class Rereader:
-    """Remembers the last text that it has read, as what it was made of."""
+    """Remembers the lines of the last text, and what they mean."""
 
     def __init__(self) -> None:
         self._structure: Structure | None = None
@@ -42,10 +41,10 @@ class Rereader:
     def read(
         self, text: str, structure: Structure, in_force: Mapping[Key, Rules]
     ) -> Generator[int, None, Seen[Rules]]:
-        """What the kernel holds, and what puts the structure right; raise `UnreadableRules`.
+        """What the kernel holds, and the lines that mend the structure; raise `UnreadableRules`.
 
-        Done in steps of `SLICE` lines that are new or gone. Rules that are as `in_force` are the
-        same objects, which makes it cheap to find out that they are.
+        Works in steps of `SLICE` lines that are new or gone. Rules that equal those of `in_force`
+        are returned as the same objects, which makes comparing them cheap.
         """
         if structure != self._structure:
             self._forget(structure)
@@ -67,7 +66,7 @@ class Rereader:
                     fresh[line] = grant
             yield len(part)
         if twice:
-            # Nobody writes a grant's rule twice, and as soon as it is mended nobody reads it.
+            # A grant's rule stands twice, which only others do: rare, so read without shortcuts.
             return self._read_afresh(lines, structure)
         others = [quiet.get(line, line) for line in others if line not in fresh]
         if others != self._others:
@@ -103,7 +102,7 @@ class Rereader:
     def _note(
         self, gone: set[str], fresh: dict[str, tuple[Key, str]], in_force: Mapping[Key, Rules]
     ) -> Generator[int, None, None]:
-        """Let lines of grants go and come; what was handed out before stays as it was."""
+        """Note which lines of grants are gone and which are new; earlier results stay unchanged."""
         if not gone and not fresh:
             return
         lines, grants = dict(self._lines), dict(self._grants)
@@ -133,7 +132,7 @@ def _lines_of(chains: Mapping[str, Rules]) -> Iterator[str]:
 def _grant_in(
     line: str, structure: Structure, in_force: Mapping[Key, Rules]
 ) -> tuple[Key, str] | None:
-    """The network and the rule of a grant where it belongs; None for every other line."""
+    """The network and the rule of a grant in its proper chain; None for every other line."""
     if not line.startswith(_GRANT):
         return None
     chain, _, rule = line.removeprefix("-A ").partition(" ")
@@ -146,7 +145,7 @@ def _grant_in(
 def _network_of(rule: str, structure: Structure, in_force: Mapping[Key, Rules]) -> Key | None:
     words = rule.split(" ", 2)
     if words[0] == "-s":
-        # Nearly all are as we have written them, and need no closer look.
+        # Nearly all are as we wrote them, and need no parsing.
         key = one_key(words[1])
         if rule in in_force.get(key, ()):
             return key
@@ -155,7 +154,7 @@ def _network_of(rule: str, structure: Structure, in_force: Mapping[Key, Rules]) 
 
 
 def _without_noise(line: str) -> str:
-    """A line without what changes though no rule does: when it was printed, and counts."""
+    """A line without its time of printing or its counters, which change though no rule does."""
     if line.startswith("#"):
         return line if INCOMPATIBLE in line else ""
     policy = _POLICY.fullmatch(line)

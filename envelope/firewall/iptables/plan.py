@@ -1,9 +1,9 @@
-"""The difference between what the kernel holds and what it should, as one transaction. Pure.
+"""The lines that install, mend and remove the structure, each as one transaction. Pure.
 
-What has to be remembered about the time before the first start, INPUT's policy, is remembered
-with the rules: the name of an unreferenced chain (`ENVELOPE-WAS-ACCEPT`) says it, so it appears
-and vanishes in the same transaction as they do, and a killed service's successor finds it. The
-chain holds one rule, since `iptables -X` sweeps away every empty chain.
+INPUT's policy from before the first start is remembered with the rules, in the name of a chain that
+nothing jumps to (`ENVELOPE-WAS-ACCEPT`): it comes and goes in the same transaction as they do, and
+the start after a `kill -9` finds it. The chain holds one rule, because `iptables -X` without a name
+deletes every empty chain.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _MARKER_RULE: Final = "-j RETURN"
 
 
 def before(snapshot: Snapshot) -> Before:
-    """How INPUT stood before the first start: as marked, else as it stands now."""
+    """INPUT's policy before the first start: as the marker chain says, else as it is now."""
     for mark in ("ACCEPT", "DROP", "ABSENT"):
         if _MARKER + mark in snapshot.rules:
             return mark
@@ -37,7 +37,7 @@ def before(snapshot: Snapshot) -> Before:
 
 @dataclass(frozen=True, slots=True)
 class Structure:
-    """Everything but the grants; `spread` says whether these are spread over chains."""
+    """Everything but the grants; `spread`: grants are spread over chains (see `spread.py`)."""
 
     layout: Layout
     family: Family
@@ -47,7 +47,7 @@ class Structure:
 
     @property
     def chains(self) -> dict[str, Rules]:
-        """Our chains with their fixed rules; the grants stand besides."""
+        """Our chains with their fixed rules, without grants."""
         layout = self.layout
         chains = {**self.grant_chains}
         if layout.baseline == "operator":
@@ -61,7 +61,7 @@ class Structure:
 
     @property
     def grant_chains(self) -> dict[str, Rules]:
-        """The chains that grants are in, with the rules that lead from one to the next."""
+        """The chains that hold grants, with the rules that lead from one to the next."""
         if self.spread:
             bits = self.family.example.max_prefixlen
             return branches(self.layout.prefix(self.family.version), bits)
@@ -69,15 +69,15 @@ class Structure:
 
     @property
     def jump(self) -> str:
-        """The rule that belongs at the head of INPUT."""
+        """The rule at the head of INPUT."""
         return f"-j {CHAIN if self.layout.baseline == 'service' else GRANTS}"
 
 
 def install(snapshot: Snapshot, structure: Structure, probe: Rules) -> list[str]:
-    """The start: clear what a predecessor left, then put the structure in force.
+    """The lines of a start: clear what a killed service left, then put the structure in force.
 
-    `probe` rules are added and taken away again in the same transaction: a kernel that cannot
-    hold a grant fails the start, not the first client.
+    `probe` is a grant that is added and removed in the same transaction: a kernel that cannot hold
+    one fails the start, not the first client.
     """
     lines = [f"-D INPUT {rule}" for chain, rule in snapshot.references
              if chain == "INPUT" and rule in (f"-j {CHAIN}", f"-j {GRANTS}")]
@@ -97,7 +97,7 @@ def install(snapshot: Snapshot, structure: Structure, probe: Rules) -> list[str]
 
 
 def remove(snapshot: Snapshot) -> list[str]:
-    """The clean stop: everything of ours goes, INPUT's policy is as it was."""
+    """The lines of a clean stop: everything of ours goes, and INPUT has its former policy."""
     own = snapshot.own_chains
     lines = [f"-D {chain} {rule}" for chain, rule in snapshot.references]
     if CHAIN in own:
@@ -108,7 +108,7 @@ def remove(snapshot: Snapshot) -> list[str]:
 
 
 def is_all_ours(snapshot: Snapshot) -> bool:
-    """Whether nothing would be left of the table without us that an absent one would not mean."""
+    """Whether the table without our rules would be as good as no table at all."""
     own, jumps = set(snapshot.own_chains), set(snapshot.references)
     return all(
         policy == "ACCEPT" or (chain == "INPUT" and CHAIN in own)
@@ -125,7 +125,7 @@ def _policy_line(was: Before) -> str:
 
 
 def mend(snapshot: Snapshot, structure: Structure) -> tuple[list[str], list[DriftKind]]:
-    """What others changed in the structure: the lines that put it right, and what kinds they are.
+    """The lines that put the structure right where others changed it, and the kinds of changes.
 
     Rules of others stay where they are, in our own chains too.
     """
@@ -141,7 +141,7 @@ def mend(snapshot: Snapshot, structure: Structure) -> tuple[list[str], list[Drif
             lines += [f"-A {chain} {rule}" for rule in rules]
             continue
         if chain in grant_chains:
-            # The order does not matter among grants.
+            # Among grants the order does not matter.
             mending = [f"-A {chain} {rule}" for rule in rules if rule not in there]
         else:
             mending = repair(chain, rules, there) if not in_order(rules, there) else []
@@ -164,7 +164,7 @@ def mend(snapshot: Snapshot, structure: Structure) -> tuple[list[str], list[Drif
 
 
 def drop_branches(chains: Iterable[str], jumps: Iterable[tuple[str, str]]) -> list[str]:
-    """The lines that do away with chains that grants were spread over, and the jumps to them."""
+    """The lines that delete chains that grants were spread over, with the jumps to them."""
     chains = [*chains]
     return [
         *(f":{chain} - [0:0]" for chain in chains),

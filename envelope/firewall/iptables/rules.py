@@ -1,7 +1,8 @@
-"""The kernel's rules as values, their text, and their inverse. Pure.
+"""The rules' text, and grants read back from it. Pure.
 
-Text is in the form that iptables-save prints, so that what was written and what is read back
-compare as strings. Every argument is a word of its own: iptables 1.8.9 rejects `--jump=ACCEPT`.
+The text has the form that iptables-save prints, so that rules that were written and rules that are
+read back compare as strings. Every argument is a word of its own: iptables 1.8.9 rejects
+`--jump=ACCEPT`.
 """
 
 from __future__ import annotations
@@ -54,14 +55,15 @@ def end_of_grant(deadline: float) -> int:
 
 @lru_cache(maxsize=1 << 10)
 def _until(end: int) -> str:
-    # Those who come in the same second mostly end in the same one.
+    # Grants made in the same second mostly end in the same second.
     return f"-m time --datestop {datetime.fromtimestamp(end, UTC):%Y-%m-%dT%H:%M:%S}"
 
 
 def grant_rules(layout: Layout, key: Key, end: int) -> Rules:
-    """What lets a network in until `end`: a rule, or one for each `--grant-port`.
+    """The grant of a network until `end` (seconds since the epoch): one rule, or one for each port.
 
-    For everyone, it is a rule for each `--proxy-port`. Sorted, so that what is read back compares.
+    The ports are `--grant-port`, and `--proxy-port` for a key of `EVERYONE`. Sorted, so that it
+    compares with what is read back.
     """
     if key in NO_CLIENTS:
         return tuple(sorted(
@@ -80,10 +82,10 @@ _GRANT: Final = re.compile(
 
 @lru_cache(maxsize=1 << 15)
 def read_grant(rule: str, version: int = 4) -> tuple[Key, int] | None:
-    """Tell a grant's network and end from its rule; None when no grant of ours looks like this.
+    """Read a grant's network and end (seconds since the epoch) from its rule; None if it is none.
 
-    A rule without a source is everyone's of the address family. Remembered, since it is asked of
-    every rule each time the kernel's are compared.
+    A rule without a source is the one of `EVERYONE` of this IP version. Cached, since every rule is
+    read at each comparison.
     """
     match = _GRANT.fullmatch(rule)
     if match is None:

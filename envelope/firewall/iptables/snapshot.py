@@ -1,5 +1,4 @@
-"""What the kernel holds, read from iptables-save's text. Pure.
-"""
+"""The filter table as iptables-save prints it, read into values. Pure."""
 
 from __future__ import annotations
 
@@ -16,7 +15,7 @@ INCOMPATIBLE: Final = "incompatible"
 
 
 def text_of(output: bytes) -> str:
-    """What a tool printed, as text; comments may hold anything."""
+    """Decode what a tool printed; comments in it may hold any bytes."""
     return output.decode("utf-8", "replace")
 
 
@@ -44,7 +43,7 @@ class Snapshot:
     def of_lines(
         cls, lines: Iterable[str], besides: Mapping[str, Iterable[str]] | None = None
     ) -> Snapshot:
-        """Read it out of lines; `besides` are chains and rules whose lines were left out."""
+        """Read the table out of lines; `besides` are chains and rules whose lines were left out."""
         policies: dict[str, str] = {}
         rules = {chain: [*lines] for chain, lines in (besides or {}).items()}
         table: str | None = None
@@ -84,7 +83,7 @@ class Snapshot:
 
     @property
     def policy(self) -> str:
-        """INPUT's policy; a table that does not exist lets everything in."""
+        """INPUT's policy; without the table it is ACCEPT."""
         return self.policies.get("INPUT", "ACCEPT")
 
     @property

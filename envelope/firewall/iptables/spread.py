@@ -1,10 +1,10 @@
-"""Many grants, spread over chains, so that a packet meets few of their rules. Pure.
+"""Many grants, spread over chains, so that a packet is compared with few of their rules. Pure.
 
-A packet is compared with the rules of a chain one after the other: 1,000 of them in one
-chain cost more than the whole rest of the way. So when there are many, the last eight bits
-that a grant opens lead to one of 256 chains, two bits at a time: at most sixteen comparisons on
-the way, and a few at its end (1,000 grants in iptables-nft: 0.85 to 1 of the packets per second
-that pass without rules, 0.4 in one chain). Few stay in one chain, which people can read.
+The kernel compares a packet with the rules of a chain one after the other. When there are many
+grants, the last eight bits of the opened prefix lead to one of 256 chains, two bits at a time: at
+most sixteen comparisons on the way, and a few in the last chain (1,000 grants in iptables-nft: 0.85
+to 1 of the packets per second that pass without rules; all in one chain 0.4). Few grants stay in
+one chain, which people can read.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from typing import Final
 from envelope.firewall.iptables.rules import GRANTS
 from envelope.firewall.kernel import Key, parts_of
 
-# Networks in the one chain before they are spread, and how few there are when they come together
-# again: far enough apart that a coming and going of clients does not move rules to and fro.
+# Above so many networks, grants are spread; with this few or fewer they move back into one chain.
+# The two are far enough apart that visits do not move rules to and fro.
 SPREAD_ABOVE: Final = 32
 GATHER_BELOW: Final = 8
 
@@ -38,10 +38,7 @@ def is_branch(chain: str) -> bool:
 
 @lru_cache(maxsize=1 << 15)
 def leaf(key: Key) -> str:
-    """The chain that the rules of a network belong to when grants are spread.
-
-    Those of all networks (`--proxy-port`) stay in the first chain.
-    """
+    """The chain of a network's rules when grants are spread; `EVERYONE` stays in the first."""
     packed, prefix = parts_of(key)
     if prefix == 0:
         return GRANTS
@@ -53,9 +50,9 @@ def leaf(key: Key) -> str:
 
 @lru_cache(maxsize=4)
 def branches(prefix: int, bits: int) -> dict[str, tuple[str, ...]]:
-    """Each chain's rules that lead on, the first chain's among them; leaves have none.
+    """Each chain's rules that lead to further chains, the first chain's included; leaves have none.
 
-    `prefix` is how much of an address grants open, `bits` how many an address has (32 or 128).
+    `prefix` is how many bits of an address a grant opens, `bits` how many it has (32 or 128).
     """
     return dict(_branches(GRANTS, "", bits - prefix, bits))
 
@@ -77,5 +74,5 @@ def _branches(
 
 
 def _address(number: int, bits: int) -> str:
-    # By the number of bytes: a small number alone would always be taken for IPv4.
+    # From bytes: ip_address would take a small number for IPv4.
     return str(ip_address(number.to_bytes(bits // 8, "big")))

@@ -1,5 +1,4 @@
-"""The programs that one address family is managed with, and where they are found.
-"""
+"""The programs that one address family's rules are read and written with."""
 
 from __future__ import annotations
 
@@ -11,19 +10,34 @@ from twisted.internet.defer import Deferred
 
 from envelope.config import Config
 from envelope.firewall import FirewallError
+from envelope.firewall.dialect import Dialect
 from envelope.firewall.errors import ToolFailed, ToolTimeout
 from envelope.firewall.flows import carried_flows
 from envelope.firewall.iptables.snapshot import Snapshot
-from envelope.firewall.opentool import Dialect, OpenTool
+from envelope.firewall.opentool import OpenTool
 from envelope.firewall.policy import IPV4, IPV6, Family, Layout
-from envelope.firewall.process import Finished, IProcessReactor, find_tool, run
+from envelope.firewall.process import IProcessReactor, find_tool, run
 
 SAVE_WAIT: Final = 5.0
+FAMILIES: Final = (IPV4, IPV6)
+
+# Seconds that the tool waits for the lock which iptables-legacy shares across the machine: less
+# than `kernel.ANSWER_WAIT`, so that the tool itself says why it gave up.
+LOCK_WAIT: Final = 6
+_ARGUMENTS: Final = ("--noflush", "-v", "-w", str(LOCK_WAIT))
+# `iptables-restore --noflush -v` stays open between transactions and echoes a comment line once it
+# has committed what came before it (iptables 1.8.9, both kinds: 0.07 ms a change instead of the
+# 50 ms that a process per rule takes). A child killed halfway through a transaction has applied
+# nothing of it.
+DIALECT: Final = Dialect(
+    open=_ARGUMENTS, once=_ARGUMENTS, header="*filter\n", joint="\n", footer="\nCOMMIT\n",
+    asks="#", answers_on=1,
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Paths:
-    """Where a family's tools are; iptables names its companions by adding to its own name."""
+    """Where a family's tools are; `-save` and `-restore` are found by adding to iptables' name."""
 
     save: Path
     restore: Path
@@ -31,7 +45,7 @@ class Paths:
 
     @classmethod
     def find(cls, config: Config, family: Family, search_path: str) -> Paths:
-        """Look for what `config` asks for; raise `FirewallError` naming what is missing."""
+        """Find the tools that `config` asks for; raise `FirewallError` naming what is missing."""
         chosen, name = (
             (config.iptables, "iptables") if family is IPV4 else (config.ip6tables, "ip6tables")
         )
@@ -53,20 +67,20 @@ class Tools:
     def __init__(self, reactor: IProcessReactor, paths: Paths) -> None:
         self.reactor = reactor
         self._paths = paths
-        self.restorer = restorer(reactor, paths.restore)
+        self.restorer = OpenTool(reactor, paths.restore, DIALECT)
 
     def save(self) -> Deferred[bytes]:
         """The filter table's rules as the tool prints them; fails with `ToolFailed`."""
         argv = (str(self._paths.save), "-t", "filter")
-        return run(self.reactor, argv, SAVE_WAIT).addCallback(_output)
+        return run(self.reactor, argv, SAVE_WAIT).addCallback(lambda finished: finished.output)
 
     async def find(self) -> Snapshot:
-        """What the kernel holds, telling an absent filter table from an empty one.
+        """Read the filter table, and tell an absent one from an empty one.
 
-        Only a look at every table does: asked for one by name, iptables-nft-save shows it
-        whether or not it is there, and iptables-legacy-save makes it. In a user namespace the
-        kernel may keep the list of its tables (/proc/net/ip_tables_names) from iptables-legacy:
-        then the table counts as there, as it is for good once iptables-legacy has been run.
+        That takes a listing of every table: asked for one table by name, iptables-nft-save shows
+        it whether or not it exists, and iptables-legacy-save creates it. In a user namespace the
+        kernel may hide its list of tables (/proc/net/ip_tables_names) from iptables-legacy: then
+        the table counts as existing, as it does for good once iptables-legacy has been run.
         """
         try:
             shown = (await run(self.reactor, (str(self._paths.save),), SAVE_WAIT)).output
@@ -81,11 +95,11 @@ class Tools:
         return tuple(flow.as_iptables for flow in carried_flows(layout, family.version))
 
     async def remove_table(self, family: Family) -> bool:
-        """Remove the whole filter table, rules and all, in one transaction; whether that worked.
+        """Remove the whole filter table in one transaction; whether that worked.
 
-        iptables-nft has no command for it, and iptables-save would go on showing its empty
-        chains. Without nft it stays. So it does with iptables-legacy, which keeps a table for
-        good: nft's table of that name is another one, and somebody else's.
+        iptables-nft has no command for it, so nft does it; without nft the empty table stays. It
+        stays with iptables-legacy too, which keeps a table for good: nft's table of that name is
+        another one, and not ours.
         """
         if self._paths.nft is None:
             return False
@@ -98,29 +112,3 @@ class Tools:
         except ToolFailed:
             return False
         return True
-
-
-def _output(finished: Finished) -> bytes:
-    return finished.output
-
-
-FAMILIES: Final = (IPV4, IPV6)
-
-
-# `iptables-restore --noflush -v` stays open between transactions and echoes a comment line once it
-# has committed what came before it (iptables 1.8.9, both kinds: 0.07 ms a change instead of the
-# 50 ms that a process per rule takes). A child killed halfway through a transaction has applied
-# nothing of it.
-# Seconds the tool waits for the lock that iptables-legacy shares across the machine: less than
-# `kernel.ANSWER_WAIT`, so that it is the tool that says why it gave up.
-LOCK_WAIT: Final = 6
-_ARGUMENTS: Final = ("--noflush", "-v", "-w", str(LOCK_WAIT))
-DIALECT: Final = Dialect(
-    open=_ARGUMENTS, once=_ARGUMENTS, header="*filter\n", joint="\n", footer="\nCOMMIT\n",
-    asks="#", answers_on=1,
-)
-
-
-def restorer(reactor: IProcessReactor, tool: Path) -> OpenTool:
-    """One iptables-restore, for one family's filter table."""
-    return OpenTool(reactor, tool, DIALECT)

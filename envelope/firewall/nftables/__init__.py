@@ -1,5 +1,4 @@
-"""The real firewall with nftables: one table for both address families, driven through nft.
-"""
+"""The firewall with nftables: one table for both address families, driven through nft."""
 
 from __future__ import annotations
 
@@ -16,7 +15,7 @@ from envelope.firewall.nftables.tool import Nft
 from envelope.firewall.policy import Layout
 from envelope.firewall.process import IProcessReactor, find_tool
 
-# Seconds for which the kernel's count of transactions is taken for a look at them.
+# Seconds for which the kernel's count of transactions replaces a reading of the rules.
 TRUST: Final = 60.0
 
 
@@ -44,7 +43,7 @@ class NftablesFirewall(KernelFirewall):
 
 
 def nft_text(layout: Layout) -> str:
-    """The start as nft takes it, with a grant shown as a comment; pure."""
+    """The start as nft reads it, with a grant shown as a comment; pure."""
     structure = rules.Structure(layout)
     shown = ["# nft -f", *plan.commands(structure)]
     shown += [

@@ -1,7 +1,8 @@
-"""How often the rules of nftables were changed in this network, as the kernel counts it.
+"""Whether nftables' rules were changed, told by the kernel's count of transactions.
 
-Each transaction of anybody's, in whatever table, makes a new generation (nf_tables(7) calls it the
-generation ID; `nft monitor` shows it). Asking takes some 10 µs, however many rules there are.
+Each transaction in this network, in whatever table, makes a new generation (the generation ID;
+`nft monitor` shows it). Asking for its number takes some 10 us, however many rules there are. As
+long as the number is the one of our own last transaction, the rules need not be read.
 """
 
 from __future__ import annotations
@@ -23,10 +24,10 @@ _ASKING: Final = _HEADER.pack(_HEADER.size, _GETGEN, _REQUEST, 0, 0, socket.AF_U
 
 
 class GenerationCounter:
-    """Asks the kernel, over one socket that stays open.
+    """Asks the kernel for the generation, over one socket that stays open.
 
-    Closing such a socket waits until the kernel has destroyed whatever was deleted last (nf_tables'
-    nft_rcv_nl_event): some 15 ms behind a revocation, in which the reactor would stand still.
+    Closing such a socket waits until the kernel has destroyed what was deleted last (nf_tables'
+    nft_rcv_nl_event): some 15 ms after a revocation, during which the reactor would stand still.
     """
 
     def __init__(self) -> None:
@@ -42,7 +43,7 @@ class GenerationCounter:
             self._kernel.send(_ASKING)
             return read_answer(self._kernel.recv(4096))
         except OSError:
-            # An answer that comes late would be taken for that of the next question.
+            # A late answer must not be taken for the answer to the next question.
             self.close()
             return None
 
@@ -70,9 +71,10 @@ def read_answer(message: bytes) -> int | None:
 
 
 class Certainty:
-    """Our own count of transactions beside the kernel's, `generation`; without one, all is doubt.
+    """Our own count of transactions, held against the kernel's.
 
-    What the tool says that it has done is not believed for longer than `trust` seconds.
+    `generation` returns the kernel's count, or None when it cannot be had: then nothing is certain.
+    `now` returns reactor seconds. After `trust` seconds the rules are read all the same.
     """
 
     def __init__(
@@ -82,21 +84,21 @@ class Certainty:
         self._now = now
         self._trust = trust
         self._read_at = now()
-        # The generation in which the kernel holds what we know it to; None when that is not sure.
+        # The generation whose rules are known; None when that is not certain.
         self._known: int | None = None
 
     @property
     def undisturbed(self) -> bool:
-        """Whether nobody but us has changed any rules since all was known."""
+        """Whether the rules are known, and only we have changed any since."""
         return self._known is not None and self._known == self._generation()
 
     @property
     def suffices(self) -> bool:
-        """Whether that can be taken for a look at the rules."""
+        """Whether the rules need not be read now."""
         return self.undisturbed and self._now() < self._read_at + self._trust
 
     async def read(self, show: Callable[[], Awaitable[bytes]]) -> tuple[bytes, int | None]:
-        """What `show` shows, and the generation that it is of, if that is certain."""
+        """Return what `show` returns, and its generation, or None if that changed meanwhile."""
         self._known = None
         before = self._generation()
         output = await show()
@@ -104,12 +106,12 @@ class Certainty:
         return output, before if before == self._generation() else None
 
     def know(self, generation: int | None) -> None:
-        """The rules of that generation are known."""
+        """Note that the rules of this generation are known."""
         self._known = generation
 
     @contextmanager
     def writing(self) -> Iterator[None]:
-        """One transaction of ours; should it fail, nothing is certain."""
+        """Count one transaction of ours; if it fails, nothing is certain."""
         known, self._known = self._known, None
         yield
         self._known = None if known is None else known + 1

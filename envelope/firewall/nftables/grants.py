@@ -22,8 +22,8 @@ from envelope.firewall.nftables.rules import ADDRESSES, PROXIES
 from envelope.firewall.nftables.snapshot import NftSnapshot
 from envelope.firewall.policy import Layout
 
-# By how much (seconds) an element's end may lie before or after the one that was asked for: ends
-# are whole seconds, and a transaction may have been under way for as long as is waited for one.
+# Seconds by which an element may end before or after the second that was asked for: ends are whole
+# seconds, and a transaction may have been under way for as long as we wait for one.
 EARLIER: Final = 1.5
 LATER: Final = 9.0
 
@@ -32,7 +32,7 @@ Second: TypeAlias = float
 # An element that somebody added without a timeout.
 NEVER: Final[Second] = math.inf
 _FAMILIES: Final = {"ipv4": 4, "ipv6": 6}
-# With a comment in quotes, which may hold everything that stands between elements.
+# An element with its comment in quotes, which may hold what separates elements elsewhere.
 _PIECE: Final = re.compile(r'((?:[^",]|"[^"]*")*)(?:, |$)')
 _ELEMENT: Final = re.compile(r'(?P<name>[^\s,}"]+)(?P<more>(?: (?:[^",}]|"[^"]*")+)?)')
 _LEFT: Final = re.compile(r" expires ([0-9a-z]+)")
@@ -116,10 +116,10 @@ class Reading:
 def grants_in(
     snapshot: NftSnapshot, reading: Reading
 ) -> Generator[int, None, dict[Key, Second]]:
-    """The grants among the elements, read in steps of `SLICE`.
+    """The grants among the elements, read in steps of `SLICE`; raises `UnreadableRules`.
 
-    What the kernel has ended by itself is gone from its sets; it is noted as it was written,
-    since nobody has to do anything about it. Raises `UnreadableRules`.
+    A grant that the kernel has ended by itself is gone from its set. It is returned as it was
+    written, so that it is no difference that has to be mended.
     """
     found: dict[Key, Second] = {}
     for name, shown in snapshot.sets.items():
@@ -145,7 +145,7 @@ def grants_in(
 
 
 def _plain(text: str) -> Iterator[tuple[str, str]] | None:
-    """Each element and the time that it has left, if all are as we write them and nft prints them.
+    """Each element with the time that it has left, or None unless all are as we write them.
 
     `10.0.0.1 timeout 1h expires 59m59s, …, 10.0.0.9 timeout 1h expires 59m59s }`
     """
@@ -161,9 +161,9 @@ def _plain(text: str) -> Iterator[tuple[str, str]] | None:
 def _unlike(
     name: str, part: list[tuple[str, str]], reading: Reading, found: dict[Any, Second]
 ) -> Iterator[str]:
-    """Note those elements that are as they were written; yield the others, to be read with care.
+    """Note the elements that end as they were written; yield the others, to be parsed in full.
 
-    Thousands are looked at, in half a microsecond each: names of types and calls cost as much.
+    There may be thousands, and each takes half a microsecond: a call more would double that.
     """
     in_force: Mapping[Any, Second] = reading.in_force
     suffix = f"/{reading.layout.prefix(6 if name == ADDRESSES[6] else 4)}"
@@ -171,7 +171,7 @@ def _unlike(
     for element, left in part:
         known = in_force.get(element + suffix)
         if known:
-            # `59m59` of `59m59s120ms`, and what takes longer to find of `59m120ms`.
+            # Without the milliseconds: `59m59s` of `59m59s120ms`, and `59m` of `59m120ms`.
             whole = left.partition("s")[0]
             whole = f"{whole}s" if whole[-1:] in _DIGITS else _without_thousandths(left)
             if whole and earliest < known - _whole_seconds(whole) < latest:
@@ -195,7 +195,7 @@ def _note(name: str, piece: str, reading: Reading, found: dict[Key, Second]) -> 
 
 
 def _pieces(name: str, elements: str) -> list[str]:
-    """The elements of a set one by one, with what nft says of each."""
+    """The elements of a set, each with what nft prints behind it."""
     text = " ".join(elements.split())
     if not text:
         return []

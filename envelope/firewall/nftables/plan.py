@@ -1,9 +1,8 @@
-"""The difference between our table as it is and as it should be, as one transaction. Pure.
+"""The commands that install, mend and remove our table, each as one transaction. Pure.
 
-Nothing has to be remembered about the time before the first start: our table is added besides
-those of others, and what was in force before is in force again once it is deleted. With
-`--baseline=operator` the table and its chain `input` are the operator's, and only the sets, the
-chain `grants` and the jump to it are ours.
+Nothing from before the first start has to be remembered: our table stands beside those of others,
+and once it is deleted everything is as it was. With `--baseline=operator` the table and its chain
+`input` are the operator's, and only the sets, the chain `grants` and the jump to it are ours.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ REMOVE_TABLE: Final = (f"add table {TABLE}", f"delete table {TABLE}")
 
 @dataclass(frozen=True, slots=True)
 class Printed:
-    """Our structure in the words that nft prints, which differ from version to version.
+    """Our structure as this nft prints it; the wording differs from version to version.
 
     `chains` has the rules of each of our chains, `jump` the one in INPUT, `hook` the declaration
     of INPUT, and `sets` those of our sets.
@@ -49,7 +48,7 @@ class Printed:
 
     @classmethod
     def learn(cls, snapshot: NftSnapshot, structure: Structure) -> Printed:
-        """Learn the words from what nft shows right after it has been written.
+        """Take the wording from what nft shows right after the structure was written.
 
         Raises `UnreadableRules` when that cannot be what was written.
         """
@@ -67,11 +66,11 @@ class Printed:
 
 
 def install(snapshot: NftSnapshot, structure: Structure, probe: Sequence[str]) -> list[str]:
-    """The start: clear what a predecessor left, then put the structure in force.
+    """The commands of a start: clear what a killed service left, then put the structure in force.
 
-    `probe` are commands that add a grant and take it away again in the same transaction: a kernel
-    that cannot hold one fails the start, not the first client. Raises `FirewallError` when our
-    table is not ours, or not the operator's where it should be.
+    `probe` adds and removes a grant in the same transaction: a kernel that cannot hold one fails
+    the start, not the first client. Raises `FirewallError` when a table of our name is not ours, or
+    when the operator's is missing where `--baseline=operator` needs it.
     """
     ours = BASELINE in snapshot.chains
     if structure.layout.baseline == "service":
@@ -90,14 +89,14 @@ def install(snapshot: NftSnapshot, structure: Structure, probe: Sequence[str]) -
 
 
 def commands(structure: Structure) -> list[str]:
-    """What puts the structure in force, whether or not a predecessor's table stands."""
+    """The commands that put the structure in force, whether or not an earlier table stands."""
     if structure.layout.baseline == "service":
         return [*REMOVE_TABLE, ruleset(structure)]
     return _add_ours(structure)
 
 
 def remove(snapshot: NftSnapshot) -> list[str]:
-    """The clean stop: everything of ours goes."""
+    """The commands of a clean stop: everything of ours goes."""
     if not snapshot.exists:
         return []
     if BASELINE in snapshot.chains:
@@ -128,12 +127,12 @@ def _add_ours(structure: Structure) -> list[str]:
 
 
 def flush_grants(structure: Structure) -> list[str]:
-    """The commands that shut everybody out, and leave the rest in force."""
+    """The commands that remove all grants and leave the rest in force."""
     return [f"flush set {TABLE} {name}" for name in structure.sets]
 
 
 def last_lines(snapshot: NftSnapshot, structure: Structure, printed: Printed) -> list[str]:
-    """What a stop does: everything of ours goes, or all but the default drop."""
+    """The commands of a stop: everything of ours goes, or all but the default drop."""
     if structure.layout.on_stop == "restore":
         return remove(snapshot)
     # The default drop stays in force, without grants.
@@ -144,10 +143,10 @@ def last_lines(snapshot: NftSnapshot, structure: Structure, printed: Printed) ->
 def mend(
     snapshot: NftSnapshot, structure: Structure, printed: Printed
 ) -> tuple[list[str], list[DriftKind]]:
-    """What others changed in the structure: the commands that put it right, and their kinds.
+    """The commands that put the structure right where others changed it, and the kinds of changes.
 
-    Rules of others stay where they are, in our own chains too. Raises `UnreadableRules` when what
-    is the operator's own is gone.
+    Rules of others stay where they are, in our own chains too. Raises `UnreadableRules` when the
+    operator's own chain is gone.
     """
     if structure.layout.baseline == "operator":
         if not snapshot.chains.get(INPUT, Chain()).hook:
@@ -161,8 +160,8 @@ def mend(
         "flags dormant" in snapshot.flags and structure.layout.baseline == "service"
         and hook == printed.hook.partition("policy")[0]
     ):
-        # A table that sleeps filters nothing. The kernel does not wake it in a transaction that
-        # makes the chain anew (EINVAL): then that comes first, and the next look wakes it.
+        # A dormant table filters nothing. The kernel does not activate it in a transaction that
+        # makes the chain anew (EINVAL): then the chain is made first, and the next look does this.
         kinds.append(DriftKind.POLICY)
         lines.append(f"add table {TABLE}")
     chains = dict(snapshot.chains)
@@ -171,7 +170,7 @@ def mend(
             continue
         kinds.append(DriftKind.CHAIN)
         if name in snapshot.sets:
-            # A set cannot go as long as rules look into it.
+            # A set cannot be deleted while rules refer to it.
             chains = {**chains, GRANTS: Chain()}
             lines += [f"flush chain {TABLE} {GRANTS}"] if GRANTS in snapshot.chains else []
             lines.append(f"delete set {TABLE} {name}")

@@ -1,9 +1,9 @@
 """The rules of `--firewall=nftables` as text in nft's own form. Pure.
 
 One table of family inet filters both address families. Grants are elements of its sets, each with
-a timeout of its own, so that a packet is looked up and not compared; the rules never change. The
-sets hold addresses with the bits beyond the prefix masked away: sets of intervals would make
-every change cost as much as there are elements (10,000: 28 ms).
+a timeout of its own: the kernel looks a packet's address up instead of comparing rule by rule, and
+the rules never change. The sets hold addresses with the bits beyond the prefix masked away: with
+sets of intervals a change would cost more the more elements there are (10,000: 28 ms).
 """
 
 from __future__ import annotations
@@ -26,23 +26,23 @@ HOOK: Final = "type filter hook input priority filter; policy drop;"
 
 ADDRESSES: Final = {4: "grants4", 6: "grants6"}
 PROXIES: Final = "proxies"
-# An element, and how many milliseconds it lasts.
+# An element, and for how many milliseconds it lasts.
 _Change: TypeAlias = tuple[str, int | None]
 _UNKNOWN: Final[Mapping[Key, bool]] = {}
-# How nft calls the address families among the elements of `PROXIES`.
+# nft's names of the address families, which are the elements of `PROXIES`.
 _NAMES: Final = {4: "ipv4", 6: "ipv6"}
 
 
 @dataclass(frozen=True, slots=True)
 class Structure:
-    """Everything but the grants: the operator's choices, and the host's flows of before."""
+    """Everything but the grants: the operator's choices, and the host's flows from before."""
 
     layout: Layout
     flows: tuple[str, ...] = ()
 
     @property
     def sets(self) -> dict[str, str]:
-        """Our sets with what they hold."""
+        """Our sets, each with its declaration."""
         sets = {ADDRESSES[4]: "ipv4_addr", ADDRESSES[6]: "ipv6_addr"}
         if self.layout.proxy_port:
             sets[PROXIES] = "nf_proto"
@@ -50,7 +50,7 @@ class Structure:
 
     @property
     def chains(self) -> dict[str, tuple[str, ...]]:
-        """Our chains with their rules, each after those that it leads to; INPUT is apart."""
+        """Our chains with their rules, each after the chains that it jumps to; without INPUT."""
         chains = {GRANTS: tuple(_grant_rules(self.layout))}
         if self.layout.baseline == "operator":
             return chains
@@ -74,7 +74,7 @@ def _baseline_rules(layout: Layout, with_flows: bool) -> list[str]:
     return [
         f'iifname != "{layout.device}" accept',
         "ip protocol icmp accept",
-        # Words of nft's own; others it looks up in /etc/protocols, which not every machine has.
+        # These are nft's own words; others it looks up in /etc/protocols, which may be missing.
         "meta nfproto ipv6 meta l4proto icmpv6 accept",
         *(f"{_ports(ports)} accept" for ports in
           dict.fromkeys((*layout.service_ports, *layout.allow))),
@@ -115,7 +115,7 @@ def ruleset(structure: Structure) -> str:
 
 
 def duration(milliseconds: int) -> str:
-    """So much time in nft's words, `1d2h3m4s5ms`; it reads no number of more than eight digits."""
+    """A time as nft reads it, `1d2h3m4s5ms`; nft reads no number of more than eight digits."""
     seconds, thousandths = divmod(milliseconds, 1000)
     minutes, full = divmod(seconds, 60)
     hours, minutes = divmod(minutes, 60)
@@ -125,7 +125,7 @@ def duration(milliseconds: int) -> str:
 
 
 def element_of(key: Key) -> tuple[str, str]:
-    """The set that a network's grant belongs to, and its name there."""
+    """The set that holds a network's grant, and the element's name in it."""
     version = version_of(key)
     if key == EVERYONE[version]:
         return PROXIES, _NAMES[version]
@@ -135,13 +135,13 @@ def element_of(key: Key) -> tuple[str, str]:
 def change_elements(
     ends: Iterable[tuple[Key, int | None]], standing: Mapping[Key, bool] = _UNKNOWN
 ) -> list[str]:
-    """The commands that let networks in for so many milliseconds, or, with None, no longer.
+    """The commands that let networks in for so many milliseconds, or, with None, shut them out.
 
-    `standing` says of which it is certain that they are let in now, or are not. Adding what is
-    there keeps its old timeout on some kernels, and deleting what is not there (or has just run
-    out) fails the whole transaction. So an element in doubt is added, which at worst changes
-    nothing, then deleted, and then added as it shall be. Should nft see only the beginning of a
-    long transaction because its writer was killed, each element has a timeout even so.
+    `standing` holds the networks of which it is certain whether they have an element now. Adding an
+    element that exists keeps its old timeout on some kernels, and deleting one that does not exist
+    (or has just run out) fails the whole transaction. So an element in doubt is added, deleted, and
+    added again with its new timeout. If nft is killed after it has read the beginning of a long
+    transaction, each element still has a timeout.
     """
     touched: dict[str, tuple[list[_Change], list[_Change], list[_Change]]] = {}
     for key, milliseconds in ends:
@@ -162,7 +162,7 @@ def change_elements(
 
 
 def probe() -> list[str]:
-    """Commands that let somebody in and shut them out again, of both address families."""
+    """Commands that make and remove a grant of either address family."""
     keys = [key_of(family.example) for family in (IPV4, IPV6)]
     return [*change_elements((key, 1000) for key in keys),
             *change_elements((key, None) for key in keys)]

@@ -1,6 +1,6 @@
-"""Our table, read from what `nft -a list table` prints. Pure.
+"""Our table as `nft -a list table` prints it, read into values. Pure.
 
-Elements of sets are kept as text: there may be thousands, and `nftelements` reads them piece by
+Elements of sets are kept as text: there may be thousands, and `nftables.grants` reads them piece by
 piece.
 """
 
@@ -79,7 +79,7 @@ class NftSnapshot:
             if opening is None:
                 flags += [line.strip()] if line.strip() else []
                 continue
-            # From the end of the line that opens, so that nothing may be between the two.
+            # Searched from the end of the opening line, for a block that is empty.
             closing = _end_of(rest, "\n\t}\n", end)
             content, position = rest[end + 1:closing], closing + len("\n\t}\n")
             if opening["kind"] == "chain":
