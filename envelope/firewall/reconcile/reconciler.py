@@ -67,7 +67,7 @@ class Reconciler(Generic[W]):
         self._retry.stop()
 
     def dismiss(self) -> None:
-        """Answer everyone who waits, now or later: every grant is gone."""
+        """Answer all callers, also those that ask from now on: every grant is gone."""
         self._dismissed = True
         self._waiters.dismiss()
 
