@@ -32,7 +32,7 @@ def main(argv: list[str]) -> int:
     from envelope.config.options import ServiceOptions, parse
 
     if "--help" in argv:
-        print(f"{_USAGE}\n{ServiceOptions().getUsage()}")
+        print(f"{_USAGE}{ServiceOptions().getUsage()}", end="")
         return 0
     try:
         config = parse(argv, os.environ)
