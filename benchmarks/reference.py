@@ -12,7 +12,6 @@ from typing import Any
 
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
-from zope.interface import implementer
 
 from envelope.addresses import Network, PortRange
 from envelope.firewall import IFirewall
@@ -32,7 +31,6 @@ _RULES = (
 _PATIENCE = 30.0
 
 
-@implementer(IFirewall)
 class ReferenceFirewall:
     """Just enough of `IFirewall` to let clients in and out."""
 
@@ -46,9 +44,9 @@ class ReferenceFirewall:
         await _iptables("-A", "INPUT", "-i", "lo", "-j", "ACCEPT")
         await _iptables("-P", "INPUT", "DROP")
 
-    def allow(self, network: Network, until: float) -> Deferred[None]:
+    def allow(self, network: Network, end: float) -> Deferred[None]:
         """Three processes."""
-        del until
+        del end
         return Deferred.fromCoroutine(self._each("-I", network))
 
     def revoke(self, network: Network) -> Deferred[None]:
