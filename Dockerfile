@@ -6,8 +6,8 @@ FROM python:3.11-slim-bookworm AS build
 WORKDIR /source
 COPY . .
 RUN python -m venv /opt/envelope \
- && /opt/envelope/bin/pip install --no-cache-dir . \
-    # twistd caches what it finds beside the plugin; the container's own files are read-only.
+ && /opt/envelope/bin/pip install --no-cache-dir -c constraints.txt . \
+    # twistd writes a cache beside the plugin; where the container runs, these files are read-only.
  && /opt/envelope/bin/twistd --help | grep -q envelope
 
 FROM python:3.11-slim-bookworm
@@ -16,7 +16,7 @@ RUN apt-get update \
  && rm -rf /var/lib/apt/lists/*
 COPY --from=build /opt/envelope /opt/envelope
 ENV PATH=/opt/envelope/bin:$PATH PYTHONDONTWRITEBYTECODE=1
-# iptables-legacy locks a file in /run; twistd wants a working folder.
+# iptables-legacy locks a file in /run, and twistd needs a working folder.
 WORKDIR /run
 EXPOSE 8880
 STOPSIGNAL SIGTERM

@@ -1,4 +1,4 @@
-.PHONY: help prepare demo test soak mutants fuzz lint bench bench-full clean
+.PHONY: help prepare demo check test lint versions constraints soak mutants fuzz bench bench-full clean
 
 # How long (seconds) each of the three targets of "make fuzz" runs.
 FUZZ_SECONDS ?= 30
@@ -6,14 +6,22 @@ FUZZ_SECONDS ?= 30
 # How long (seconds) "make soak" runs.
 SOAK_SECONDS ?= 3600
 
-help:  ## say what there is
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/	/'
+help:  ## show this
+	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' $(MAKEFILE_LIST) | expand -t 14
+	@echo
+	@echo 'One folder, one file, one test:'
+	@echo '    tools/in-namespace .venv/bin/python -m pytest tests/front'
+	@echo '    tools/in-namespace .venv/bin/python -m pytest tests/front/test_handshake.py'
+	@echo '    tools/in-namespace .venv/bin/python -m pytest tests/front/test_handshake.py -k NAME'
 
-prepare:  ## install what is missing: system packages, and .venv
+prepare:  ## install what is missing: system packages, and .venv from constraints.txt
 	@tools/prepare
 
-demo: prepare  ## see a client refused, let in, and refused again, on this machine, in a minute
+demo: prepare  ## show on this machine, in a minute, how a client is refused, let in and refused again
 	@.venv/bin/envelope demo
+
+check: prepare  ## within a minute: the linters, and every test without kernel rules and child processes
+	@tools/check
 
 test: prepare  ## run the whole test suite, with coverage
 	@rm -f .coverage .coverage.*
@@ -21,38 +29,44 @@ test: prepare  ## run the whole test suite, with coverage
 	@.venv/bin/python -m coverage combine -q
 	@.venv/bin/python -m coverage report
 
-soak: prepare  ## anything in any order, and kill -9 at random moments, for SOAK_SECONDS
+lint: prepare  ## run ruff, mypy and import-linter
+	@.venv/bin/ruff check .
+	@.venv/bin/lint-imports --no-logo --no-cache
+	@.venv/bin/mypy
+
+versions: prepare  ## run the tests of check on other Pythons, at the lowest and at the newest versions
+	@.venv/bin/python tools/versions $(JOBS)
+
+constraints: prepare  ## write constraints.txt anew from the newest versions, if they pass
+	@.venv/bin/python tools/versions --raise
+
+soak: prepare  ## random steps in any order and kill -9 at random moments, for SOAK_SECONDS
 	@export SOAK_SECONDS=$(SOAK_SECONDS); \
 	tools/in-namespace .venv/bin/python -m pytest -q -s tests/kernel/test_model.py & model=$$!; \
 	tools/in-namespace .venv/bin/python -m pytest -q -s tests/end_to_end/test_crashes.py; \
 	crashes=$$?; wait $$model && exit $$crashes
 
-mutants: prepare  ## plant faults in copies of the firewall and see each found (some 10 minutes); FAULTS="5 jump" for some
+mutants: prepare  ## plant faults in copies of the firewall; the tests must find each (10 minutes); FAULTS="5 jump" for some
 	@.venv/bin/python -m tests.kernel.mutants $(FAULTS)
 
-fuzz: prepare  ## let a coverage-guided fuzzer loose on tokens, requests and frames, for FUZZ_SECONDS each
+fuzz: prepare  ## fuzz tokens, requests and frames, guided by coverage, for FUZZ_SECONDS each
 	@.venv/bin/python -c 'import atheris' 2>/dev/null || \
-	.venv/bin/python -m pip install -q --disable-pip-version-check -e '.[fuzz]'
+	.venv/bin/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[fuzz]'
 	@for path in token request frame; do \
 	    echo "fuzzing the $$path path for $(FUZZ_SECONDS) s"; \
 	    .venv/bin/python -m tests.fuzz.run $$path -max_total_time=$(FUZZ_SECONDS) -print_final_stats=1 \
 	        -verbosity=0 || exit 1; \
 	done
 
-lint: prepare  ## ruff, mypy, and who may import whom (.importlinter)
-	@.venv/bin/ruff check .
-	@.venv/bin/mypy
-	@.venv/bin/lint-imports --no-logo --no-cache
-
 bench: prepare  ## measure, in minutes, and write docs/performance.md (as root)
 	@.venv/bin/python -c 'import matplotlib' 2>/dev/null || \
-	.venv/bin/python -m pip install -q --disable-pip-version-check -e '.[bench]'
+	.venv/bin/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[bench]'
 	@.venv/bin/python -m benchmarks
 
 bench-full: prepare  ## the large measurements too, in half an hour
 	@.venv/bin/python -c 'import matplotlib' 2>/dev/null || \
-	.venv/bin/python -m pip install -q --disable-pip-version-check -e '.[bench]'
+	.venv/bin/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[bench]'
 	@.venv/bin/python -m benchmarks --full
 
-clean:  ## remove what the other targets made
+clean:  ## remove what the other targets made, .venv included
 	@rm -rf .venv *.egg-info .coverage .coverage.* .mypy_cache .ruff_cache .hypothesis crash-*

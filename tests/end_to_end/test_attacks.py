@@ -17,7 +17,7 @@ import pytest
 
 from tests.end_to_end.serviceprocess import ServiceProcess, describe, until_end
 from tests.front.test_attacks import ATTACKS, CANARY, WELCOME
-from tests.front.test_websocket import BROKEN
+from tests.front.test_websocket import VIOLATIONS
 from tests.support.frontfakes import HELLO, UPGRADE, close_frame, frame, request
 
 # Bytes that the service reads at most before it answers; a close on top of unread bytes is a reset,
@@ -79,9 +79,9 @@ def frames_after(door: ServiceProcess, data: bytes) -> bytes:
     return bytes(answer["body"])
 
 
-@pytest.mark.parametrize("name", BROKEN)
+@pytest.mark.parametrize("name", VIOLATIONS)
 def test_broken_frames_end_the_session_with_their_code(door: ServiceProcess, name: str) -> None:
-    data, code = BROKEN[name]
+    data, code = VIOLATIONS[name]
     assert frames_after(door, data) == b"\x88\x02" + struct.pack("!H", code)
 
 
