@@ -5,6 +5,7 @@ from __future__ import annotations
 from ipaddress import ip_address, ip_network
 
 from envelope.firewall import FirewallError
+from envelope.protocol import End
 from envelope.sessions.admission import Admission
 from envelope.sessions.registry import Sessions
 
@@ -21,7 +22,7 @@ class Client:
 
     def ask(self, sessions: Sessions, now: float) -> None:
         self.deadline = now + self.lasts
-        admission = Admission(self.lasts, self.deadline, "")
+        admission = Admission(self.lasts, "")
         self.answer = sessions.admit(ip_address(self.address), admission, self)
         self.answer.addCallbacks(self._admitted, self._refused)
 
@@ -42,6 +43,12 @@ class Client:
             self.state = "leaving"
             {"close": self.session.client_closed, "data": self.session.data_received,
              "vanish": self.session.client_left}[how]()
+
+    def be_revoked(self) -> None:
+        """An operator revokes its grant."""
+        if self.state == "in":
+            self.state = "leaving"
+            self.session._machine.end(End.REVOKED)
 
     def close(self, code: int, reason: str) -> None:
         self.state = "out"

@@ -128,13 +128,6 @@ class ServiceLife:
         client.ask(self.sessions, self.reactor.seconds())
         return client
 
-    def send_away(self, client: Client) -> None:
-        """An operator ends its session."""
-        for session_id, (stay, _) in list(self.sessions._lives.items()):
-            if stay.carrier is client and client.state == "in":
-                client.state = "leaving"
-                self.sessions.end_session(session_id, End.REVOKED)
-
     def wait(self, seconds: float) -> None:
         """Let things happen."""
         blockon(deferLater(reactor, seconds))

@@ -85,7 +85,7 @@ class Machine(RuleBasedStateMachine):
         """One client goes, or is sent away."""
         client = self.life.clients[which % len(self.life.clients)]
         if how == "sent away":
-            self.life.send_away(client)
+            client.be_revoked()
         else:
             client.leave(how)
         self._step()

@@ -14,6 +14,7 @@ from twisted.internet.defer import gatherResults
 from twisted.internet.task import deferLater
 
 from envelope.firewall import FirewallError
+from envelope.firewall.kernel import Outcome
 from envelope.firewall.metrics import FirewallMetrics
 from envelope.firewall.nftables import NftablesFirewall
 from envelope.firewall.nftables.tool import DIALECT
@@ -117,7 +118,7 @@ async def test_the_open_tool_is_replaced_now_and_then(subject) -> None:
     await firewall.revoke(NETWORKS[0])
     await subject.at_rest()
     assert subject.kernel.elements() == {}
-    assert subject.transactions(outcomes=("failed", "timeout", "died")) == 0
+    assert subject.transactions(outcomes=(Outcome.FAILED, Outcome.TIMEOUT)) == 0
     assert not Path("/.nft.history").exists()
 
 
