@@ -30,59 +30,60 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 _VISITS = 40
 
 
-def cpu(door: ServiceProcess) -> float:
+def cpu(running: ServiceProcess) -> float:
     """Seconds of CPU that the service has used."""
-    fields = Path(f"/proc/{door.pid}/stat").read_text().rpartition(")")[2].split()
+    fields = Path(f"/proc/{running.pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / _TICKS
 
 
-def memory(door: ServiceProcess) -> float:
+def memory(running: ServiceProcess) -> float:
     """Megabytes that the service holds."""
-    status = Path(f"/proc/{door.pid}/status").read_text()
+    status = Path(f"/proc/{running.pid}/status").read_text()
     found = re.search(r"VmRSS:\s+(\d+) kB", status)
     assert found is not None
     return int(found[1]) / 1024
 
 
-def _shake_hands(door: ServiceProcess) -> None:
-    with closing(door.speak()):
+def _shake_hands(running: ServiceProcess) -> None:
+    with closing(running.speak()):
         pass
 
 
-def _let_in(door: ServiceProcess) -> None:
-    good = HELLO.replace(b"access_token=good", b"access_token=" + door.token())
-    answer = door.throw(good + close_frame(1000))
+def _let_in(running: ServiceProcess) -> None:
+    good = HELLO.replace(b"access_token=good", b"access_token=" + running.token())
+    answer = running.throw(good + close_frame(1000))
     assert answer.startswith(b"HTTP/1.1 101 ")
 
 
-def refusals(door: ServiceProcess, times: int) -> None:
+def refusals(running: ServiceProcess, times: int) -> None:
     """Print what each kind costs."""
     forged = HELLO.replace(
-        b"access_token=good", b"access_token=" + door.token().rpartition(b".")[0] + b"." + b"A" * 86
+        b"access_token=good",
+        b"access_token=" + running.token().rpartition(b".")[0] + b"." + b"A" * 86,
     )
     kinds: dict[str, Callable[[], object]] = {
-        "TLS handshake, then close": lambda: _shake_hands(door),
-        "another path, 404": lambda: door.throw(request(b"GET / HTTP/1.1")),
-        "no HTTP, 400": lambda: door.throw(b"\0"),
-        "token with a bad signature, 401": lambda: door.throw(forged),
-        "let in, and left at once, 101": lambda: _let_in(door),
+        "TLS handshake, then close": lambda: _shake_hands(running),
+        "another path, 404": lambda: running.throw(request(b"GET / HTTP/1.1")),
+        "no HTTP, 400": lambda: running.throw(b"\0"),
+        "token with a bad signature, 401": lambda: running.throw(forged),
+        "let in, and left at once, 101": lambda: _let_in(running),
     }
     for kind, once in kinds.items():
         once()
-        before = cpu(door)
+        before = cpu(running)
         for _ in range(times):
             once()
-        print(f"{kind:34}{(cpu(door) - before) / times * 1000:6.2f} ms")
-        door.settle()
+        print(f"{kind:34}{(cpu(running) - before) / times * 1000:6.2f} ms")
+        running.settle()
 
 
-def floods(door: ServiceProcess, number: int) -> None:
+def floods(running: ServiceProcess, number: int) -> None:
     """Print what each kind of flood does to memory and good clients."""
     for kind in ("silent", "hello", "drip", "token"):
         holders = number // 20 if kind == "token" else number
         process = subprocess.Popen(
             [sys.executable, floodprogram.__file__, kind, str(holders), "127.0.0.1",
-             str(door.ports[0]), *(f"127.0.1.{n}" for n in range(1, 201))],
+             str(running.ports[0]), *(f"127.0.1.{n}" for n in range(1, 201))],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
         )
         assert process.stdout is not None
@@ -90,14 +91,14 @@ def floods(door: ServiceProcess, number: int) -> None:
         took = []
         for _ in range(_VISITS):
             began = time.perf_counter()
-            _let_in(door)
+            _let_in(running)
             took.append((time.perf_counter() - began) * 1000)
         print(
-            f"{kind:10}{holders:6} connections: {memory(door):4.0f} MB, good clients "
+            f"{kind:10}{holders:6} connections: {memory(running):4.0f} MB, good clients "
             f"{median(took):5.0f} ms in the median, {max(took):5.0f} ms at most"
         )
         process.communicate("")
-        door.settle()
+        running.settle()
 
 
 def main() -> None:
@@ -106,12 +107,14 @@ def main() -> None:
     times, number = given + [1000, 2000][len(given) :]
     with (
         tempfile.TemporaryDirectory() as folder,
-        ServiceProcess(Path(folder), "--max-clients=3", listen=("127.0.0.1:0",), tls=True) as door,
+        ServiceProcess(
+            Path(folder), "--max-clients=3", listen=("127.0.0.1:0",), tls=True
+        ) as running,
     ):
-        print(f"{ssl.OPENSSL_VERSION}; idle: {memory(door):.0f} MB")
-        refusals(door, times)
-        floods(door, number)
-        door.stop()
+        print(f"{ssl.OPENSSL_VERSION}; idle: {memory(running):.0f} MB")
+        refusals(running, times)
+        floods(running, number)
+        running.stop()
 
 
 if __name__ == "__main__":

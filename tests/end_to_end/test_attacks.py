@@ -1,7 +1,7 @@
-"""The tables of hostile bytes, thrown at the real service: real sockets, plain and TLS.
+"""The tables of hostile bytes, sent to the real service over real sockets, plain and TLS.
 
-Whatever comes: one orderly refusal or a close, nothing that was sent comes back, no connection and
-no socket is left, and the log has neither a traceback nor anything of a client's.
+Each gets one well-formed refusal or a close. Nothing that was sent is returned, no connection and
+no socket is left, and the log has neither a traceback nor anything that a client sent.
 """
 
 from __future__ import annotations
@@ -20,43 +20,43 @@ from tests.front.test_attacks import ATTACKS, CANARY, WELCOME
 from tests.front.test_websocket import VIOLATIONS
 from tests.support.frontfakes import HELLO, UPGRADE, close_frame, frame, request
 
-# Bytes that the service reads at most before it answers; a close on top of unread bytes is a reset,
-# which may overtake the answer (RFC 9112 section 9.6).
+# The most bytes that the service reads before it answers. A close with unread bytes left is a
+# reset, which may overtake the answer (RFC 9112 section 9.6).
 _ONE_READ = 65536
 PLAIN, PROXIED = 0, 1
 HEADER = b"PROXY TCP4 203.0.113.7 192.0.2.1 50000 8880\r\n"
 
 
 @pytest.fixture(scope="module", params=["plain", "tls"])
-def door(request: Any, tmp_path_factory: Any) -> Iterator[ServiceProcess]:
-    """The service, with a place of its own for what a proxy hands on."""
+def running(request: Any, tmp_path_factory: Any) -> Iterator[ServiceProcess]:
+    """The service, with a second listener for a proxy."""
     places = ("127.0.0.1:0", "haproxy:tcp:0:interface=127.0.0.1")
     with ServiceProcess(
         tmp_path_factory.mktemp(request.param), "--request-timeout=3s", "--max-clients=3",
         listen=places, tls=request.param == "tls",
-    ) as door:
-        yield door
-        log = "\n".join(door.stop())
+    ) as running:
+        yield running
+        log = "\n".join(running.stop())
     for word in ("Traceback", "Unhandled", CANARY.decode(), "eyJ", "access_token"):
         assert word not in log, log
 
 
 @pytest.fixture(autouse=True)
-def nobody_stays(door: ServiceProcess) -> Iterator[None]:
-    """No connection and no socket outlives what a test did."""
+def all_connections_end(running: ServiceProcess) -> Iterator[None]:
+    """No connection and no socket outlives a test."""
     yield
-    door.settle()
+    running.settle()
 
 
-def with_token(door: ServiceProcess, data: bytes) -> bytes:
-    """What the tables mean by a good token, as one that is good here."""
-    return data.replace(b"access_token=good", b"access_token=" + door.token())
+def with_token(running: ServiceProcess, data: bytes) -> bytes:
+    """Replace the tables' `good` by a token that this service accepts."""
+    return data.replace(b"access_token=good", b"access_token=" + running.token())
 
 
 @pytest.mark.parametrize("name", ATTACKS)
-def test_hostile_requests_are_refused_in_order(door: ServiceProcess, name: str) -> None:
+def test_hostile_requests_are_refused_in_order(running: ServiceProcess, name: str) -> None:
     data, status = ATTACKS[name]
-    answer = door.throw(with_token(door, data))
+    answer = running.throw(with_token(running, data))
     if answer or len(data) < _ONE_READ:
         assert describe(answer)["status"] == status
         assert {"connection", "content-length"} <= set(describe(answer)["headers"])
@@ -67,22 +67,22 @@ def test_hostile_requests_are_refused_in_order(door: ServiceProcess, name: str) 
 
 
 @pytest.mark.parametrize("name", WELCOME)
-def test_odd_requests_are_let_in(door: ServiceProcess, name: str) -> None:
-    answer = door.throw(with_token(door, WELCOME[name]) + close_frame(1000))
+def test_unusual_but_valid_requests_are_let_in(running: ServiceProcess, name: str) -> None:
+    answer = running.throw(with_token(running, WELCOME[name]) + close_frame(1000))
     assert describe(answer)["status"] == 101
 
 
-def frames_after(door: ServiceProcess, data: bytes) -> bytes:
-    """What comes after the 101 when these frames are sent behind the request."""
-    answer = describe(door.throw(with_token(door, HELLO) + data))
+def frames_after(running: ServiceProcess, data: bytes) -> bytes:
+    """Send a request and these frames; returns what follows the 101."""
+    answer = describe(running.throw(with_token(running, HELLO) + data))
     assert answer["status"] == 101
     return bytes(answer["body"])
 
 
 @pytest.mark.parametrize("name", VIOLATIONS)
-def test_broken_frames_end_the_session_with_their_code(door: ServiceProcess, name: str) -> None:
+def test_broken_frames_end_the_session_with_their_code(running: ServiceProcess, name: str) -> None:
     data, code = VIOLATIONS[name]
-    assert frames_after(door, data) == b"\x88\x02" + struct.pack("!H", code)
+    assert frames_after(running, data) == b"\x88\x02" + struct.pack("!H", code)
 
 
 @pytest.mark.parametrize(
@@ -94,27 +94,27 @@ def test_broken_frames_end_the_session_with_their_code(door: ServiceProcess, nam
     ],
     ids=["fragment", "half a frame", "a claim of 8 EB", "bad UTF-8"],
 )
-def test_data_ends_the_session_before_it_is_whole(door: ServiceProcess, data: bytes) -> None:
-    assert frames_after(door, data) == b"\x88\x06\x03\xebdata"
+def test_data_ends_the_session_before_it_is_whole(running: ServiceProcess, data: bytes) -> None:
+    assert frames_after(running, data) == b"\x88\x06\x03\xebdata"
 
 
-def test_a_flood_of_pings_is_bounded_and_ended(door: ServiceProcess) -> None:
-    received = frames_after(door, frame(9, b"p" * 10) * 300)
+def test_a_flood_of_pings_is_bounded_and_ended(running: ServiceProcess) -> None:
+    received = frames_after(running, frame(9, b"p" * 10) * 300)
     assert received.count(b"\x8a\x0a" + b"p" * 10) <= 100
     assert received.endswith(b"\x88\x02" + struct.pack("!H", 1008))
 
 
-def test_pings_whose_pongs_are_not_read_do_not_pile_up(door: ServiceProcess) -> None:
-    """The service stops reading; the peer cannot send more than the kernel's buffers hold."""
-    with closing(door.speak()) as stream:
+def test_pings_whose_pongs_are_not_read_do_not_pile_up(running: ServiceProcess) -> None:
+    """The service stops reading, so the peer can send only what the kernel's buffers hold."""
+    with closing(running.speak()) as stream:
         stream.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        stream.sendall(with_token(door, HELLO))
+        stream.sendall(with_token(running, HELLO))
         assert b" 101 " in stream.recv(20)
         ping = frame(9, b"p" * 125)
         with suppress(OSError, ssl.SSLError):
             for _ in range(10_000):
                 stream.sendall(ping)
-    door.settle()
+    running.settle()
 
 
 RAW: dict[str, bytes] = {
@@ -136,31 +136,31 @@ RAW: dict[str, bytes] = {
 
 
 @pytest.mark.parametrize("name", RAW)
-def test_what_is_not_tls_is_hung_up_on(door: ServiceProcess, name: str) -> None:
-    """On the plain port the same bytes are no HTTP, and are told so."""
-    with closing(door.connect()) as stream:
+def test_a_connection_that_does_not_speak_tls_is_closed(running: ServiceProcess, name: str) -> None:
+    """On the plain port the same bytes are not HTTP, and are answered with 400."""
+    with closing(running.connect()) as stream:
         with suppress(OSError):
             stream.sendall(RAW[name])
         received = until_end(stream)
-    if door.tls:
+    if running.tls:
         assert b"HTTP" not in received
-        assert len(received) < 64, "an alert at most"
+        assert len(received) < 64, "more than one TLS alert"
     elif received:
         assert describe(received)["status"] in (400, 404)
 
 
-def test_the_silent_the_slow_and_the_half_are_cut_off(door: ServiceProcess) -> None:
-    """All at once, so that the timeout passes once."""
+def test_silent_slow_and_half_closed_peers_are_cut_off(running: ServiceProcess) -> None:
+    """All at the same time, so that the test waits for one time-out only."""
     hello = ssl.MemoryBIO()
     context = ssl.create_default_context()
     with suppress(ssl.SSLWantReadError):
         context.wrap_bio(ssl.MemoryBIO(), hello, server_hostname="x").do_handshake()
     start = hello.read()
-    before = door.dropped()["timeout"]
+    before = running.dropped()["timeout"]
     with ExitStack() as stack:
-        streams = [stack.enter_context(closing(door.connect())) for _ in range(3)]
-        streams += [stack.enter_context(closing(door.speak())) for _ in range(2)]
-        if door.tls:
+        streams = [stack.enter_context(closing(running.connect())) for _ in range(3)]
+        streams += [stack.enter_context(closing(running.speak())) for _ in range(2)]
+        if running.tls:
             streams[1].sendall(start[:50])
             streams[2].sendall(start)
         else:
@@ -169,14 +169,14 @@ def test_the_silent_the_slow_and_the_half_are_cut_off(door: ServiceProcess) -> N
         streams[4].sendall(HELLO[:-2])
         received = [until_end(stream) for stream in streams]
     assert not any(b"HTTP" in one for one in received)
-    assert door.dropped()["timeout"] == before + 5
+    assert running.dropped()["timeout"] == before + 5
 
 
-def test_peers_that_never_say_goodbye_are_cut_off(door: ServiceProcess) -> None:
-    """The answer is read, TLS's close_notify is not answered, and the socket stays open."""
-    before = door.dropped()["lingering"]
-    with closing(door.connect()) as stream:
-        if not door.tls:
+def test_peers_that_never_close_are_cut_off(running: ServiceProcess) -> None:
+    """They read the answer, do not answer TLS's close_notify, and keep the socket open."""
+    before = running.dropped()["lingering"]
+    with closing(running.connect()) as stream:
+        if not running.tls:
             stream.sendall(request(b"GET / HTTP/1.1"))
             assert b" 404 " in until_end(stream)
             return
@@ -197,7 +197,7 @@ def test_peers_that_never_say_goodbye_are_cut_off(door: ServiceProcess) -> None:
         with suppress(ConnectionResetError):
             while stream.recv(65536):
                 pass
-    assert door.dropped()["lingering"] == before + 1
+    assert running.dropped()["lingering"] == before + 1
 
 
 # -- behind a proxy ------------------------------------------------------------------------
@@ -214,13 +214,15 @@ LOST = {
 
 
 @pytest.mark.parametrize("name", LOST)
-def test_without_a_proper_header_there_is_no_answer(door: ServiceProcess, name: str) -> None:
-    before = door.dropped()["proxy"]
-    with closing(door.connect(PROXIED)) as stream:
+def test_without_a_valid_proxy_header_there_is_no_answer(
+    running: ServiceProcess, name: str
+) -> None:
+    before = running.dropped()["proxy"]
+    with closing(running.connect(PROXIED)) as stream:
         with suppress(OSError):
-            stream.sendall(LOST[name] + with_token(door, HELLO))
+            stream.sendall(LOST[name] + with_token(running, HELLO))
         assert until_end(stream) == b""
-    assert door.dropped()["proxy"] == before + 1
+    assert running.dropped()["proxy"] == before + 1
 
 
 @pytest.mark.parametrize(
@@ -228,8 +230,10 @@ def test_without_a_proper_header_there_is_no_answer(door: ServiceProcess, name: 
     [HEADER, b"PROXY UNKNOWN\r\n", b"\r\n\r\n\0\r\nQUIT\n\x20\x00\x00\x00"],
     ids=["TCP4", "UNKNOWN", "LOCAL"],
 )
-def test_with_a_header_the_same_is_answered_as_without(door: ServiceProcess, header: bytes) -> None:
-    """No rule is made here, so that nobody needs an address."""
-    assert describe(door.throw(UPGRADE, PROXIED, header))["status"] == 400
-    hello = with_token(door, HELLO) + close_frame(1000)
-    assert describe(door.throw(hello, PROXIED, header))["status"] == 101
+def test_answers_behind_a_proxy_header_are_the_same_as_without(
+    running: ServiceProcess, header: bytes
+) -> None:
+    """Headers without an address are included: no rules are managed here, so none is needed."""
+    assert describe(running.throw(UPGRADE, PROXIED, header))["status"] == 400
+    hello = with_token(running, HELLO) + close_frame(1000)
+    assert describe(running.throw(hello, PROXIED, header))["status"] == 101

@@ -1,4 +1,4 @@
-"""A start in the background: what the shell hears of it, and when."""
+"""twistd without `-n`: when the command ends, with which exit status and output."""
 
 from __future__ import annotations
 
@@ -16,16 +16,17 @@ from tests.end_to_end.harness import PATIENCE, Rig
 pytestmark = [pytest.mark.kernel, pytest.mark.parametrize("rig", ["nft"], indirect=True)]
 
 TWISTD = Path(sys.executable).with_name("twistd")
-# Its own id, and then what it is told to run: that one keeps it.
+# Writes the daemon's process id, then becomes the real tool.
 NAMED = 'echo $$ > shell && exec "$@"'
 
 
 class Started:
-    """A twistd without `-n`: the process that was typed, and the daemon that it leaves behind."""
+    """A twistd without `-n`: the command that was run, and the daemon that it leaves behind."""
 
     def __init__(self, rig: Rig, *options: str, pidfile: str = "pid") -> None:
         self._folder = rig.folder
-        # The daemon inherits the writing end, and nothing that it runs does: so its end is seen.
+        # The daemon inherits the pipe's writing end and its children do not, so the pipe's end is
+        # the daemon's end.
         self._life, held = os.pipe()
         try:
             self._process = rig.lab.host.popen(
@@ -38,7 +39,7 @@ class Started:
             os.close(held)
 
     def ended(self) -> tuple[int, str, str]:
-        """Wait for what was typed: its status, and what it printed, standard error last."""
+        """Wait for the command; returns its exit status, standard output and standard error."""
         printed, errors = self._process.communicate(timeout=PATIENCE)
         return self._process.returncode, printed, errors
 
@@ -51,11 +52,11 @@ class Started:
         os.kill(int((self._folder / "pid").read_text()), number)
 
     def gone(self) -> None:
-        """Wait for the daemon's end."""
+        """Wait until the daemon has ended."""
         assert os.read(self._life, 1) == b""
 
     def close(self) -> None:
-        """Wait for nothing any more; what still runs ends with its host."""
+        """Close the pipe; a daemon that still runs ends with its host."""
         self._process.kill()
         self._process.communicate()
         os.close(self._life)
@@ -63,8 +64,8 @@ class Started:
 
 @pytest.fixture
 def start(rig):
-    """Starts a twistd with these options, in the background."""
-    # Whoever runs the tests may have us ignore this one (nohup), and then our children do.
+    """A function that starts twistd with these options in the background."""
+    # Under nohup the tests ignore this signal, and children inherit that.
     before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
     made: list[Started] = []
 
@@ -79,14 +80,14 @@ def start(rig):
 
 
 def script(path: Path, line: str, real: str) -> None:
-    """A tool that does one thing before it becomes the real one."""
+    """Write a tool that runs a line of shell and then becomes the real one."""
     path.write_text(f'#!/bin/sh\n{line}\nexec {real} "$@"\n')
     path.chmod(0o755)
 
 
 @pytest.fixture
 def tool(rig):
-    """Makes iptables' tools, of which the one that writes rules does `line` first."""
+    """A function that writes iptables' tools; the one that changes rules runs `line` first."""
 
     def make(line: str) -> list[str]:
         for part in ("", "-save", "-restore"):
@@ -97,8 +98,8 @@ def tool(rig):
     return make
 
 
-def test_the_command_ends_once_clients_can_come(rig, start) -> None:
-    """With status 0 and without a word; the service lives on, and its stop leaves nothing."""
+def test_the_command_ends_once_the_service_listens(rig, start) -> None:
+    """With status 0 and no output; the daemon runs on, and its stop restores the rules."""
     before = rig.saved()
     started = start(*rig.options())
     assert started.ended() == (0, "", "")
@@ -113,7 +114,7 @@ def test_the_command_ends_once_clients_can_come(rig, start) -> None:
 
 
 def test_a_port_in_use_is_one_line_and_status_1(rig, start) -> None:
-    """Nothing is left behind, so that the same command works once the port is free."""
+    """Nothing is left, so the same command works once the port is free."""
     before = rig.saved()
     busy = rig.twistd(*rig.options("--firewall=none", "--admin=none"))
     busy.until(r"\bready$")
@@ -132,8 +133,8 @@ def test_a_port_in_use_is_one_line_and_status_1(rig, start) -> None:
     started.gone()
 
 
-def test_a_tool_that_fails_is_one_whole_line(rig, start, tool) -> None:
-    """However long the line is."""
+def test_a_failing_tool_is_reported_in_one_whole_line(rig, start, tool) -> None:
+    """The line is complete, however long it is."""
     before = rig.saved()
     complaint = 'echo "iptables-restore: no rules today, $(printf %0150d 7) reasons" >&2'
     started = start(*tool(f"{complaint}; exit 3"))
@@ -144,8 +145,8 @@ def test_a_tool_that_fails_is_one_whole_line(rig, start, tool) -> None:
     assert rig.saved() == before
 
 
-def test_what_is_wrong_in_the_options_and_files_is_told_as_ever(rig, start) -> None:
-    """Before anything goes into the background."""
+def test_wrong_options_and_files_are_reported_before_the_fork(rig, start) -> None:
+    """As in the foreground, in one line."""
     for option in ("--nonsense", "--verify-key=/nonexistent", "--iptables=/nonexistent"):
         started = start(*rig.options(option))
         status, printed, errors = started.ended()
@@ -155,14 +156,14 @@ def test_what_is_wrong_in_the_options_and_files_is_told_as_ever(rig, start) -> N
         started.gone()
 
 
-def test_a_daemon_that_is_killed_during_its_start_keeps_nobody_waiting(rig, start, tool) -> None:
-    """Its own tool kills it; the next start makes up for what is left."""
+def test_the_command_ends_when_the_daemon_is_killed_during_its_start(rig, start, tool) -> None:
+    """Its own tool kills it; the next start clears what is left."""
     before = rig.saved()
     started = start(*tool("kill -9 $PPID"))
     assert started.ended() == (
         1, "", "envelope: the service ended before it was ready; its log says what it did\n")
     started.gone()
-    # twistd removes a dead one's by itself, but not before somebody has reaped the process.
+    # twistd removes a dead daemon's pid file by itself, but only once the process was reaped.
     (rig.folder / "pid").unlink()
     started = start(*rig.options())
     assert started.ended() == (0, "", "")
@@ -171,8 +172,8 @@ def test_a_daemon_that_is_killed_during_its_start_keeps_nobody_waiting(rig, star
     assert rig.saved() == before
 
 
-def test_a_daemon_that_is_stopped_during_its_start_is_not_ready(rig, start, tool) -> None:
-    """It takes everything back, and whoever waits hears of it."""
+def test_the_command_fails_when_the_daemon_is_stopped_during_its_start(rig, start, tool) -> None:
+    """The daemon takes its rules back, and the command reports the stop."""
     before = rig.saved()
     started = start(*tool("kill -TERM $PPID"))
     assert started.ended() == (
@@ -183,8 +184,8 @@ def test_a_daemon_that_is_stopped_during_its_start_is_not_ready(rig, start, tool
 
 
 @pytest.mark.parametrize("name", ["INT", "TERM", "HUP"])
-def test_a_start_that_nobody_waits_for_any_more_is_given_up(rig, start, tool, name: str) -> None:
-    """As when Ctrl-C is pressed at it: without a traceback, and the rules are as before."""
+def test_a_start_is_given_up_when_the_waiting_command_is_ended(rig, start, tool, name: str) -> None:
+    """As by Ctrl-C: there is no traceback, and the rules are as before."""
     before = rig.saved()
     started = start(*tool(f"kill -{name} $(cat {rig.folder / 'shell'})"))
     assert started.ended() == (-getattr(signal, f"SIG{name}"), "", "")
@@ -195,8 +196,8 @@ def test_a_start_that_nobody_waits_for_any_more_is_given_up(rig, start, tool, na
     assert rig.saved() == before
 
 
-def test_a_pid_file_that_cannot_be_written_ends_it_with_twistds_own_word(rig, start) -> None:
-    """What is twistd's to tell it tells as ever."""
+def test_a_pid_file_that_cannot_be_written_is_reported_by_twistd(rig, start) -> None:
+    """Error messages of twistd itself are not replaced."""
     started = start(*rig.options(), pidfile="nowhere/pid")
     status, printed, errors = started.ended()
     assert (status, printed) == (1, "")

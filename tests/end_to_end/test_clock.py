@@ -1,4 +1,4 @@
-"""Somebody sets the clock under a running service: its idea of the time of day jumps."""
+"""The wall clock is set while the service runs."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from tests.end_to_end.harness import PATIENCE, every_kind
 
 pytestmark = pytest.mark.kernel
 
-# Loaded by the service's own Python before anything else. The kernel's clock stays as it is: it is
-# the machine's.
+# Loaded by the service's Python before anything else. The kernel's clock is not changed, because
+# the whole machine uses it.
 SITE = """
 import time
 real = time.time
@@ -26,24 +26,24 @@ time.time = moved
 
 
 def end_in_kernel(rig) -> datetime:
-    """When iptables would end the one grant there is."""
+    """The end of the only grant in iptables' rules."""
     (text,) = re.findall(r"-s 203\.0\.113\.7/32 .*--datestop (\S+)", rig.saved())
     return datetime.fromisoformat(text)
 
 
 def follows(rig, before: datetime, by: int) -> None:
-    """Wait until the grant's end in the kernel has moved along: nothing tells of that by itself."""
+    """Wait until the grant's end in the kernel has moved by so many seconds."""
     limit = time.monotonic() + PATIENCE
     while (now := end_in_kernel(rig)) == before:
-        assert time.monotonic() < limit, "the end stays where it was"
+        assert time.monotonic() < limit, "the end did not move"
         time.sleep(0.05)
     assert now == before + timedelta(seconds=by)
 
 
 @every_kind
 @pytest.mark.parametrize("hours", [1, -1])
-def test_a_clock_that_is_set_neither_cuts_nor_prolongs_a_session(rig, hours) -> None:
-    """It ends after its own length; an end in the kernel that is a time of day follows."""
+def test_a_clock_step_neither_shortens_nor_prolongs_a_session(rig, hours) -> None:
+    """The session keeps its length; where the kernel's end is a wall clock time, it moves."""
     path = rig.folder / "clock"
 
     def set_clock(by: int) -> None:
@@ -68,7 +68,7 @@ def test_a_clock_that_is_set_neither_cuts_nor_prolongs_a_session(rig, hours) -> 
         follows(rig, before, by)
     assert client.event() == {"event": "close", "code": 4000, "reason": "deadline"}
     assert time.monotonic() - asked > 4
-    # Tokens are judged by the new time.
+    # Tokens are checked against the new time.
     new = rig.client(rig.token(by + 60))
     assert new.event()["status"] == 101
     set_clock(0)

@@ -1,4 +1,4 @@
-"""The service killed at any moment: what holds then, and what its successor gives back."""
+"""`kill -9` at any moment: the rules that hold afterwards, and what the next service restores."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from tests.end_to_end.manyclients import ManyClients
 
 pytestmark = pytest.mark.kernel
 
-# For each kind of tool; `make soak` goes on for as long as it says (seconds).
+# Kills for each kind of tool; `make soak` sets a time (seconds) instead.
 POINTS = 34
 SOAK = float(os.environ.get("SOAK_SECONDS", "0"))
 SEED = int(os.environ.get("SOAK_SEED") or random.randrange(1 << 32) if SOAK else 2026)
-# The rules of one table, and those of them that let somebody in.
+# The rules of one table, and the grants among them.
 TABLES = re.compile(r"^\*filter$.*?^COMMIT$|^table.*?^}$", re.MULTILINE | re.DOTALL)
 GRANTS = re.compile(r"^-A ENVELOPE-GRANTS .*\n|^\t\telements = {[^}]*}\n", re.MULTILINE)
 PHASES = ("start", "load", "stop", "idle")
@@ -29,7 +29,7 @@ PHASES = ("start", "load", "stop", "idle")
 
 @dataclass
 class Crashes:
-    """One lab, its clients, and services that are killed in it."""
+    """One lab with clients that come and go, and services that are killed in it."""
 
     rig: Rig
     forks: ForkServer
@@ -61,7 +61,7 @@ class Crashes:
         assert self.rig.saved() == self.before
 
     def crash(self, phase: str) -> None:
-        """Kill a service in this phase of its life, then try what its successor makes of it."""
+        """Kill a service in this phase of its life, then start and stop the next one."""
         service = self._brought_to(phase)
         longest = {"start": self.start_takes, "stop": self.stop_takes}.get(phase, 0.2)
         time.sleep(self.moments.uniform(0, 1.1 * longest))
@@ -105,7 +105,7 @@ def crashes(rig):
 
 @every_kind
 def test_kill_9_at_any_moment_is_harmless(crashes) -> None:
-    """The default drop holds or never was; the next clean stop gives back the first rules."""
+    """The default drop holds or was never set; the next clean stop restores the first rules."""
     end = time.monotonic() + SOAK / 3
     points = 0
     while points < POINTS or time.monotonic() < end:
@@ -114,12 +114,13 @@ def test_kill_9_at_any_moment_is_harmless(crashes) -> None:
     print(f"{points} crash points, nothing left over")
 
 
-# Whether its tools die, too, can only matter for who writes: the two kinds of iptables share that.
+# Whether the tools die too matters only for the way rules are written, and both kinds of iptables
+# are written in the same way.
 @pytest.mark.parametrize(
     ("rig", "children_too"),
     [("nft", False), ("legacy", True), ("nftables", False), ("nftables", True)], indirect=["rig"])
 def test_every_grant_ends_in_the_kernel_by_itself(rig, children_too) -> None:
-    """Nobody touches anything after the kill; packets tell when the door is shut."""
+    """After the kill nothing changes the rules; packets show when the client is refused."""
     rig.serve(9000)
     forks = ForkServer(rig)
     try:
@@ -146,8 +147,8 @@ def test_every_grant_ends_in_the_kernel_by_itself(rig, children_too) -> None:
 
 
 @every_kind
-def test_sigterm_at_any_moment_of_a_start_leaves_nothing(crashes) -> None:
-    """It ends, by the signal or in order, and the rules are as they were; no traceback."""
+def test_sigterm_at_any_moment_of_a_start_leaves_no_rules(crashes) -> None:
+    """It ends by the signal or cleanly, without a traceback, and the rules are as before."""
     for _ in range(12):
         service = crashes.forks.start(*crashes.options)
         time.sleep(crashes.moments.uniform(0, 1.1 * crashes.start_takes))

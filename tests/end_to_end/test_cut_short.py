@@ -1,4 +1,4 @@
-"""A start that is ended by Ctrl-C or SIGTERM while it writes its rules, and its tools with it."""
+"""Ctrl-C or SIGTERM ends a start, and its tools, while it writes its rules."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import pytest
 
 pytestmark = [pytest.mark.kernel, pytest.mark.parametrize("rig", ["nft"], indirect=True)]
 
-# In place of iptables-restore: at the first transaction it ends its service and itself, as a
-# terminal's Ctrl-C ends both; from then on it is the real one.
+# In place of iptables-restore: the first transaction sends the signal to the service and to itself,
+# as a terminal's Ctrl-C does; later runs are the real tool.
 STRIKING = """#!/bin/sh
 [ -e {folder}/struck ] && exec /usr/sbin/iptables-nft-restore "$@"
 text=
@@ -28,7 +28,7 @@ STRIKE = "touch {folder}/struck; kill -{name} $PPID; kill -{name} $$"
 
 @pytest.fixture
 def options(rig, request):
-    """The options of a start whose tools end it by a signal, before or after they write."""
+    """Options of a start whose tool ends it by a signal, before or after it writes."""
     name, applied = request.param
     strike = STRIKE.format(folder=rig.folder, name=name)
     texts = {
@@ -48,8 +48,8 @@ every_moment = pytest.mark.parametrize(
 
 
 @every_moment
-def test_a_start_that_is_cut_short_is_a_clean_stop(rig, options) -> None:
-    """Exit status 0 and the rules as before, whether the tool had written them or not."""
+def test_a_signal_during_the_start_is_a_clean_stop(rig, options) -> None:
+    """Exit status 0, and the rules are as before, whether the tool had written or not."""
     before = rig.saved()
     service = rig.twistd(*options)
     service.until("the start was cut short")
@@ -62,8 +62,8 @@ def test_a_start_that_is_cut_short_is_a_clean_stop(rig, options) -> None:
 
 
 @pytest.mark.parametrize("options", [("INT", False)], indirect=True)
-def test_what_a_killed_service_left_stays_and_is_told(rig, options) -> None:
-    """Exit status 1: the default drop is still in force, for the next start to take away."""
+def test_a_signal_during_the_start_keeps_a_killed_services_drop_and_says_so(rig, options) -> None:
+    """Exit status 1: the default drop is still in force, and the next service removes it."""
     before = rig.saved()
     killed = rig.start()
     killed.process.kill()

@@ -1,4 +1,4 @@
-"""A client whose host vanishes: no packet of it ever comes again."""
+"""A client whose host disappears: no packet from it arrives any more."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ NOTICED_AFTER = KEEPALIVE_IDLE + KEEPALIVE_PROBES * KEEPALIVE_INTERVAL
 
 @pytest.mark.parametrize("rig", ["nft"], indirect=True)
 def test_a_client_that_vanishes_is_noticed_and_shut_out(rig) -> None:
-    """Half a minute after its link was cut, its grant and its slot are free.
+    """Half a minute after the link was cut, its grant is gone and its slot is free.
 
-    With the real socket options, for that long: the kernel does the waiting.
+    This takes that long because the kernel's own keepalive timers are tested.
     """
     service = rig.start()
     client = rig.client(rig.token(300))

@@ -1,4 +1,4 @@
-"""The real service when the kernel gives it no more descriptors."""
+"""The real service when it runs out of descriptors."""
 
 from __future__ import annotations
 
@@ -14,46 +14,46 @@ from tests.support.frontfakes import HELLO, close_frame
 _FEW = 12
 
 
-def allow(door: ServiceProcess, number: int) -> None:
-    """Let the running service have descriptors below `number` only."""
-    hard = resource.prlimit(door.pid, resource.RLIMIT_NOFILE)[1]
-    resource.prlimit(door.pid, resource.RLIMIT_NOFILE, (number, hard))
+def allow(running: ServiceProcess, number: int) -> None:
+    """Limit the running service to descriptors below `number`."""
+    hard = resource.prlimit(running.pid, resource.RLIMIT_NOFILE)[1]
+    resource.prlimit(running.pid, resource.RLIMIT_NOFILE, (number, hard))
 
 
-def test_without_descriptors_it_neither_goes_deaf_nor_gives_up_a_session(tmp_path: Path) -> None:
-    """Those who only wait make room, for a good client and for the operator."""
+def test_without_descriptors_it_keeps_accepting_and_ends_no_session(tmp_path: Path) -> None:
+    """Connections without a session are dropped for a good client and for the operator."""
     with ExitStack() as stack:
-        door = stack.enter_context(
+        running = stack.enter_context(
             ServiceProcess(tmp_path, "--max-clients=2", listen=("127.0.0.1:0",), tls=False)
         )
-        hello = HELLO.replace(b"access_token=good", b"access_token=" + door.token())
-        held = stack.enter_context(closing(door.speak()))
+        hello = HELLO.replace(b"access_token=good", b"access_token=" + running.token())
+        held = stack.enter_context(closing(running.speak()))
         held.sendall(hello)
         assert b" 101 " in held.recv(20)
-        used = max(int(link.name) for link in Path(f"/proc/{door.pid}/fd").iterdir())
-        before = resource.prlimit(door.pid, resource.RLIMIT_NOFILE)[0]
-        allow(door, used + _FEW)
-        idle = [stack.enter_context(closing(door.connect())) for _ in range(10 * _FEW)]
-        assert describe(door.throw(hello + close_frame(1000)))["status"] == 101
-        assert door.dropped()["descriptors"] > 0
-        assert door.connections()["session"] == 1
-        allow(door, 0)
-        idle += [stack.enter_context(closing(door.connect())) for _ in range(_FEW)]
-        allow(door, before)
-        assert describe(door.throw(hello + close_frame(1000)))["status"] == 101
+        used = max(int(link.name) for link in Path(f"/proc/{running.pid}/fd").iterdir())
+        before = resource.prlimit(running.pid, resource.RLIMIT_NOFILE)[0]
+        allow(running, used + _FEW)
+        idle = [stack.enter_context(closing(running.connect())) for _ in range(10 * _FEW)]
+        assert describe(running.throw(hello + close_frame(1000)))["status"] == 101
+        assert running.dropped()["descriptors"] > 0
+        assert running.connections()["session"] == 1
+        allow(running, 0)
+        idle += [stack.enter_context(closing(running.connect())) for _ in range(_FEW)]
+        allow(running, before)
+        assert describe(running.throw(hello + close_frame(1000)))["status"] == 101
         held.sendall(close_frame(1000))
         assert until_end(held).endswith(b"\x88\x02\x03\xe8")
         for stream in idle:
             stream.close()
-        door.settle()
-        log = door.stop()
+        running.settle()
+        log = running.stop()
     lines = sum("nobody can be accepted now" in line for line in log)
-    assert 1 <= lines <= 2, "one a minute, and there are two ports"
+    assert 1 <= lines <= 2, "more than one line a minute for each of two ports"
     assert not any("Traceback" in line for line in log)
 
 
-def test_a_start_that_asks_for_more_than_there_is_is_refused(tmp_path: Path) -> None:
-    """In one line, with what to do."""
+def test_a_start_that_needs_more_descriptors_than_allowed_is_refused(tmp_path: Path) -> None:
+    """The one line says what to do."""
     program = (
         "import ctypes, os, resource, sys\n"
         "ctypes.CDLL(None).prctl(24, 24, 0, 0, 0)  # PR_CAPBSET_DROP, CAP_SYS_RESOURCE\n"

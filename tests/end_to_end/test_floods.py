@@ -1,8 +1,7 @@
-"""Floods against the real service over TLS: a good client gets in, and nothing is left of them.
+"""Floods against the real service over TLS: good clients get in, and no connection is left.
 
-The good client gives up after two seconds, as those in the field do. Two seconds of a machine of
-its own, that is: on one that is busy with other things it is given as many times more as there are
-processes for each processor. All else that is asserted are numbers of things.
+A good client gives up after two seconds, as clients in the field do. On a busy machine that time is
+multiplied by the load for each processor. All other checks are counts.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ from tests.support.environment import need
 pytestmark = pytest.mark.kernel
 
 NEAR, FAR, IN = "203.0.113.7", "203.0.113.8", "203.0.113.9"
-# One host, and as many as a small botnet has networks.
+# Source addresses of a flood: one host, or as many networks as a small botnet has.
 ONE = (NEAR,)
 MANY = tuple(f"203.0.113.{number}" for number in range(50, 250))
 MOST = Config()
@@ -38,7 +37,7 @@ MOST_MEMORY = 300 << 20
 
 
 class Flooded(Rig):
-    """A service with floods against it."""
+    """A lab with a service, floods against it, and good clients."""
 
     def __init__(self, lab: NetLab, folder: Path) -> None:
         super().__init__(lab, folder)
@@ -46,12 +45,12 @@ class Flooded(Rig):
             lab.client().add_address(address)
 
     def open(self, *options: str) -> None:
-        """Start the service, and look at it while nobody is there."""
+        """Start the service, and note its state while it is idle."""
         self.service = self.start("--max-clients=3", "--timeout=60s", *options)
         self.calm = self.look()
 
     def flood(self, kind: str, number: int, sources: tuple[str, ...]) -> subprocess.Popen[str]:
-        """Start a flood, and wait until it is there."""
+        """Start a flood (see `floodprogram`), and wait until all its connections were opened."""
         process = self.lab.client().popen(
             [*BARE_PYTHON, HERE / "floodprogram.py", kind, str(number), self.lab.host.address4,
              "8880", *sources],
@@ -62,8 +61,8 @@ class Flooded(Rig):
         assert process.stdout.readline() == "up\n"
         return process
 
-    def ebb(self, process: subprocess.Popen[str]) -> dict[str, int]:
-        """End a flood; what became of its connections."""
+    def end_flood(self, process: subprocess.Popen[str]) -> dict[str, int]:
+        """End a flood; returns the number of connections by what became of them."""
         assert process.stdin is not None
         assert process.stdout is not None
         process.stdin.close()
@@ -72,12 +71,12 @@ class Flooded(Rig):
         return counted
 
     def drops(self) -> dict[str, int]:
-        """How many connections had to go, by the reason."""
+        """The number of dropped connections by reason."""
         found = re.findall(r'dropped_total{reason="([a-z-]+)"} (\S+)', self.metrics())
         return {reason: int(float(number)) for reason, number in found}
 
     def metrics(self) -> str:
-        """What the service tells its operator, which no flood may keep it from."""
+        """The page `/metrics`, which must be served during a flood."""
         program = "import sys, urllib.request as u; print(u.urlopen(sys.argv[1]).read().decode())"
         return self.lab.host.run(
             [*BARE_PYTHON, "-c", program, "http://127.0.0.1:9990/metrics"], check=True,
@@ -85,7 +84,7 @@ class Flooded(Rig):
         ).stdout
 
     def look(self) -> dict[str, int]:
-        """What there is now: connections by state, descriptors, bytes of memory, grants."""
+        """The present connections by state, descriptors, bytes of memory, and grants."""
         found = re.findall(r'envelope_connections{state="(\w+)"} (\S+)', self.metrics())
         proc = Path(f"/proc/{self.service.process.pid}")
         memory = re.search(r"VmRSS:\s+(\d+) kB", (proc / "status").read_text())
@@ -98,7 +97,7 @@ class Flooded(Rig):
         }
 
     def visit(self, source: str) -> Client:
-        """A good client from an address; it is in when its time is not up before."""
+        """A good client from this address; it must be let in before it gives up."""
         busy = max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
         client = self.client(self.token(60), source=source, patience=2 * busy)
         answer = client.event()
@@ -106,12 +105,12 @@ class Flooded(Rig):
         return client
 
     def leave(self, client: Client) -> None:
-        """Let a good client take its leave in order."""
+        """A good client sends a close frame and gets the answer."""
         client.tell("close")
         assert client.event()["code"] == 1000
 
     def check_bounds(self) -> None:
-        """Nothing has grown beyond its limit."""
+        """Check that no count is beyond its limit."""
         now = self.look()
         assert now["handshake"] <= MOST.max_handshakes
         assert now["handshake"] + now["leaving"] <= MOST.max_connections + BATCH
@@ -119,8 +118,8 @@ class Flooded(Rig):
         assert now["descriptors"] <= MOST.max_connections + RESERVE
         assert now["memory"] - self.calm["memory"] < MOST_MEMORY
 
-    def check_calm(self) -> None:
-        """Everything is back to zero."""
+    def check_all_released(self) -> None:
+        """Wait until all connections, sessions and grants are gone."""
         limit = time.monotonic() + PATIENCE
         names = ("handshake", "session", "leaving", "grants")
         while any((now := self.look())[name] for name in names) \
@@ -130,7 +129,7 @@ class Flooded(Rig):
 
 @pytest.fixture
 def flooded(request: Any, tmp_path: Path) -> Iterator[Flooded]:
-    """The service, with the options that a test is marked with."""
+    """A lab with a running service; afterwards its log and the rules are checked."""
     with ExitStack() as stack:
         try:
             lab = stack.enter_context(NetLab())
@@ -159,7 +158,7 @@ def saved(lab: NetLab) -> list[str]:
 
 
 def check_good_clients(flooded: Flooded, *sources: str) -> None:
-    """They get in, one after the other, and leave in order."""
+    """A good client from each address gets in and leaves, one after the other."""
     for source in sources:
         client = flooded.visit(source)
         flooded.check_bounds()
@@ -169,18 +168,18 @@ def check_good_clients(flooded: Flooded, *sources: str) -> None:
 @pytest.mark.parametrize(
     ("kind", "sources"), [("drip", ONE), ("hello", MANY)], ids=["dripping", "half-open TLS"]
 )
-def test_two_thousand_that_never_finish(
+def test_good_clients_get_in_among_two_thousand_unfinished_connections(
     flooded: Flooded, kind: str, sources: tuple[str, ...]
 ) -> None:
-    """Good clients get in from the flood's own address and from another, and stay in."""
+    """From the flood's own address and from another; an open session goes on."""
     held = flooded.visit(IN)
     flood = flooded.flood(kind, 2000, sources)
     check_good_clients(flooded, NEAR, FAR)
     held.tell("ping")
     assert held.event()["opcode"] == 10
-    assert flooded.ebb(flood)["opened"] >= 2000
+    assert flooded.end_flood(flood)["opened"] >= 2000
     flooded.leave(held)
-    flooded.check_calm()
+    flooded.check_all_released()
 
 
 SMALL = ("--max-connections=150", "--max-handshakes=100", "--max-connections-per-network=50")
@@ -191,30 +190,30 @@ SMALL = ("--max-connections=150", "--max-handshakes=100", "--max-connections-per
     ("number", "sources", "reason"), [(100, ONE, "network"), (200, MANY, "handshakes")],
     ids=["from one", "from many"],
 )
-def test_twice_as_many_as_there_may_be(
+def test_beyond_a_limit_the_oldest_connections_are_dropped(
     flooded: Flooded, number: int, sources: tuple[str, ...], reason: str
 ) -> None:
-    """Who waits for longest makes room; a good client is never that."""
+    """A good client is never among them."""
     flood = flooded.flood("hello", number, sources)
     check_good_clients(flooded, NEAR, FAR)
-    flooded.ebb(flood)
+    flooded.end_flood(flood)
     assert flooded.drops()[reason] >= number / 2 - 2
-    flooded.check_calm()
+    flooded.check_all_released()
 
 
-def test_bad_tokens(flooded: Flooded) -> None:
-    """Each is answered, and nothing of any of them is left."""
+def test_good_clients_get_in_during_a_flood_of_bad_tokens(flooded: Flooded) -> None:
+    """Each bad token is answered, and no connection is left."""
     flood = flooded.flood("token", 30, MANY)
     check_good_clients(flooded, NEAR, FAR)
-    counted = flooded.ebb(flood)
+    counted = flooded.end_flood(flood)
     assert counted["401"] > 30
     assert set(counted) <= {"opened", "ended", "401"}
-    flooded.check_calm()
+    flooded.check_all_released()
 
 
 @pytest.mark.parametrize("flooded", [SMALL], indirect=True, ids=["small limits"])
-def test_everything_at_once_for_a_while(flooded: Flooded) -> None:
-    """A soak: good clients come and go all the time, and the numbers stay within their bounds."""
+def test_all_floods_at_once_stay_within_bounds(flooded: Flooded) -> None:
+    """Good clients come and go for 15 s, and all counts stay within their limits."""
     held = flooded.visit(IN)
     floods = [
         flooded.flood(kind, number, sources) for kind, number, sources in (
@@ -227,8 +226,8 @@ def test_everything_at_once_for_a_while(flooded: Flooded) -> None:
         check_good_clients(flooded, FAR)
         visits += 1
     assert visits
-    assert all(flooded.ebb(flood)["opened"] for flood in floods)
+    assert all(flooded.end_flood(flood)["opened"] for flood in floods)
     held.tell("ping")
     assert held.event()["opcode"] == 10
     flooded.leave(held)
-    flooded.check_calm()
+    flooded.check_all_released()

@@ -1,4 +1,4 @@
-"""Flows that are open when a grant ends, packet by packet."""
+"""TCP and UDP flows that are open when a grant ends."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ pytestmark = pytest.mark.kernel
 
 
 class Peer(Lines):
-    """One end of flows: see `flowprogram`."""
+    """One end of the flows on `host`: runs `flowprogram` with these arguments."""
 
     def __init__(self, rig: Rig, host: Host, *words: str) -> None:
         process = host.popen([*BARE_PYTHON, HERE / "flowprogram.py", *words], stdin=subprocess.PIPE,
@@ -23,7 +23,7 @@ class Peer(Lines):
         assert self.next() == "up"
 
     def passes(self, word: str) -> bool:
-        """Whether a packet of this flow gets through, as far as this end can tell."""
+        """Send the program an order; whether its packet got through, as seen from this end."""
         self.process.stdin.write(word + "\n")
         return self.next() == "True"
 
@@ -41,11 +41,11 @@ def leave(client: Client) -> None:
 
 @every_kind
 @pytest.mark.parametrize("choice", ["cut", "keep"])
-def test_what_becomes_of_open_flows_when_a_grant_ends(rig, choice) -> None:
-    """With `cut` no packet of the client's passes any more; what the host began lives on.
+def test_cut_and_keep_decide_about_open_flows_when_a_grant_ends(rig, choice) -> None:
+    """With `cut` no packet of a client's flow passes any more; the host's own flows go on.
 
-    With `keep` whatever was answered once lives on; a flow that only ever went one way was never
-    established for the kernel. The envelope's own connections live on in any case.
+    With `keep` every flow that was answered once goes on; a flow in one direction only is not
+    established for the kernel. Connections to the service itself go on in both cases.
     """
     host, stranger = rig.lab.host, rig.lab.client()
     sink = Peer(rig, host, "serve")
@@ -69,7 +69,7 @@ def test_what_becomes_of_open_flows_when_a_grant_ends(rig, choice) -> None:
             assert peer.passes("udp")
         witness.tell("ping")
         assert witness.event()["event"] == "frame"
-        # What was refused never arrived: the next that is heard of is what is let in again.
+        # The refused packet did not arrive: the next line is that of a packet after the new grant.
         client = enter(rig, to)
         assert flows.passes("send again")
         assert sink.next() == "again"

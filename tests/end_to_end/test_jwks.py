@@ -1,4 +1,4 @@
-"""Keys fetched over the device that is guarded, while the default drop is in force."""
+"""The JWKS is fetched over the guarded device while the default drop is in force."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ pytestmark = pytest.mark.kernel
 
 
 @pytest.mark.parametrize("family", [4, 6])
-def test_keys_come_in_over_the_guarded_device(rig, family) -> None:
-    """Answers to what the host asks pass; who asks the host is refused all the same."""
+def test_keys_are_fetched_over_the_guarded_device(rig, family) -> None:
+    """Answers to the host's own connections pass; connections to the host are still refused."""
     client = rig.lab.client()
     host = client.address4 if family == 4 else client.address6
     publisher = Publisher(rig.folder / "keys", host)

@@ -1,4 +1,4 @@
-"""What an operator does with a running service, and what must not suffer from it."""
+"""An operator's actions on a running service, and what they must not disturb."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from tests.end_to_end.harness import BARE_PYTHON, PATH, UPGRADE, Lines, every_ki
 
 pytestmark = pytest.mark.kernel
 
-# Sends to whoever connects every 10 ms, until told to end; then says how many packets it had to
-# send again (struct tcp_info in linux/tcp.h: 8 bytes, and tcpi_total_retrans as the 24th number).
+# Accepts one connection and sends every 10 ms until a line comes in; then prints its number of
+# retransmitted packets (struct tcp_info in linux/tcp.h: tcpi_total_retrans, the 24th number after 8
+# bytes).
 STREAM = """
 import select, socket, struct, sys
 s = socket.create_server((sys.argv[1], 7000))
@@ -26,7 +27,7 @@ c.shutdown(socket.SHUT_WR)
 assert c.recv(1) == b"", "all has arrived"
 print(struct.unpack_from("=I", c.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 104), 100)[0])
 """
-# Opens a connection from the guarded host, and is silent from then on: what comes in keeps it up.
+# Opens a connection from the guarded host and only reads from then on.
 LISTEN = """
 import socket, sys
 s = socket.create_connection((sys.argv[1], 7000))
@@ -49,8 +50,8 @@ def get(rig, url: str) -> tuple[int, str]:
 
 
 @every_kind
-def test_the_hosts_own_connection_lives_through_start_and_stop(rig) -> None:
-    """A stream that only ever comes in, opened before the kernel tracked anything."""
+def test_the_hosts_own_connection_survives_start_and_stop(rig) -> None:
+    """An incoming stream that was opened before the kernel tracked connections."""
     client = rig.lab.client()
     sender = rig.keep(Lines(client.popen(
         [*BARE_PYTHON, "-c", STREAM, client.address4], stdin=subprocess.PIPE,
@@ -68,11 +69,11 @@ def test_the_hosts_own_connection_lives_through_start_and_stop(rig) -> None:
     assert service.stop() == 0
     sender.process.stdin.write("\n")
     sender.process.stdin.flush()
-    assert sender.next() == "0", "no packet had to be sent again"
+    assert sender.next() == "0", "packets were retransmitted"
 
 
-def test_health_and_metrics_tell_what_happens(rig) -> None:
-    """On the host's own loopback."""
+def test_health_and_metrics_follow_the_state(rig) -> None:
+    """They are served on the host's loopback."""
     rig.start()
     client = rig.client(rig.token())
     assert client.event()["status"] == 101
@@ -87,7 +88,7 @@ def test_health_and_metrics_tell_what_happens(rig) -> None:
 
 
 def test_sighup_reads_the_keys_again_and_a_bad_file_keeps_the_old(rig) -> None:
-    """Without an open session noticing."""
+    """An open session goes on."""
     service = rig.start("--max-clients=3")
     held = rig.client(rig.token())
     assert held.event()["status"] == 101
@@ -106,7 +107,7 @@ def test_sighup_reads_the_keys_again_and_a_bad_file_keeps_the_old(rig) -> None:
 
 
 def test_an_operators_own_baseline_is_left_alone(rig) -> None:
-    """Only grants come and go."""
+    """The service only adds and removes grants."""
     iptables = f"iptables-{rig.kind}"
     for words in (["-A", "INPUT", "-p", "tcp", "--dport", "8880", "-j", "ACCEPT"],
                   ["-A", "INPUT", "-p", "tcp", "-j", "REJECT"]):
@@ -126,8 +127,8 @@ def test_an_operators_own_baseline_is_left_alone(rig) -> None:
 
 
 @every_kind
-def test_on_stop_keep_leaves_the_door_shut_until_a_later_stop_restores(rig) -> None:
-    """And the first rules are still remembered."""
+def test_on_stop_keep_leaves_the_default_drop_until_a_later_stop_restores(rig) -> None:
+    """The later stop restores the rules from before the first start."""
     rig.serve(9000)
     before = rig.saved()
     service = rig.start("--on-stop=keep")
@@ -139,8 +140,8 @@ def test_on_stop_keep_leaves_the_door_shut_until_a_later_stop_restores(rig) -> N
     assert rig.saved() == before
 
 
-def test_draining_lets_sessions_go_on_and_admits_nobody(rig) -> None:
-    """New clients get 503; the service ends when the last session does."""
+def test_draining_keeps_sessions_and_refuses_new_clients(rig) -> None:
+    """New clients get 503; the service ends with the last session."""
     service = rig.start("--drain=30s", "--max-clients=2")
     client = rig.client(rig.token())
     assert client.event()["status"] == 101
@@ -154,7 +155,7 @@ def test_draining_lets_sessions_go_on_and_admits_nobody(rig) -> None:
 
 
 def test_the_seeds_curl_works_as_printed(rig) -> None:
-    """No token, an 8-character key, the sub-protocol; plain and over TLS with ALPN."""
+    """Without a token, with an 8-character key and the sub-protocol; plain, and TLS with ALPN."""
     headers = [*UPGRADE, "Sec-WebSocket-Protocol: net.measurementlab.envelope"]
     for scheme, options in (("http", []), ("https", rig.options()[:2])):
         service = rig.twistd("--token-required=false", "--timeout=1s", *options)
@@ -168,7 +169,7 @@ def test_the_seeds_curl_works_as_printed(rig) -> None:
 
 
 def test_a_start_that_would_cut_off_its_own_login_is_refused(rig) -> None:
-    """And the line names what helps."""
+    """The line names the `--allow` option that helps."""
     login = f"{rig.lab.client().address4} 50000 {rig.lab.host.address4} 22"
     before = rig.saved()
     service = rig.twistd(*rig.options(), env={**os.environ, "SSH_CONNECTION": login})

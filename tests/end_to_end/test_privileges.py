@@ -1,4 +1,4 @@
-"""With how little the service does its work, and what it says when that is too little."""
+"""The least privileges that the service needs, and its message when one is missing."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ LEGACY_SAYS = r"iptables-legacy-save: .*Permission denied"
 
 @pytest.fixture
 def open_rig(request) -> Iterator[Rig]:
-    """A rig of one kind of iptables, with files that everybody may read."""
+    """A rig of one kind of iptables, with files that every user may read."""
     with public_folder() as folder:
         try:
             lab = NetLab()
@@ -51,7 +51,10 @@ def capabilities(service: Service) -> Capabilities:
 
 
 def does_its_work(rig: Rig, **how) -> Capabilities:
-    """Let a client in and shut it out again, with real packets; all is as before in the end."""
+    """Run a service: a client is let in and refused again, by packets; the rules are restored.
+
+    Returns the service's capabilities.
+    """
     rig.serve(9000)
     before = rig.saved()
     service = rig.start("--admin=none", **how)
@@ -69,15 +72,15 @@ def does_its_work(rig: Rig, **how) -> Capabilities:
 
 
 @pytest.mark.parametrize("open_rig", ["nft", "nftables"], indirect=True)
-def test_an_ordinary_user_with_one_ambient_capability_will_do(open_rig) -> None:
+def test_an_ordinary_user_needs_one_ambient_capability(open_rig) -> None:
     held = does_its_work(open_rig, by=(*as_nobody("net_admin"), "--no-new-privs"))
     assert held.uid == 65534
     assert held.permitted == held.effective == held.ambient == 1 << 12
 
 
 @pytest.mark.parametrize("open_rig", ["nft", "nftables"], indirect=True)
-def test_an_ordinary_user_and_an_interpreter_with_the_capability_will_do(open_rig) -> None:
-    """The file of a copy of Python carries it; the service hands it on to the tools."""
+def test_an_ordinary_user_may_have_the_capability_from_the_interpreters_file(open_rig) -> None:
+    """A copy of Python has the file capability; the service passes it on to the tools."""
     by = as_nobody()
     copy = python_with_a_capability(open_rig.folder)
     held = does_its_work(open_rig, by=by, python=copy)
@@ -86,19 +89,19 @@ def test_an_ordinary_user_and_an_interpreter_with_the_capability_will_do(open_ri
 
 
 @pytest.mark.parametrize("open_rig", ["nft", "nftables"], indirect=True)
-def test_root_with_that_capability_alone_will_do(open_rig) -> None:
+def test_root_needs_that_capability_alone(open_rig) -> None:
     held = does_its_work(open_rig, by=as_bare_root("net_admin"))
     assert held.permitted == held.bounding == 1 << 12
 
 
 @pytest.mark.parametrize("open_rig", ["legacy"], indirect=True)
-def test_root_with_two_will_do_for_iptables_legacy(open_rig) -> None:
+def test_root_needs_two_capabilities_for_iptables_legacy(open_rig) -> None:
     held = does_its_work(open_rig, by=as_bare_root("net_admin", "net_raw"))
     assert held.permitted == held.bounding == 1 << 12 | 1 << 13
 
 
-def test_what_the_systemd_unit_leaves_will_do(open_rig) -> None:
-    """Its user, its capabilities, nothing to be gained, and no file that can be written."""
+def test_the_systemd_units_restrictions_leave_enough(open_rig) -> None:
+    """The unit's user and capabilities, no new privileges, and no writable file."""
     text = (Path(__file__).parents[2] / "deploy" / "envelope.service").read_text()
     unit = dict(line.split("=", 1) for line in text.splitlines() if line[:1].isalpha())
     assert unit["CapabilityBoundingSet"] == unit["AmbientCapabilities"] == "CAP_NET_ADMIN"
@@ -129,8 +132,8 @@ MISSING = {
 
 @pytest.mark.parametrize(
     ("open_rig", "how", "said"), MISSING.values(), ids=MISSING, indirect=["open_rig"])
-def test_what_is_missing_is_named_in_one_line(open_rig, how, said) -> None:
-    """Exit status 1, no traceback, and the rules as they were."""
+def test_a_missing_privilege_is_named_in_one_line(open_rig, how, said) -> None:
+    """Exit status 1, no traceback, and the rules are as before."""
     before = open_rig.saved()
     service = open_rig.twistd(*open_rig.options("--admin=none"), by=how())
     service.until(f"^envelope: {said}")
@@ -141,7 +144,7 @@ def test_what_is_missing_is_named_in_one_line(open_rig, how, said) -> None:
     assert open_rig.saved() == before
 
 
-def test_a_port_below_1024_takes_a_capability_of_its_own(open_rig) -> None:
+def test_a_port_below_1024_needs_one_more_capability(open_rig) -> None:
     by = as_nobody("net_admin")
     service = open_rig.twistd(*open_rig.options("--listen=:443", "--admin=none"), by=by)
     service.until("^envelope: cannot listen on :443: CAP_NET_BIND_SERVICE is missing")
@@ -156,14 +159,14 @@ def children(pid: int) -> Iterator[int]:
 
 
 def test_tools_run_by_their_absolute_path_in_a_clean_environment(open_rig) -> None:
-    """Whatever stands in the service's own; and no shell is in between."""
+    """Whatever the service's own environment holds; no shell is in between."""
     noise = {"PATH": os.environ["PATH"], "LD_LIBRARY_PATH": "/nowhere", "IFS": "x",
              "XTABLES_LIBDIR": "", "ENVELOPE_TIMEOUT": "9s", "SECRET": "word"}
     service = open_rig.start("--admin=none", env=noise)
     client = open_rig.client(open_rig.token())
     assert client.event()["status"] == 101
     found = list(children(service.process.pid))
-    assert found, "the tools stay open between transactions"
+    assert found, "no tool runs between transactions"
     for pid in found:
         command = Path(f"/proc/{pid}/cmdline").read_text().split("\0")
         assert command[0].startswith("/usr/sbin/ip")
@@ -175,8 +178,8 @@ def test_tools_run_by_their_absolute_path_in_a_clean_environment(open_rig) -> No
     assert service.stop() == 0
 
 
-def test_every_program_that_is_run_from_start_to_stop_is_one_of_the_tools(open_rig) -> None:
-    """Seen by a wrapper in place of iptables, which writes down how it was called."""
+def test_the_service_runs_no_program_but_the_tools(open_rig) -> None:
+    """A wrapper in place of iptables records each call."""
     folder = open_rig.folder
     log = folder / "calls"
     for name in ("iptables", "iptables-save", "iptables-restore"):
@@ -195,5 +198,5 @@ def test_every_program_that_is_run_from_start_to_stop_is_one_of_the_tools(open_r
     for call in calls:
         # Python adds LC_CTYPE to its own environment (PEP 538).
         assert "['LC_ALL', 'PATH']" in call.replace("'LC_ALL', 'LC_CTYPE'", "'LC_ALL'")
-        assert call.endswith(f" {pid}"), "no shell is in between"
+        assert call.endswith(f" {pid}"), "a shell is in between"
         assert call.startswith(f"['{folder}/iptables-")

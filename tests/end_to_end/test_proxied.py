@@ -1,4 +1,4 @@
-"""Behind a proxy: whose packets get in, by what the proxy's header says and by nothing else."""
+"""Behind a proxy: the PROXY header alone decides whose packets are let in."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.end_to_end.harness import UPGRADE
 
 pytestmark = pytest.mark.kernel
 
-# The proxy's own address is the one that it connects from; its client's is the other.
+# The address that the proxy connects from, and that of its client.
 PROXY, CLIENT = "203.0.113.7", "203.0.113.8"
 CLIENT6 = "2001:db8::8"
 V2 = b"\r\n\r\n\0\r\nQUIT\n"
@@ -24,8 +24,8 @@ MAPPED = f"PROXY TCP6 ::ffff:{CLIENT} ::1 50000 443\r\n".encode()
 
 
 @pytest.fixture
-def house(rig: Any) -> Any:
-    """The service behind a proxy on one port, and open to everybody on another."""
+def proxied(rig: Any) -> Any:
+    """The service with one port behind a proxy and one for direct clients."""
     for address in (CLIENT, CLIENT6):
         rig.lab.client().add_address(address)
     rig.serve(9000)
@@ -34,7 +34,7 @@ def house(rig: Any) -> Any:
 
 
 def grants(rig: Any) -> str:
-    """The rules that let networks in."""
+    """The grants in the kernel's rules."""
     return "\n".join(line for line in rig.saved().splitlines() if "datestop" in line)
 
 
@@ -43,16 +43,18 @@ def grants(rig: Any) -> str:
     [(V1_HEADER, CLIENT), (V2_HEADER, CLIENT), (V6_HEADER, CLIENT6), (MAPPED, CLIENT)],
     ids=["v1", "v2", "IPv6", "mapped"],
 )
-def test_the_client_is_let_in_and_its_proxy_is_not(house: Any, header: bytes, address: str) -> None:
-    """Over TLS, which begins behind the header."""
-    client = house.client(house.token(), before=header)
+def test_the_client_is_let_in_and_its_proxy_is_not(
+    proxied: Any, header: bytes, address: str
+) -> None:
+    """TLS begins after the header."""
+    client = proxied.client(proxied.token(), before=header)
     assert client.event()["status"] == 101
-    to = house.lab.host.address6 if ":" in address else None
-    assert house.reaches(9000, to, source=address)
-    assert not house.reaches(9000, source=PROXY)
+    to = proxied.lab.host.address6 if ":" in address else None
+    assert proxied.reaches(9000, to, source=address)
+    assert not proxied.reaches(9000, source=PROXY)
     client.tell("close")
     assert client.event()["code"] == 1000
-    assert not house.reaches(9000, to, source=address)
+    assert not proxied.reaches(9000, to, source=address)
 
 
 @pytest.mark.parametrize(
@@ -61,21 +63,21 @@ def test_the_client_is_let_in_and_its_proxy_is_not(house: Any, header: bytes, ad
      V2 + b"\x20\x00\x00\x00", V2 + b"\x20" + V2_HEADER[13:], V2 + b"\x21\x00\x00\x00"],
     ids=["UNKNOWN", "UNKNOWN with addresses", "LOCAL", "LOCAL with addresses", "UNSPEC"],
 )
-def test_a_client_without_address_is_refused(house: Any, header: bytes) -> None:
-    """Clearly, and nobody is let in instead."""
-    answer = house.client(house.token(), before=header).event()
+def test_a_client_without_address_is_refused(proxied: Any, header: bytes) -> None:
+    """With a clear answer, and no other address is let in."""
+    answer = proxied.client(proxied.token(), before=header).event()
     assert answer["status"] == 400
-    assert grants(house) == ""
+    assert grants(proxied) == ""
 
 
 @pytest.mark.parametrize(
     "header", [b"", b"PROXY TCP4 evil 192.0.2.1 1 2\r\n", V2 + b"\x31\x11\x00\x00"],
     ids=["none", "malformed", "version 3"],
 )
-def test_without_a_proper_header_nobody_is_answered(house: Any, header: bytes) -> None:
-    client = house.client(house.token(), before=header)
+def test_without_a_valid_proxy_header_there_is_no_answer(proxied: Any, header: bytes) -> None:
+    client = proxied.client(proxied.token(), before=header)
     assert client.event()["event"] in ("gone", "end")
-    assert grants(house) == ""
+    assert grants(proxied) == ""
 
 
 FORWARDED = (
@@ -85,20 +87,20 @@ FORWARDED = (
 
 
 @pytest.mark.parametrize("port", [8880, 8881])
-def test_headers_of_http_are_never_believed(house: Any, port: int) -> None:
-    """Neither where a PROXY header says otherwise, nor where there is none."""
+def test_headers_of_http_are_never_believed(proxied: Any, port: int) -> None:
+    """Neither on the proxy's port nor on the direct one."""
     before = V1_HEADER.replace(CLIENT.encode(), PROXY.encode()) if port == 8880 else b""
-    client = house.client(
-        house.token(), headers=(*UPGRADE, *FORWARDED), port=port, before=before
+    client = proxied.client(
+        proxied.token(), headers=(*UPGRADE, *FORWARDED), port=port, before=before
     )
     assert client.event()["status"] == 101
-    assert CLIENT not in grants(house)
-    assert f"-s {PROXY}/32" in grants(house)
-    assert not house.reaches(9000, source=CLIENT)
+    assert CLIENT not in grants(proxied)
+    assert f"-s {PROXY}/32" in grants(proxied)
+    assert not proxied.reaches(9000, source=CLIENT)
 
 
-def test_a_proxys_header_is_not_believed_where_none_is_expected(house: Any) -> None:
-    """Without TLS it is a malformed request, which `tests.end_to_end.test_attacks` shows."""
-    client = house.client(house.token(), port=8881, before=V1_HEADER)
+def test_a_proxy_header_is_not_believed_on_a_direct_port(proxied: Any) -> None:
+    """Over TLS; without TLS it is a malformed request (`tests.end_to_end.test_attacks`)."""
+    client = proxied.client(proxied.token(), port=8881, before=V1_HEADER)
     assert client.event()["event"] in ("gone", "end")
-    assert grants(house) == ""
+    assert grants(proxied) == ""

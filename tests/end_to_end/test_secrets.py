@@ -1,8 +1,8 @@
-"""Nothing that is secret is ever said: not in a log, an answer, a page, a title, or a core dump.
+"""No secret is ever shown: in a log, an answer, a page, a process title, or a core dump.
 
-The real service, with its log as twistd writes it and one that keeps nothing back; keys and tokens
-good and bad in every place that a client can put them; and faults of every kind that can be
-provoked from outside. Then all that the process printed, served and shows in /proc is searched.
+The real service runs with twistd's log, and with an observer that prints every field. It gets good
+and bad keys and tokens in every place where a client can put them, and every kind of fault that can
+be caused from outside. Then all that it printed, served and shows in /proc is searched.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ STRANGER = jwk.JWK.generate(kty="OKP", crv="Ed25519", kid="test")
 
 
 class Watched(ServiceProcess):
-    """A service whose every word is kept."""
+    """A service whose log and answers are all kept."""
 
     def __init__(self, folder: Path, *own: str) -> None:
         self.folder = folder
@@ -49,7 +49,7 @@ class Watched(ServiceProcess):
         return answer
 
     def ask_admin(self, target: str, method: str = "GET", more: bytes = b"") -> None:
-        """Ask the admin endpoint, with the canary wherever there is room for it."""
+        """Send the admin endpoint a request with the canary in every possible place."""
         with socket.create_connection(("127.0.0.1", self.admin_port), PATIENCE) as stream:
             head = f"{method} {target} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n".encode()
             stream.sendall(head + more + b"\r\n")
@@ -58,7 +58,7 @@ class Watched(ServiceProcess):
                     self.served.append(answer)
 
     def reload(self, name: str, text: bytes, said: str) -> None:
-        """Put `text` into a file of the service's for the time of a SIGHUP."""
+        """Replace a file of the service, send SIGHUP, wait for the line `said`, put it back."""
         path = self.folder / name
         before = path.read_bytes()
         path.write_bytes(text)
@@ -67,33 +67,34 @@ class Watched(ServiceProcess):
         path.write_bytes(before)
 
     def shown(self) -> list[bytes]:
-        """What the process shows to whoever lists processes."""
+        """What a list of processes shows of it: command lines, names, and environments."""
         return [Path(f"/proc/{self.pid}/{name}").read_bytes()
                 for name in ("cmdline", "comm", "limits")]
 
     def environment(self) -> bytes:
-        """The same of its environment."""
+        """The process's environment, as /proc shows it."""
         return Path(f"/proc/{self.pid}/environ").read_bytes()
 
 
 @pytest.fixture(params=["plainly", "in full"])
-def door(request: Any, tmp_path: Path) -> Iterator[Watched]:
+def running(request: Any, tmp_path: Path) -> Iterator[Watched]:
     observer = "--logger=tests.end_to_end.fulllogobserver.observer"
     own = () if request.param == "plainly" else (observer,)
-    with Watched(tmp_path, *own) as door:
-        yield door
+    with Watched(tmp_path, *own) as running:
+        yield running
 
 
-def tokens(door: Watched) -> dict[str, bytes]:
-    """One of each verdict, each with the canary in it."""
+def tokens(running: Watched) -> dict[str, bytes]:
+    """A token for each verdict, each with the canary in it."""
     word = CANARY.decode()
-    good = door.token(jti=word)
+    good = running.token(jti=word)
     return {
-        "good": good, "expired": door.token(lasts=-5, jti=word), "early": door.token(nbf=4e9),
+        "good": good, "expired": running.token(lasts=-5, jti=word), "early": running.token(nbf=4e9),
         "a stranger's": sign(STRANGER, jti=word).encode(), "cut": good[:-4],
-        "for another": door.token(aud=word), "of another": door.token(iss=word),
-        "of another subject": door.token(sub=word), "without an end": door.token(exp=None),
-        "odd": door.token(iat=word), "padded": good + b"=", "bare": CANARY, "of parts": b"a." * 2,
+        "for another": running.token(aud=word), "of another": running.token(iss=word),
+        "of another subject": running.token(sub=word), "without an end": running.token(exp=None),
+        "odd": running.token(iat=word), "padded": good + b"=", "bare": CANARY,
+        "of parts": b"a." * 2,
         "unknown": b"eyJhbGciOiJFZERTQSIsImtpZCI6IkNhbmFyeVdvcmQifQ.e30.AAAA",
         "long": CANARY * 900, "empty": b"",
     }
@@ -105,13 +106,13 @@ HEADERS = cycle((
 ))
 
 
-def say_everything(door: Watched) -> None:
-    """Each token in the query and in the path, and in one header each; two of them everywhere."""
+def send_tokens_everywhere(running: Watched) -> None:
+    """Send each token in the query, in the path and in one header; two of them in all headers."""
     query = ACCESS + b"?access_token="
-    for what, token in tokens(door).items():
+    for what, token in tokens(running).items():
         for target in (query + token + b"&other=" + CANARY, ACCESS + b"/" + token):
-            door.throw(request(b"GET " + target + b" HTTP/1.1", after=close_frame(1000, CANARY)))
-        door.throw(request(b"GET " + ACCESS + b" HTTP/1.1",
+            running.throw(request(b"GET " + target + b" HTTP/1.1", after=close_frame(1000, CANARY)))
+        running.throw(request(b"GET " + ACCESS + b" HTTP/1.1",
                            UPGRADE + next(HEADERS) + token[:4000] + b"\r\n"))
         if what not in ("good", "a stranger's"):
             continue
@@ -121,44 +122,44 @@ def say_everything(door: Watched) -> None:
             b"POST " + query + token,
         ):
             more = UPGRADE + b"Content-Length: %d\r\n" % len(CANARY)
-            door.throw(request(line + b" HTTP/1.1", more, CANARY))
-        door.throw(b"GET " + query + token + b" HTTP/9.9\r\n\r\n")
-        door.throw(b"GET " + query + token + b"\n\n")
+            running.throw(request(line + b" HTTP/1.1", more, CANARY))
+        running.throw(b"GET " + query + token + b" HTTP/9.9\r\n\r\n")
+        running.throw(b"GET " + query + token + b"\n\n")
 
 
-def misbehave_inside(door: Watched) -> None:
-    """With a session open: data, broken frames, floods, and no goodbye."""
+def misbehave_inside(running: Watched) -> None:
+    """In open sessions: data, broken frames, floods, and a disconnect without a close frame."""
     line = b"GET " + ACCESS + b"?access_token=%s HTTP/1.1"
     for behind in (frame(1, CANARY), frame(2, CANARY, fin=False), frame(9, b"ping") * 150,
                    frame(8, b"\x03\xe8\xff" + CANARY), frame(3, CANARY), CANARY,
                    close_frame(4999, CANARY)):
-        answer = door.throw(request(line % door.token(jti=CANARY.decode()), after=behind))
+        answer = running.throw(request(line % running.token(jti=CANARY.decode()), after=behind))
         assert describe(answer)["status"] == 101
-    with door.speak() as stream:
-        stream.sendall(request(line % door.token(jti=CANARY.decode())))
+    with running.speak() as stream:
+        stream.sendall(request(line % running.token(jti=CANARY.decode())))
         assert stream.recv(12) == b"HTTP/1.1 101"
-    with door.connect() as bare:
+    with running.connect() as bare:
         bare.sendall(b"GET /?access_token=" + CANARY + b" HTTP/1.1\r\n\r\n")
-        door.served.append(bare.recv(4096))
-    door.settle()
+        running.served.append(bare.recv(4096))
+    running.settle()
 
 
-def make_it_fail(door: Watched) -> None:
-    """Files that cannot be used, with keys in them; and no descriptors left."""
-    private = door.key.export_private().encode()
-    pem = (door.folder / "key.pem").read_bytes()
-    der = door.key.export_to_pem(private_key=True, password=None)
+def make_it_fail(running: Watched) -> None:
+    """Reload unusable files that contain keys, and run out of descriptors."""
+    private = running.key.export_private().encode()
+    pem = (running.folder / "key.pem").read_bytes()
+    der = running.key.export_to_pem(private_key=True, password=None)
     for text in (private, pem, der, CANARY, b'{"keys":[' + private + b"]}"):
-        door.reload("key.pub", text, "kept the old keys")
+        running.reload("key.pub", text, "kept the old keys")
     for name in ("cert.pem", "key.pem"):
         for text in (private, CANARY, pem[:80], pem[::-1], b""):
-            door.reload(name, text, "kept the old certificate")
-    kept = resource.prlimit(door.pid, resource.RLIMIT_NOFILE)
-    resource.prlimit(door.pid, resource.RLIMIT_NOFILE, (5, kept[1]))
-    with socket.create_connection(("127.0.0.1", door.ports[0]), PATIENCE) as stream:
+            running.reload(name, text, "kept the old certificate")
+    kept = resource.prlimit(running.pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(running.pid, resource.RLIMIT_NOFILE, (5, kept[1]))
+    with socket.create_connection(("127.0.0.1", running.ports[0]), PATIENCE) as stream:
         stream.sendall(CANARY)
-        door.service.until("nobody can be accepted now")
-    resource.prlimit(door.pid, resource.RLIMIT_NOFILE, kept)
+        running.service.until("nobody can be accepted now")
+    resource.prlimit(running.pid, resource.RLIMIT_NOFILE, kept)
 
 
 def search(where: str, texts: list[bytes], words: list[bytes]) -> None:
@@ -167,34 +168,34 @@ def search(where: str, texts: list[bytes], words: list[bytes]) -> None:
             assert word not in text, f"{word[:20]!r}… in {where}: {text[:2000]!r}"
 
 
-def test_nothing_secret_is_said_whatever_is_sent_and_whatever_goes_wrong(door: Watched) -> None:
-    say_everything(door)
-    misbehave_inside(door)
-    make_it_fail(door)
+def test_no_secret_is_shown_whatever_is_sent_and_whatever_fails(running: Watched) -> None:
+    send_tokens_everywhere(running)
+    misbehave_inside(running)
+    make_it_fail(running)
     for page in PAGES:
-        door.ask_admin(page)
-        door.ask_admin(f"{page}?{CANARY.decode()}", more=b"Cookie: " + CANARY + b"\r\n")
-        door.ask_admin(f"{page}{CANARY.decode()}", CANARY.decode())
-    words = [CANARY, *private_parts(door), b"eyJ"]
-    # The environment is its parent's, in which whatever measures coverage has base64 of its own.
-    search("the environment", [door.environment()], words[:-1])
-    search("what the process shows", door.shown(), words)
-    assert b"Max core file size        0                    0 " in door.shown()[2]
-    log = [line.encode() for line in door.stop()]
-    assert any(b"refused with 401" in line for line in log), "down to debug"
-    search("an answer", door.served, words)
+        running.ask_admin(page)
+        running.ask_admin(f"{page}?{CANARY.decode()}", more=b"Cookie: " + CANARY + b"\r\n")
+        running.ask_admin(f"{page}{CANARY.decode()}", CANARY.decode())
+    words = [CANARY, *private_parts(running), b"eyJ"]
+    # The environment is inherited, and coverage puts base64 of its own there.
+    search("the environment", [running.environment()], words[:-1])
+    search("what the process shows", running.shown(), words)
+    assert b"Max core file size        0                    0 " in running.shown()[2]
+    log = [line.encode() for line in running.stop()]
+    assert any(b"refused with 401" in line for line in log), "the log does not reach down to debug"
+    search("an answer", running.served, words)
     search("the log", log, [*words, b"access_token"])
-    assert len(door.served) > 80
+    assert len(running.served) > 80
 
 
-def private_parts(door: Watched) -> list[bytes]:
-    """Of the tokens' key and of the certificate's."""
-    lines = (door.folder / "key.pem").read_bytes().splitlines()[1:-1]
-    return [door.key.export_private(as_dict=True)["d"].encode(), *lines]
+def private_parts(running: Watched) -> list[bytes]:
+    """The private parts of the tokens' key and of the certificate's key."""
+    lines = (running.folder / "key.pem").read_bytes().splitlines()[1:-1]
+    return [running.key.export_private(as_dict=True)["d"].encode(), *lines]
 
 
-def test_a_log_file_of_twistds_is_as_silent(tmp_path: Path) -> None:
-    """It is twistd that writes it, by its own rules."""
+def test_twistds_log_file_shows_no_secret(tmp_path: Path) -> None:
+    """The file is written by twistd, in its own format."""
     write_certificate(tmp_path)
     key = make_key(tmp_path)
     (tmp_path / "log").touch()
@@ -228,19 +229,19 @@ def test_a_log_file_of_twistds_is_as_silent(tmp_path: Path) -> None:
 
 
 def test_no_core_is_left_when_the_process_dies_of_a_signal(tmp_path: Path) -> None:
-    """Though its parent allows as large a one as may be."""
+    """Although the parent's limit for core files is unlimited."""
     own = resource.getrlimit(resource.RLIMIT_CORE)
     resource.setrlimit(resource.RLIMIT_CORE, (own[1], own[1]))
     try:
-        door = Watched(tmp_path)
+        running = Watched(tmp_path)
     finally:
         resource.setrlimit(resource.RLIMIT_CORE, own)
-    with door:
-        os.kill(door.pid, signal.SIGABRT)
-        ended = os.waitid(os.P_PID, door.pid, os.WEXITED | os.WNOWAIT)
+    with running:
+        os.kill(running.pid, signal.SIGABRT)
+        ended = os.waitid(os.P_PID, running.pid, os.WEXITED | os.WNOWAIT)
     assert ended is not None
     assert ended.si_status == signal.SIGABRT
-    assert ended.si_code == os.CLD_KILLED, "and not CLD_DUMPED"
+    assert ended.si_code == os.CLD_KILLED, "it left a core (CLD_DUMPED)"
 
 
 MIXED_UP = {
@@ -252,10 +253,10 @@ MIXED_UP = {
 
 
 @pytest.mark.parametrize("what", MIXED_UP)
-def test_files_mixed_up_at_the_start_are_one_line_without_a_secret(
+def test_a_start_with_exchanged_files_is_one_line_without_a_secret(
     tmp_path: Path, what: str
 ) -> None:
-    """Exit status 1; nothing of a private key is repeated."""
+    """Exit status 1; the line repeats nothing of a private key."""
     write_certificate(tmp_path)
     key = make_key(tmp_path)
     (tmp_path / "private.jwk").write_text(key.export_private())

@@ -1,4 +1,4 @@
-"""The main job, end to end: let in, measuring, shut out again."""
+"""The main job, end to end: a client is let in, sends packets, and is refused again."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ pytestmark = pytest.mark.kernel
 
 @every_kind
 @pytest.mark.parametrize("family", [4, 6])
-def test_a_client_is_let_in_measures_and_is_shut_out_at_its_deadline(rig, family) -> None:
-    """Both families, both kinds of iptables; the rules are as before in the end."""
+def test_a_client_is_let_in_and_refused_again_at_its_deadline(rig, family) -> None:
+    """In both address families and with every kind of tool; the stop restores the rules."""
     to = rig.lab.host.address4 if family == 4 else rig.lab.host.address6
     rig.serve(9000)
     before = rig.saved()
@@ -36,8 +36,8 @@ def test_a_client_is_let_in_measures_and_is_shut_out_at_its_deadline(rig, family
 
 
 @every_kind
-def test_a_client_that_leaves_is_shut_out_at_once(rig) -> None:
-    """By a close frame, by data, and by vanishing; each frees the one slot."""
+def test_a_client_that_leaves_is_refused_at_once(rig) -> None:
+    """By a close frame, data, or a lost connection; each frees the only slot."""
     rig.serve(9000)
     service = rig.start()
     for word, code in (("close", 1000), ("data", 1003)):
@@ -59,7 +59,7 @@ def test_a_client_that_leaves_is_shut_out_at_once(rig) -> None:
 
 @every_kind
 def test_sigterm_closes_sessions_with_1001(rig) -> None:
-    """And puts the rules back."""
+    """And restores the rules."""
     before = rig.saved()
     service = rig.start("--max-clients=2")
     clients = [rig.client(rig.token()) for _ in range(2)]
@@ -74,7 +74,7 @@ def test_sigterm_closes_sessions_with_1001(rig) -> None:
 
 @every_kind
 def test_two_sessions_of_one_network_share_its_grant(rig) -> None:
-    """It goes when the last of them ends."""
+    """It is revoked when the last of them ends."""
     rig.serve(9000)
     rig.start("--max-clients=2")
     first, second = rig.client(rig.token()), rig.client(rig.token())
@@ -89,7 +89,7 @@ def test_two_sessions_of_one_network_share_its_grant(rig) -> None:
 
 @every_kind
 def test_a_grant_opens_only_its_ports_for_only_its_network(rig) -> None:
-    """And the proxy ports open for everybody at the first grant and shut with the last."""
+    """The proxy ports are open to all clients from the first grant to the end of the last."""
     rig.lab.client().add_address("203.0.113.8")
     for port in (9000, 9001, 9080):
         rig.serve(port)
@@ -107,8 +107,8 @@ def test_a_grant_opens_only_its_ports_for_only_its_network(rig) -> None:
     assert not rig.reaches(9080, source=neighbour)
 
 
-def test_the_answers_in_their_order(rig) -> None:
-    """The contract's table, over the wire."""
+def test_the_first_check_that_fails_decides_the_answer(rig) -> None:
+    """All rows of the table of answers, over the network."""
     from jwcrypto import jwk
 
     rig.start("--monitoring-slots=1")
@@ -141,8 +141,8 @@ def test_the_answers_in_their_order(rig) -> None:
 
 
 @every_kind
-def test_kill_9_leaves_the_door_shut_and_the_next_start_puts_everything_right(rig) -> None:
-    """The grant ends in the kernel by itself; the first rules come back."""
+def test_kill_9_leaves_the_default_drop_and_the_next_service_restores_the_rules(rig) -> None:
+    """The kernel ends the grant by itself."""
     rig.serve(9000)
     before = rig.saved()
     service = rig.start("--timeout=1s")
@@ -162,8 +162,8 @@ def test_kill_9_leaves_the_door_shut_and_the_next_start_puts_everything_right(ri
 
 
 @every_kind
-def test_what_is_wrong_is_one_line_and_changes_nothing(rig) -> None:
-    """Exit status 1, and the kernel untouched."""
+def test_a_start_that_cannot_succeed_is_one_line_and_changes_nothing(rig) -> None:
+    """Exit status 1, and the kernel's rules are untouched."""
     before = rig.saved()
     common = rig.options()
     folder = rig.folder

@@ -16,29 +16,30 @@ DRAIN = 3.0
 
 
 @pytest.fixture
-def crowd(rig):
+def clients(rig):
     made = ManyClients(rig, rig.token(1000), CLIENTS, stay=(0.5, 8.0), tls=True, addresses=20)
     yield made
     made.close()
 
 
 @every_kind
-def test_every_session_ends_with_a_close_frame(rig, crowd) -> None:
-    """Those who leave while it drains, and those who stay to the end; newcomers are refused."""
+def test_at_a_stop_every_session_ends_with_a_close_frame(rig, clients) -> None:
+    """Those that leave during the drain and those that stay; new clients are refused."""
     before = rig.saved()
     service = rig.start(f"--max-clients={CLIENTS}", f"--drain={DRAIN:g}s")
     for _ in range(2):
-        crowd.tell("go")
-        crowd.heard("crowded")
+        clients.tell("go")
+        clients.heard("crowded")
     asked = time.monotonic()
     service.process.terminate()
     service.until("draining")
-    # By now it admits nobody. Those who leave come back and hear so, until it listens no more.
+    # It admits no new client now. Clients that leave come back and are refused, until it stops
+    # listening.
     service.until("stopped")
     assert time.monotonic() - asked >= DRAIN
     assert service.ended() == 0
-    crowd.tell("end")
-    happened = crowd.heard("end")
+    clients.tell("end")
+    happened = clients.heard("end")
     print(happened, f"{time.monotonic() - asked:.1f} s")
     assert happened["status 101"] > CLIENTS
     assert happened["status 101"] == happened["closed 1000"] + happened["closed 1001"]

@@ -1,4 +1,4 @@
-"""The attacks on tokens over the wire, thrown at the real service, which has the very keys."""
+"""The attacks on tokens, sent to the real service with the same keys."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ ACCESS = b"/v0/envelope/access"
 
 
 @pytest.fixture(scope="module")
-def door(tmp_path_factory: Any) -> Iterator[ServiceProcess]:
+def running(tmp_path_factory: Any) -> Iterator[ServiceProcess]:
     folder = tmp_path_factory.mktemp("tokens")
     (folder / "set.json").write_text(PUBLIC_SET)
     with ServiceProcess(
         folder, f"--verify-key={folder / 'set.json'}", "--machine=mlab1", "--max-clients=3",
         listen=("127.0.0.1:0",), tls=False,
-    ) as door:
-        yield door
-        door.stop()
+    ) as running:
+        yield running
+        running.stop()
 
 
-def ask(door: ServiceProcess, target: bytes, more: bytes = b"", method: bytes = b"GET",
+def ask(running: ServiceProcess, target: bytes, more: bytes = b"", method: bytes = b"GET",
         after: bytes = b"") -> dict[str, Any]:
     line = method + b" " + target + b" HTTP/1.1"
-    return describe(door.throw(request(line, UPGRADE + more, after)))
+    return describe(running.throw(request(line, UPGRADE + more, after)))
 
 
 def query(token: str) -> bytes:
@@ -40,18 +40,18 @@ def query(token: str) -> bytes:
 
 
 @pytest.mark.parametrize("alg", KINDS)
-def test_a_good_token_of_each_kind_is_let_in(door: ServiceProcess, alg: str) -> None:
-    """By the service's own clock."""
-    answer = ask(door, ACCESS + query(signed(GOOD, alg)), after=close_frame(1000))
+def test_a_good_token_of_each_kind_is_let_in(running: ServiceProcess, alg: str) -> None:
+    """Checked by the service's own clock."""
+    answer = ask(running, ACCESS + query(signed(GOOD, alg)), after=close_frame(1000))
     assert answer["status"] == 101
-    door.settle()
+    running.settle()
 
 
 @pytest.mark.parametrize("name", ATTACKS)
-def test_every_attack_is_answered_with_401(door: ServiceProcess, name: str) -> None:
-    """With a challenge, and in words that do not depend on the token."""
+def test_every_attack_is_answered_with_401(running: ServiceProcess, name: str) -> None:
+    """With WWW-Authenticate, and a body that does not depend on the token."""
     target = ACCESS + (query(ATTACKS[name][0]) if ATTACKS[name][0] else b"?access_token=x")
-    answer = ask(door, target)
+    answer = ask(running, target)
     if len(target) > Limits().head_bytes - 500:
         assert answer["status"] in (401, 431)
     else:
@@ -85,7 +85,9 @@ ELSEWHERE: dict[str, tuple[dict[str, bytes], int]] = {
 
 
 @pytest.mark.parametrize("where", ELSEWHERE)
-def test_a_good_token_anywhere_else_is_none(door: ServiceProcess, where: str) -> None:
-    """The first of that name in the query counts, and nothing besides."""
+def test_a_good_token_anywhere_but_in_the_query_is_ignored(
+    running: ServiceProcess, where: str
+) -> None:
+    """Only the first `access_token` of the query counts."""
     how, status = ELSEWHERE[where]
-    assert ask(door, **how)["status"] == status
+    assert ask(running, **how)["status"] == status

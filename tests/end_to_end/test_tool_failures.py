@@ -1,4 +1,4 @@
-"""The tool fails under the running service: what clients, operators and other clients see."""
+"""The tool fails while the service runs: what clients and operators see."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ADMIN = "http://127.0.0.1:9990"
 
 @pytest.fixture
 def tools(rig):
-    """The rig's tools, in its folder, obedient until told."""
+    """Faulty tools in the rig's folder, which work until told otherwise."""
     if rig.kind == "nftables":
         made = FaultyNft(rig.folder)
         rig.tool_options = [f"--nft={rig.folder / 'nft'}"]
@@ -30,29 +30,29 @@ def tools(rig):
 
 
 def reasons(rig) -> str:
-    """What `/readyz` complains of."""
+    """The body of `/readyz`, with the reasons."""
     return "\n".join(json.loads(get(rig, f"{ADMIN}/readyz")[1]).get("reasons", ()))
 
 
 @every_kind
-def test_a_tool_that_fails_costs_nobody_more_than_an_answer(rig, tools) -> None:
-    """500 and nothing left; a slot is held until its revocation holds; `/readyz` says why."""
+def test_a_failing_tool_costs_a_refused_client_only_a_500(rig, tools) -> None:
+    """No grant is left; a slot is held until its revocation holds; `/readyz` gives the reason."""
     before = rig.saved()
     service = rig.start(*rig.tool_options, "--max-clients=2")
     held = rig.client(rig.token(600))
     assert held.event()["status"] == 101
     tools.order("fail")
     asked = time.monotonic()
-    # Of another family, so that its grant is not the other one's.
+    # From the other address family, so that it does not share the first one's grant.
     refused = rig.client(rig.token(600), to=rig.lab.host.address6)
     assert refused.event()["status"] == 500
     assert time.monotonic() - asked < 10
     assert "2001:db8::7" not in rig.grants()
     held.tell("leave")
-    # The grant that was refused is a reason too, and may be the only one at first.
+    # The refused grant is a reason too, and may be the only one at first.
     while "told to fail (1 revocations outstanding)" not in reasons(rig):
         assert service.process.poll() is None
-    # The one slot is held by the revocation, the other is free for whoever cannot be let in.
+    # One slot is held by the revocation; the other is free again after each refusal.
     refused = rig.client(rig.token(600), to=rig.lab.host.address6)
     assert refused.event()["status"] == 500
     assert "203.0.113.7" in rig.grants()

@@ -1,4 +1,4 @@
-"""A firewall whose answers are held against packets in the moment that they come."""
+"""A firewall whose answers are checked against packets at the moment they arrive."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from envelope.firewall import IFirewall
 
 
 class CheckedFirewall:
-    """Passes everything on to `firewall`, and keeps what it said that was not so.
+    """Passes every call on to `firewall`, and collects its false answers in `false_answers`.
 
-    `passes` tells whether packets of a network come through now; None where that says nothing.
-    An answer is of no interest once something else is asked for the same network.
+    `passes(network, end)` tells whether packets of a network get through now, or None if that
+    cannot be judged. An answer is not checked once another call for the same network was made.
     """
 
     def __init__(
@@ -25,7 +25,7 @@ class CheckedFirewall:
         self._passes = passes
         self._asked: Counter[Network] = Counter()
         self._until: dict[Network, float] = {}
-        self.lies: list[str] = []
+        self.false_answers: list[str] = []
 
     def open(self, service_ports: tuple[PortRange, ...]) -> Deferred[None]:
         """See `IFirewall`."""
@@ -51,7 +51,7 @@ class CheckedFirewall:
         return self._firewall.problems()
 
     def _compare(self, network: Network, should: bool) -> Callable[[None], None]:
-        # Counted before anything is asked: what was asked before may be answered at that.
+        # Counted before the call, because the call may answer an earlier one at once.
         self._asked[network] += 1
         asked = self._asked[network]
 
@@ -60,6 +60,6 @@ class CheckedFirewall:
                 return
             if self._passes(network, self._until.get(network, 0.0)) not in (should, None):
                 said = "let in" if should else "shut out"
-                self.lies.append(f"{network} is not {said}, and was said to be")
+                self.false_answers.append(f"{network} is not {said}, and was said to be")
 
         return answered

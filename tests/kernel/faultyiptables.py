@@ -1,8 +1,8 @@
-"""Real executables in place of the kernel's tools, which fail, hang, garble or die on demand.
+"""Executables in place of iptables' tools, which fail, hang, garble or die on demand.
 
-What they are to do is written in a file that they read for every line they are given, so a test
-changes its mind while they run. An order may say when: `fail@3` fails the third transaction after
-the order was given, and no other. It may say which of iptables' tools: `fail:ip6tables`.
+They read their orders from a file at every line of input, so a test can change the orders while
+they run. An order may name a transaction: `fail@3` fails the third one after the order was given,
+and no other. It may name one of iptables' tools: `fail:ip6tables`.
 """
 
 from __future__ import annotations
@@ -11,28 +11,28 @@ import re
 import sys
 from pathlib import Path
 
-# Addresses that the order `poison` makes a transaction fail for.
+# With the order `poison`, a transaction that contains one of these addresses fails.
 POISON4, POISON6 = "203.0.113.66", "2001:db8::66"
 
-# The lock that iptables-legacy's users share is a file of its own here, beside the tools: the
-# machine's is everybody's, and those who test beside us would have to wait for it.
+# The lock file of iptables-legacy, in the tools' folder: the machine's own lock is shared, and
+# other tests that run at the same time would have to wait for it.
 LOCK = "xtables.lock"
 
-# Every order, and what a firewall over such a tool suffers.
+# Every order, and what the tool does then.
 ORDERS = {
     "fail": "refuses every transaction",
     "poison": "refuses transactions that hold the address POISON4 or POISON6",
     "hang": "takes a transaction and never answers",
     "garble": "applies and answers nonsense",
-    "silent": "applies and answers nothing before its input ends, as older tools do",
-    "truncate": "drops the second half of a transaction, and ends well",
+    "silent": "applies, and answers nothing before its input ends, as older tools do",
+    "truncate": "drops the second half of a transaction, and reports success",
     "die-when-asked": "dies at a transaction's first byte",
     "die-midway": "dies after a transaction's first line",
     "die-before-commit": "dies when all but the end of a transaction is applied",
     "die-before-echo": "applies, and dies before it says so",
     "refuse-long": "nft alone: refuses long transactions, as the kernel does in user namespaces",
     "save-fails": "cannot show the rules",
-    "save-garbles": "shows rules that cannot be",
+    "save-garbles": "shows rules that cannot be parsed",
     "save-truncates": "shows the beginning of the rules",
     "save-hangs": "never shows the rules",
     "save-lists-no-tables": "shows only the table that it is asked for by name",
@@ -48,7 +48,7 @@ os.environ["XTABLES_LOCKFILE"] = here + "/{lock}"
 transaction = lines = 0
 
 def count():
-    # Across processes: the next one may be another's.
+    # Counted in a file, since the next transaction may go to another process.
     with open(here + "/count-" + name, "a+") as file:
         file.write("x")
         file.flush()
@@ -95,7 +95,7 @@ for line in sys.stdin.buffer:
     except BrokenPipeError:
         sys.exit(child.wait())
     if line.startswith(b"#"):
-        # The echo says that all before it is in force.
+        # The echo confirms that everything before it is in force.
         for answer in child.stdout:
             if answer == line:
                 break
@@ -127,25 +127,25 @@ exec {real} "$@"
 
 
 class Orders:
-    """What the tools in `folder` are told to do."""
+    """The orders for the tools in `folder`."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def order(self, *words: str) -> None:
-        """From now on do this; nothing, to work as the real ones do."""
+        """Give these orders (words of `ORDERS`) instead of the last ones; none: work as usual."""
         unknown = {re.split("[@:]", word)[0] for word in words} - ORDERS.keys()
         assert not unknown, unknown
         for counted in self.folder.glob("count-*"):
             counted.unlink()
-        # In one step, so that no tool ever reads half an order.
+        # Replaced in one step, so that no tool reads half an order.
         fresh = self.folder / "orders.new"
         fresh.write_text(" ".join(words) + "\n")
         fresh.replace(self.folder / "orders")
 
 
 class FaultyTools(Orders):
-    """iptables and ip6tables of one kind (`nft` or `legacy`) in `folder`, obedient until told."""
+    """Writes iptables and ip6tables of one kind (`nft` or `legacy`), with orders, into `folder`."""
 
     def __init__(self, folder: Path, kind: str) -> None:
         super().__init__(folder)

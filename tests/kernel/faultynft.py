@@ -1,6 +1,6 @@
-"""A real executable in place of nft, which fails, hangs, garbles or dies on demand.
+"""An executable in place of nft, which fails, hangs, garbles or dies on demand.
 
-It takes the orders that `faultyiptables` has for iptables' tools, and means the same by them.
+It takes the orders of `faultyiptables`, with the same meaning.
 """
 
 from __future__ import annotations
@@ -127,7 +127,7 @@ else:
 
 
 class FaultyNft(Orders):
-    """nft in `folder`, obedient until told."""
+    """Writes nft, with orders, into `folder`."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
@@ -137,7 +137,7 @@ class FaultyNft(Orders):
         self.path.chmod(0o755)
 
     def shown(self) -> int:
-        """How often the table was listed."""
+        """How often the rules were listed so far."""
         try:
             return (self.folder / "shown").stat().st_size
         except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""The firewall under test, over tools that do as they are told, and what the kernel shows of it."""
+"""The firewall under test over faulty tools, and the kernel's rules read with the real tools."""
 
 from __future__ import annotations
 
@@ -32,18 +32,18 @@ from tests.kernel.killablereactor import KillableReactor
 from tests.support.environment import need_own_network
 
 SERVICE = (PortRange("tcp", 8880, 8880),)
-# The kinds of iptables, and with them every kind of tool.
+# The kinds of iptables, and all kinds of tools.
 KINDS = ("nft", "legacy")
 ALL_KINDS = (*KINDS, "nftables")
-# Seconds that somebody waits for the lock which iptables-legacy's users share.
+# Seconds that our own commands wait for iptables-legacy's lock.
 LOCK_WAIT = 20
 FAMILY_TOOLS = {4: "iptables", 6: "ip6tables"}
 
 
 class Kernel:
-    """This network's filter tables, seen and changed with the real tools of one kind.
+    """This network's filter tables, read and changed with the real tools of one kind.
 
-    `lock` is the file that they lock.
+    `lock` is the lock file that they use.
     """
 
     def __init__(self, kind: str, lock: Path) -> None:
@@ -55,13 +55,13 @@ class Kernel:
         return f"/usr/sbin/{FAMILY_TOOLS[family]}-{self.kind}{part}"
 
     def run(self, family: int, *words: str) -> None:
-        """Do as one command of iptables does."""
+        """Run one iptables command, for example `run(4, "-P", "INPUT", "DROP")`."""
         self.change(family, " ".join(words))
 
     def change(self, family: int, *commands: str) -> None:
-        """Do it all in one step, so that nobody mends it halfway; wait for the lock if it is held.
+        """Run all commands in one transaction, so that no repair comes between; wait for the lock.
 
-        Raises `CalledProcessError`, and then nothing is done.
+        Raises `CalledProcessError`, and then nothing was changed.
         """
         subprocess.run([self.tool(family, "-restore"), "--noflush", "-w", str(LOCK_WAIT)],
                        input="\n".join(("*filter", *commands, "COMMIT", "")), check=True,
@@ -73,7 +73,7 @@ class Kernel:
         return Snapshot.parse(done.stdout)
 
     def saved(self) -> str:
-        """Both families' rules, without what changes by itself."""
+        """Both families' rules as text, without comments and counters."""
         text = "".join(
             subprocess.run([self.tool(family, "-save"), "-t", "filter"], check=True,
                            capture_output=True, text=True).stdout
@@ -82,7 +82,7 @@ class Kernel:
         return "\n".join(x.split(" [")[0] for x in text.splitlines() if not x.startswith("#"))
 
     def open_networks(self, families: Iterable[int] = (4,)) -> set[object]:
-        """The networks whose grants are among the rules."""
+        """The networks that have a grant in the rules."""
         grants = [
             read_grant(rule) for family in families
             for rule in self.snapshot(family).rules.get("ENVELOPE-GRANTS", ())
@@ -91,35 +91,38 @@ class Kernel:
 
 
 class NftKernel:
-    """This network's tables of nftables, seen and changed with the real nft."""
+    """This network's nftables tables, read and changed with the real nft."""
 
     def __init__(self) -> None:
         need_own_network()
 
     def run(self, *commands: str) -> str:
-        """Do it all in one transaction; what nft prints, rules with their handles."""
+        """Run all commands in one transaction; return nft's output, with the rules' handles."""
         done = subprocess.run([NFT, "-a", "; ".join(commands)], check=True, capture_output=True,
                               text=True)
         return done.stdout
 
     def saved(self) -> str:
-        """All rules, without the time that runs down."""
+        """All rules as text, without handles and remaining times."""
         return re.sub(r" expires \w+| # handle \d+", "", self.run("list ruleset"))
 
     def elements(self) -> dict[str, str]:
-        """What is in our sets, each with what nft says of it."""
+        """The elements of our sets, each with nft's text after it (timeout and remaining time)."""
         listed = ",".join(re.findall(r"elements = \{([^}]*)\}", self.run("list ruleset")))
         found = (each.strip().partition(" ") for each in listed.split(",") if each.strip())
         return {name: more for name, _, more in found}
 
     def open_networks(self, families: Iterable[int] = (4,)) -> set[object]:
-        """The networks whose grants are in our sets."""
+        """The networks that have a grant in our sets."""
         names = (name for name in self.elements() if not name.startswith("ipv"))
         return {network for network in map(ip_network, names) if network.version in families}
 
 
 class FirewallUnderTest:
-    """A real firewall over a tool that does as it is told."""
+    """A real firewall over a faulty tool of one kind.
+
+    `close` closes the firewall, and checks that the kernel's rules are as they were before.
+    """
 
     def __init__(
         self, folder: Path, kind: str, check_every: float = 0.2, **options: Any
@@ -142,9 +145,9 @@ class FirewallUnderTest:
         self.registry = new_registry()
         self.before = self.kernel.saved()
         self.reactor = KillableReactor()
-        # Seconds that the service believes the wall clock was set forward by.
+        # Seconds that the firewall's wall clock is ahead of the real one.
         self.clock_set_by = 0.0
-        # How often the kernel was asked for the generation of its rules (nftables).
+        # How often the firewall asked for the generation number of the rules (nftables).
         self.asked = 0
         self.counts = True
         self.firewall = made(
@@ -153,12 +156,12 @@ class FirewallUnderTest:
         )
 
     def drift(self, kind: str) -> float:
-        """How many mended differences of `kind` were counted."""
+        """The number of repaired differences of `kind`, from the metrics."""
         return self.registry.get_sample_value(
             "envelope_firewall_drift_total", {"kind": kind}) or 0.0
 
     def transactions(self, family: str = "", outcomes: Iterable[str] = tuple(Outcome)) -> float:
-        """How many transactions there were."""
+        """The number of transactions with these outcomes, from the metrics."""
         family = family or self.label
         return sum(
             self.registry.get_sample_value(
@@ -167,21 +170,21 @@ class FirewallUnderTest:
         )
 
     async def at_rest(self) -> None:
-        """Wait until nothing runs but the one writer of each table, and it has nothing to do."""
+        """Wait until no process runs but the open tool of each table."""
         await settled(lambda: len(self.reactor.children) <= self.writers)
 
     def _generation(self) -> int | None:
         self.asked += 1
-        # The firewall's own, which it closes, whatever its stop comes to.
+        # The firewall's own counter, which the firewall closes.
         return self.firewall._counter.number() if self.counts else None
 
     async def looked(self, times: int) -> None:
-        """Wait for so many looks at nftables, the one under way not among them."""
+        """Wait for so many checks of nftables' rules, not counting one that is under way."""
         already = self.asked
         await settled(lambda: self.asked > already + times)
 
     async def listed(self) -> None:
-        """Make a look at nftables list all there is, since somebody has changed something."""
+        """Change a foreign table, and wait until the firewall has listed its own after that."""
         await self.at_rest()
         before = self.tools.shown()
         self.kernel.run("add table ip others", "delete table ip others")
@@ -195,22 +198,22 @@ class FirewallUnderTest:
 
 
 def later(seconds: float) -> float:
-    """A deadline this far away, as the firewall is told it."""
+    """A deadline `seconds` ahead, in reactor seconds, as `IFirewall.allow` takes it."""
     return reactor.seconds() + seconds
 
 
 async def settled(condition: Callable[[], bool], patience: float = 60.0) -> None:
-    """Wait until `condition` holds."""
+    """Wait until `condition` holds; fail after `patience` seconds."""
     limit = time.monotonic() + patience
     while not condition():
-        assert time.monotonic() < limit, "it never came true"
+        assert time.monotonic() < limit, "the condition was not met in time"
         await deferLater(reactor, 0.02)
 
 
 async def refused(answer: Deferred) -> str:
-    """Why it was; an `AssertionError` if it was not."""
+    """The text of the `FirewallError` that `answer` fails with; anything else is an error."""
     try:
         await answer
     except FirewallError as error:
         return str(error)
-    raise AssertionError("it was granted")
+    raise AssertionError("the grant succeeded")

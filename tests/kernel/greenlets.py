@@ -1,5 +1,4 @@
-"""Tests that block on Deferreds in calls that are no coroutines, as hypothesis' machines do.
-"""
+"""Lets synchronous test code, such as hypothesis' state machines, block on Deferreds."""
 
 from __future__ import annotations
 
@@ -12,7 +11,7 @@ from twisted.python.failure import Failure
 
 
 def in_greenlet(call: Callable[[], None]) -> Deferred[None]:
-    """Run what blocks on Deferreds beside the reactor, whose greenlet tests run in."""
+    """Run `call`, which may use `blockon`, in a greenlet of its own; fires when it has ended."""
     done: Deferred[None] = Deferred()
 
     def run() -> None:
@@ -21,7 +20,7 @@ def in_greenlet(call: Callable[[], None]) -> Deferred[None]:
             call()
         except BaseException:
             outcome = Failure()
-        # In the reactor's greenlet: whoever waits would else go on in this one, without end.
+        # Called back from the reactor's greenlet, or the waiting test would go on in this one.
         reactor.callLater(0, done.callback, outcome)
 
     greenlet(run).switch()

@@ -1,4 +1,4 @@
-"""What somebody may do to what is ours in iptables: the tool's words, `{...}` filled in.
+"""Changes that others may make to our iptables rules, as commands with `{...}` to fill in.
 
 `{live}` is the rule of a live grant, `{where}` the chain that it is in.
 """
@@ -30,7 +30,7 @@ EDITS: dict[str, list[str]] = {
     "flush everything": ["-F", "-X", "-P INPUT ACCEPT"],
     "delete the table": [],
 }
-# The chains that are emptied, others' rules included.
+# The chain that an edit empties, rules of others included.
 FLUSHED = {
     "flush our chain": "ENVELOPE", "flush the grants": "ENVELOPE-GRANTS", "flush INPUT": "INPUT",
 }
@@ -39,7 +39,7 @@ FLUSHED = {
 def fillings(
     chains: Mapping[str, Sequence[str]], family: int, baseline: str
 ) -> dict[str, str]:
-    """What the words of edits are filled with, as far as it is there."""
+    """Values for the `{...}` of `EDITS`; those that do not exist in `chains` are left out."""
     made = {
         "stray": {4: "203.0.113.99/32", 6: "2001:db8::99/128"}[family],
         "entry": "ENVELOPE" if baseline == "service" else "ENVELOPE-GRANTS",
@@ -56,7 +56,7 @@ def fillings(
 
 
 def filled(what: str, made: Mapping[str, str]) -> list[str]:
-    """An edit's commands; none where there is nothing to do it to."""
+    """The commands of an edit; none when its target does not exist."""
     try:
         return [command.format(**made) for command in EDITS[what]]
     except KeyError:

@@ -1,7 +1,7 @@
-"""What the filter tables should hold, told by other means than the service's.
+"""The rules that iptables' filter tables must hold, computed without the service's code.
 
-The rules are spelled out here as docs/rules.md has them; nothing of `envelope.firewall.iptables` is
-used to say what is expected.
+They are written out here as in docs/rules.md; `envelope.firewall.iptables` is used to read what is
+there, never to compute what is expected.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from tests.kernel.firewallundertest import FAMILY_TOOLS, Kernel
 from tests.kernel.iptablesedits import EDITS, FLUSHED, filled, fillings
 from tests.kernel.udpprobe import PORT
 
-# Seconds between a session's deadline and its end in the kernel.
+# Seconds from a session's deadline to the grant's end in the kernel, and the tolerance.
 BACKSTOP = 4
 NEAR = 4
-# An operator's own baseline (`--baseline=operator`), which refuses packets and says so.
+# Rules of an operator's own baseline (`--baseline=operator`), which reject the test's packets.
 OPERATORS = {
     family: [f"-i lo -p {icmp} -j ACCEPT", f"-i lo -p udp -m udp --dport {PORT} -j REJECT "
              f"--reject-with {reject}-port-unreachable"]
@@ -36,7 +36,7 @@ OPERATORS = {
 
 
 def own_chain(family: int) -> list[str]:
-    """The ENVELOPE chain, with the default options on device lo."""
+    """The rules of the ENVELOPE chain, with the default options on device lo."""
     icmp, reject = ("icmp", "icmp") if family == 4 else ("ipv6-icmp", "icmp6")
     return [
         "! -i lo -j ACCEPT",
@@ -50,20 +50,20 @@ def own_chain(family: int) -> list[str]:
 
 
 def grant(network: str, deadline: float) -> str:
-    """A grant's rule."""
+    """The rule of a grant for `network`; `deadline` in seconds of the wall clock."""
     end = datetime.fromtimestamp(math.ceil(deadline) + BACKSTOP, UTC)
     return f"-s {network} -m time --datestop {end:%Y-%m-%dT%H:%M:%S} -j ACCEPT"
 
 
 @dataclass
 class Others:
-    """What other software has in one family's filter table: its rules in order, its policy."""
+    """The rules of other software in one family's filter table, in their order, and its policy."""
 
     policy: str = "ACCEPT"
     rules: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
 
     def flush(self) -> None:
-        """All of it goes."""
+        """Forget all rules, and the policy."""
         self.policy = "ACCEPT"
         self.rules.clear()
 
@@ -71,7 +71,7 @@ class Others:
 def differences(
     seen: Snapshot, family: int, others: Others, baseline: str | None, grants: dict[str, float]
 ) -> list[str]:
-    """What the kernel holds against what it should; `baseline` is None when nothing is ours."""
+    """The differences between `seen` and what must be there; `baseline` None: nothing is ours."""
     found: list[str] = []
 
     def expect(what: str, there: Any, wanted: Any) -> None:
@@ -85,10 +85,10 @@ def differences(
     ours = {name: rules for name, rules in seen.rules.items() if name.startswith("ENVELOPE")}
     rules = [rule for name, chain in ours.items() if name.startswith("ENVELOPE-GRANTS")
              for rule in chain if not re.search(r"-j ENVELOPE-GRANTS-[0-3]+$", rule)]
-    # Where grants are spread over chains, one rule leads to each.
+    # When grants are spread over several chains, one rule jumps to each.
     leads = [match[1] for chain in ours.values() for rule in chain
              if (match := re.search(r"-j (ENVELOPE-GRANTS-[0-3]+)$", rule))]
-    expect("chains led to", sorted(leads), sorted(
+    expect("chains jumped to", sorted(leads), sorted(
         name for name in ours if name.startswith("ENVELOPE-GRANTS-")))
     theirs = others.rules["ENVELOPE-GRANTS"]
     expect("grants", *_as_near(sorted(r for r in rules if r not in theirs), grants))
@@ -107,9 +107,9 @@ def differences(
 
 
 def _as_near(rules: list[str], deadlines: dict[str, float]) -> tuple[list[str], list[str]]:
-    """The rules that there are, and those that there should be, with the same ends if near.
+    """The rules found, and those wanted; an end within NEAR seconds counts as equal.
 
-    A busy machine may hold the service up between two looks at the clock.
+    On a busy machine the service may read the clock some seconds later than the test.
     """
     wanted = []
     for network, deadline in deadlines.items():
@@ -119,19 +119,19 @@ def _as_near(rules: list[str], deadlines: dict[str, float]) -> tuple[list[str], 
 
 
 class IptablesWorld:
-    """Both families' filter tables of one kind, what others have in them, and a faulty tool.
+    """Both families' filter tables, with rules of others, and a faulty tool of one kind.
 
-    Another backend has a world with the same methods (`nftablesmodel`), and its edits.
+    `nftablesmodel.NftWorld` has the same attributes and methods for nftables.
     """
 
     edits = tuple(EDITS)
     families = tuple(FAMILY_TOOLS)
-    # Orders that make the tool say that it did what it did not.
-    lies: frozenset[str] = frozenset()
+    # Orders that make the tool report success for a change that it dropped.
+    silent_failures: frozenset[str] = frozenset()
     baselines: tuple[str, ...] = ("service", "service", "operator")
-    # How many of the service's seconds go into one of ours: its patience need not be waited for.
-    haste = 4.0
-    # Seconds (the service's) between its looks at the kernel.
+    # Seconds of the service's clock in one real second, so that its time-outs take less time.
+    speed = 4.0
+    # Seconds of the service's clock between two checks of the kernel's rules.
     check_every = 0.4
 
     def __init__(self, folder: Path, kind: str) -> None:
@@ -142,14 +142,14 @@ class IptablesWorld:
         self._number = 0
 
     def firewall(self, reactor: Any, baseline: str, metrics: Any, wall: Any) -> Any:
-        """A service's firewall here, over the faulty tool."""
+        """A firewall over the faulty tool."""
         tools = {name: self._folder / name for name in FAMILY_TOOLS.values()}
         config = Config(device="lo", baseline=baseline, **tools)
         return IptablesFirewall(reactor, config, metrics, wall=wall,
                                 check_every=self.check_every)
 
     def begin(self, policy: str, rules: bool) -> None:
-        """Before the first start: INPUT has this policy, and perhaps somebody has rules."""
+        """Prepare the kernel for the first start: INPUT's policy, and perhaps rules of others."""
         for family, others in self.others.items():
             others.policy = policy
             self.kernel.run(family, "-P", "INPUT", policy)
@@ -157,7 +157,7 @@ class IptablesWorld:
                 self.add(family, chain, "-A")
 
     def keep_refusing(self, baseline: str) -> None:
-        """An operator's own baseline refuses our packets; see to it that it is there."""
+        """Make sure that an operator's own baseline is there, which rejects the test's packets."""
         for family, others in self.others.items():
             for words in OPERATORS[family] if baseline == "operator" else ():
                 if words not in others.rules["INPUT"]:
@@ -167,7 +167,7 @@ class IptablesWorld:
     def differences(
         self, baseline: str | None, deadlines: dict[int, dict[str, float]], _now: float
     ) -> list[str]:
-        """Both families' differences; nothing should be ours without a baseline."""
+        """Both families' differences; without a baseline nothing may be ours."""
         return [
             line for family in FAMILY_TOOLS
             for line in differences(self.kernel.snapshot(family), family, self.others[family],
@@ -175,7 +175,7 @@ class IptablesWorld:
         ]
 
     def add(self, family: int, chain: str, where: str) -> None:
-        """Somebody adds a rule, if the chain is there."""
+        """Add a rule of others to a chain, if the chain exists."""
         self._number += 1
         source = {4: f"198.51.100.{self._number % 250 + 1}/32",
                   6: f"2001:db8:1::{self._number:x}/128"}[family]
@@ -186,22 +186,22 @@ class IptablesWorld:
             there.insert(0 if where == "-I" else len(there), words)
 
     def remove(self, family: int, chain: str, which: int) -> None:
-        """Somebody takes one of their rules away, if there is one."""
+        """Remove a rule of others from a chain, if there is one."""
         there = self.others[family].rules[chain]
         if there and chain in self.kernel.snapshot(family).rules:
             words = there.pop(which % len(there))
             self.kernel.run(family, "-D", chain, *words.split())
 
     def cleared(self) -> None:
-        """Our chains went, and what others had put into them."""
+        """Our chains were removed, with the rules that others had put into them."""
         for others in self.others.values():
             for chain in ("ENVELOPE", "ENVELOPE-GRANTS"):
                 others.rules.pop(chain, None)
 
     def forgotten(self) -> None:
-        """What was deleted while the tool did not work, and the service died, nobody remembers.
+        """Expect the policy that a successor will find: the service died after others' deletions.
 
-        A successor takes INPUT's policy from before as it is marked, or else as it stands.
+        It takes INPUT's first policy from the marker chain if there is one, else from INPUT.
         """
         for family, others in self.others.items():
             seen = self.kernel.snapshot(family)
@@ -210,18 +210,18 @@ class IptablesWorld:
             others.policy = "ACCEPT" if mark == "ABSENT" else mark
 
     def wipe(self) -> None:
-        """Nothing is anybody's."""
+        """Remove all rules."""
         for family in FAMILY_TOOLS:
             self.kernel.change(family, "-F", "-X", "-P INPUT ACCEPT")
 
-    def furnish(self, family: int) -> None:
-        """Somebody has rules in every chain."""
+    def add_everywhere(self, family: int) -> None:
+        """Make sure that others have a rule in every chain."""
         for chain in ("INPUT", "FORWARD", "ENVELOPE", "ENVELOPE-GRANTS"):
             if not self.others[family].rules[chain]:
                 self.add(family, chain, "-A")
 
     def edit(self, family: int, what: str, baseline: str) -> None:
-        """Somebody changes what is ours, as far as it is there."""
+        """Change our rules as `EDITS` says; do nothing if its target does not exist."""
         others = self.others[family]
         made = fillings(self.kernel.snapshot(family).rules, family, baseline)
         if what == "delete the table":
@@ -230,7 +230,7 @@ class IptablesWorld:
             name = {4: "ip", 6: "ip6"}[family]
             subprocess.run(["/usr/sbin/nft", f"delete table {name} filter"], capture_output=True)
         if commands := filled(what, made):
-            # What it would be done to may not be there.
+            # The edit's target may not exist.
             with suppress(subprocess.CalledProcessError):
                 self.kernel.change(family, *commands)
         if what in FLUSHED:
@@ -239,7 +239,7 @@ class IptablesWorld:
             policy = others.policy
             others.flush()
             if baseline == "service":
-                # What INPUT was like before the first start, the service remembers.
+                # The service remembers INPUT's policy from before the first start.
                 others.policy = policy
         if what == "reset the policy" and baseline == "operator":
             others.policy = "ACCEPT"

@@ -1,4 +1,4 @@
-"""A reactor that dies as a process does by `kill -9`: what was under way never goes on."""
+"""A reactor that can be killed as `kill -9` kills a process: nothing under way goes on."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from zope.interface import implementer
 
 
 class _Child(ProcessProtocol):
-    """Passes a child process's events on, as long as there is somebody to hear them."""
+    """Passes a child process's events on until the reactor is dead."""
 
     def __init__(self, owner: KillableReactor, heard_by: ProcessProtocol) -> None:
         self.owner = owner
@@ -47,21 +47,21 @@ class _Child(ProcessProtocol):
 class KillableReactor:
     """The real reactor's timers and child processes, for one owner.
 
-    `haste` is how many of the owner's seconds go into a real one.
+    Its clock runs `speed` times as fast as the real reactor's.
     """
 
-    def __init__(self, haste: float = 1.0) -> None:
+    def __init__(self, speed: float = 1.0) -> None:
         self.dead = False
         self.children: set[_Child] = set()
-        self._haste = haste
+        self._speed = speed
         self._born = reactor.seconds()
         self._calls: list[IDelayedCall] = []
 
     def seconds(self) -> float:
-        return self._born + (reactor.seconds() - self._born) * self._haste
+        return self._born + (reactor.seconds() - self._born) * self._speed
 
     def callLater(self, delay: float, call: Callable[..., object], *args: Any, **kw: Any) -> Any:
-        made = reactor.callLater(delay / self._haste, call, *args, **kw)
+        made = reactor.callLater(delay / self._speed, call, *args, **kw)
         self._calls = [each for each in self._calls if each.active()]
         self._calls.append(made)
         return made
@@ -77,8 +77,11 @@ class KillableReactor:
     def pids(self) -> list[int]:
         return [child.transport.pid for child in self.children if child.transport.pid]
 
-    def die(self, children_too: bool = True) -> Deferred[Any]:
-        """Nothing goes on; fires when no child is left. Its pipes close, as at a process's end."""
+    def kill(self, children_too: bool = True) -> Deferred[Any]:
+        """Cancel all timers, and close the pipes to the children; with `children_too`, kill those.
+
+        Fires when all children have ended.
+        """
         self.dead = True
         for call in self.getDelayedCalls():
             call.cancel()

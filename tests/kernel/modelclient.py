@@ -1,4 +1,4 @@
-"""A client of the model, and the connection that the service closes."""
+"""A client of the state machine."""
 
 from __future__ import annotations
 
@@ -11,7 +11,11 @@ from envelope.sessions.registry import Sessions
 
 
 class Client:
-    """One client, from its request to its end; also the connection that the session closes."""
+    """One client from its request to its end, and the connection that its session closes.
+
+    `lasts` and `deadline` are seconds, the deadline on the service's reactor. `state` is asking,
+    in, refused, gone (left before the answer), leaving, or out.
+    """
 
     def __init__(self, address: str, lasts: float) -> None:
         self.address = address

@@ -1,5 +1,4 @@
-"""What nftables' table should hold, told by other means than the service's.
-"""
+"""The rules that nftables must hold, computed without the service's code."""
 
 from __future__ import annotations
 
@@ -17,7 +16,7 @@ from tests.kernel.iptablesmodel import BACKSTOP, NEAR
 from tests.kernel.test_nft_interference import INTERFERENCE, interfere
 
 OURS = "inet envelope"
-# Where others put rules: the names that the machine knows, and nft's.
+# Chains for rules of others: the state machine's names, and nft's.
 CHAINS = {"INPUT": f"{OURS} input", "FORWARD": "ip others forward",
           "ENVELOPE": f"{OURS} baseline", "ENVELOPE-GRANTS": f"{OURS} grants"}
 THEIRS = re.compile(r"(?:198\.51\.100|2001:db8:1:|9\.9\.9\.9)\S* drop")
@@ -53,7 +52,7 @@ TABLE = """table inet envelope {
 
 @lru_cache
 def expected() -> list[str]:
-    """The parts of our table in the words of this machine's nft, in a network of its own."""
+    """The parts of our table as this machine's nft prints them, in a new network namespace."""
     done = subprocess.run(
         ["unshare", "-n", "sh", "-c", f"{NFT} -f - && {NFT} list ruleset"], input=TABLE,
         check=True, capture_output=True, text=True)
@@ -65,19 +64,19 @@ def parts_of_our_table(listed: str) -> list[str]:
     listed = ELEMENTS.sub("", listed)
     (table,) = re.findall(r"^table inet envelope.*?^}$", listed, re.M | re.S) or [""]
     lines = [line for line in table.splitlines() if not THEIRS.search(line)]
-    # What was made anew is shown last.
+    # nft lists a chain that was made anew last.
     return sorted(filter(None, "\n".join(lines[1:-1]).split("\n\n")))
 
 
 class NftWorld:
-    """Our table, one of somebody else's, and a faulty nft; as `iptablesmodel.IptablesWorld`."""
+    """Our table, one of others, and a faulty nft; see `iptablesmodel.IptablesWorld`."""
 
     edits = tuple(INTERFERENCE)
     families = (4,)
-    lies = frozenset({"truncate"})
+    silent_failures = frozenset({"truncate"})
     baselines = ("service",)
-    # The kernel counts timeouts down by itself, and is not to be hurried.
-    haste = 1.0
+    # The kernel counts timeouts down in real time.
+    speed = 1.0
     check_every = 0.1
 
     def __init__(self, folder: Path) -> None:
@@ -89,7 +88,7 @@ class NftWorld:
         self.kernel.run("add table ip others", "add chain ip others forward")
 
     def firewall(self, reactor: Any, baseline: str, metrics: Any, wall: Any) -> Any:
-        """A service's firewall here, over the faulty tool."""
+        """A firewall over the faulty tool."""
         config = Config(device="lo", firewall="nftables", baseline=baseline,
                         nft=self._folder / "nft")
         return NftablesFirewall(
@@ -97,17 +96,17 @@ class NftWorld:
             check_every=self.check_every, trust=self.check_every)
 
     def begin(self, policy: str, rules: bool) -> None:
-        """Before the first start: perhaps somebody has rules."""
+        """Prepare the kernel for the first start, with or without rules of others."""
         if rules:
             self.add(4, "FORWARD", "-A")
 
     def keep_refusing(self, baseline: str) -> None:
-        """The table's own baseline does."""
+        """Nothing to do: the table's own baseline refuses packets."""
 
     def differences(
         self, baseline: str | None, deadlines: dict[int, dict[str, float]], now: float
     ) -> list[str]:
-        """What there is against what there should be; nothing should be ours without a baseline."""
+        """The differences from what must be there; without a baseline nothing may be ours."""
         found = []
         if self._found() != self._theirs:
             found.append(f"others' rules: {self._found()} instead of {self._theirs}")
@@ -136,7 +135,7 @@ class NftWorld:
         return [line.strip() for line in self.kernel.saved().splitlines() if THEIRS.search(line)]
 
     def add(self, family: int, chain: str, where: str) -> None:
-        """Somebody adds a rule, if the chain is there."""
+        """Add a rule of others to a chain, if the chain exists."""
         self._number += 1
         source = (f"ip saddr 198.51.100.{self._number % 250 + 1}" if family == 4
                   else f"ip6 saddr 2001:db8:1::{self._number:x}")
@@ -147,7 +146,7 @@ class NftWorld:
         self._try(f"{verb} rule {place} {source} drop")
 
     def remove(self, family: int, chain: str, which: int) -> None:
-        """Somebody takes one of their rules away, if there is one."""
+        """Remove a rule of others from a chain, if there is one."""
         handles = re.findall(r"drop # handle (\d+)", self._listed(CHAINS[chain]))
         if handles:
             self._try(f"delete rule {CHAINS[chain]} handle {handles[which % len(handles)]}")
@@ -161,40 +160,40 @@ class NftWorld:
         try:
             self.kernel.run(*commands)
         except subprocess.CalledProcessError:
-            # What it would be done to is not there.
+            # The chain or rule does not exist.
             return
         finally:
             self._theirs = self._found()
 
-    def furnish(self, family: int) -> None:
-        """Somebody has rules in every chain."""
+    def add_everywhere(self, family: int) -> None:
+        """Make sure that others have a rule in every chain."""
         for chain, place in CHAINS.items():
             if " drop # handle" not in self._listed(place):
                 self.add(family, chain, "-A")
 
     def edit(self, family: int, what: str, baseline: str) -> None:
-        """Somebody changes what is ours, as far as it is there."""
+        """Change our rules as `INTERFERENCE` says; do nothing if its target does not exist."""
         try:
-            # Its live client is another than ours.
+            # The commands name another client's address than the one that is live here.
             interfere(self.kernel, [
                 command.replace("203.0.113.1 ", "203.0.113.2 ") for command in INTERFERENCE[what][0]
             ])
         except (subprocess.CalledProcessError, TypeError):
             return
         finally:
-            # Whatever went with what was changed, before anybody has mended it.
+            # Rules of others that went with the change, before the service repairs it.
             self._theirs = self._found()
             self._try("add table ip others", "add chain ip others forward")
 
     def cleared(self) -> None:
-        """Our table went, and what others had put into it."""
+        """Our table was removed, with the rules that others had put into it."""
         self._theirs = self._found()
 
     def forgotten(self) -> None:
-        """Nothing has to be remembered."""
+        """Nothing to do: no policy has to be remembered."""
 
     def wipe(self) -> None:
-        """Nothing is anybody's."""
+        """Remove all rules."""
         self.kernel.run("flush ruleset")
 
 

@@ -1,5 +1,4 @@
-"""A service's lives over one world: its clients, what it should have let in, and the comparison.
-"""
+"""One service after another on one kernel: clients, what must be open, and the comparison."""
 
 from __future__ import annotations
 
@@ -28,17 +27,19 @@ from tests.kernel.modelclient import Client
 from tests.kernel.udpprobe import Listener
 
 CLIENTS = ["203.0.113.2", "203.0.113.3", "203.0.113.66", "2001:db8::2", "2001:db8::66"]
-NOBODY: dict[int, dict[str, float]] = {4: {}, 6: {}}
-# Longer than the service's longest pause, and than all that it may have to wait for.
+NO_GRANTS: dict[int, dict[str, float]] = {4: {}, 6: {}}
+# Seconds until a condition counts as missed: longer than the service's longest retry pause.
 PATIENCE = float(os.environ.get("MODEL_PATIENCE", "60"))
-# By how much (seconds) a session may be ended late, and how early its end may be noticed here.
+# Seconds: how late a session may be ended, and how early this test may see its end.
 LATE, EARLY = 1.5, 0.1
 
 
 class ServiceLife:
-    """What happens to a service, killed and started again, in one world.
+    """A service that is started, killed and stopped, again and again, in one `world`.
 
-    `orders` are what its tool has been told; while there are none, every step is waited for.
+    `world` is the kernel with its faulty tool (`IptablesWorld` or `NftWorld`), `listener` receives
+    the clients' packets. `orders` is what the tool was told; while it is empty, every step is
+    waited for. `wipe` cleans up.
     """
 
     def __init__(self, world: Any, listener: Listener) -> None:
@@ -47,7 +48,7 @@ class ServiceLife:
         self.up = self.left_over = False
         self.baseline = "service"
         self.orders = ""
-        # Whether rules, not by us, or the time of day have changed since all was settled.
+        # Whether others changed rules, or the clock was set, since the last full comparison.
         self.disturbed = self.clock_moved = False
         self.clock_set_by = 0
         self.drift = 0.0
@@ -55,12 +56,12 @@ class ServiceLife:
     # -- the service -----------------------------------------------------------------------
 
     def wall(self) -> float:
-        """The time of day, as the service sees it: as hasty as its timers, and somebody sets it."""
+        """The service's wall clock, in seconds: as fast as its timers, plus the clock step."""
         return self.reactor.seconds() + self.clock_set_by
 
     def start(self, baseline: str) -> None:
-        """Start a service; it may fail only if the tool does."""
-        self.reactor = KillableReactor(self.world.haste)
+        """Start a service; a failed start is an error unless the tool was told to fail."""
+        self.reactor = KillableReactor(self.world.speed)
         self.registry, self.drift = new_registry(), 0.0
         self.kernel_firewall = self.world.firewall(
             self.reactor, baseline, FirewallMetrics(self.registry), self.wall)
@@ -69,10 +70,10 @@ class ServiceLife:
             blockon(self.firewall.open(SERVICE))
         except FirewallError:
             assert self.orders, "a start failed although the tool works"
-            blockon(self.reactor.die())
+            blockon(self.reactor.kill())
             return
         if self.left_over:
-            # What others had put into our chains was cleared along with what was left of ours.
+            # The start cleared the chains that were left, with the rules that others had put there.
             self.world.cleared()
         self.baseline, self.up, self.left_over = baseline, True, True
         self.sessions = Sessions(
@@ -80,12 +81,12 @@ class ServiceLife:
             self.wall)
         self.world.keep_refusing(baseline)
         if not self.orders:
-            # In one transaction: there is nothing left to be mended.
+            # The start is one transaction and leaves nothing to repair.
             assert not self.differences()
 
     def kill(self, children_too: bool) -> None:
-        """As `kill -9` does: nothing of what was under way goes on, and the rules stay."""
-        blockon(self.reactor.die(children_too))
+        """Kill the service as `kill -9` does: nothing under way goes on, and the rules stay."""
+        blockon(self.reactor.kill(children_too))
         self.kernel_firewall._release()
         self.up = False
         if not self.orders:
@@ -97,7 +98,7 @@ class ServiceLife:
         self.disturbed = self.clock_moved = False
 
     def stop(self) -> None:
-        """A clean stop: all that is left is what others have."""
+        """Stop the service cleanly: only the rules of others are left."""
         self.sessions.end_all(End.SHUTDOWN)
         blockon(self.sessions.when_empty())
         blockon(self.firewall.close())
@@ -107,59 +108,59 @@ class ServiceLife:
         self.world.cleared()
 
     def order(self, orders: str) -> None:
-        """Tell the tool what to do from now on."""
+        """Tell the tool what to do from now on (words of `ORDERS`, "" for work as usual)."""
         self.orders = orders
         self.world.tools.order(*orders.split())
-        # What the tool lied about is found out as what others have changed is.
-        self.disturbed |= bool(self.world.lies.intersection(orders.split()))
+        # A change that the tool dropped in silence is found as a change by others is.
+        self.disturbed |= bool(self.world.silent_failures.intersection(orders.split()))
 
     def wipe(self) -> None:
-        """Begin the next example with nothing there, also after one that failed."""
-        blockon(self.reactor.die())
+        """Kill the service and remove all rules, whatever state a failed example left."""
+        blockon(self.reactor.kill())
         self.kernel_firewall._release()
         self.world.wipe()
 
     # -- its clients -----------------------------------------------------------------------
 
-    def come(self, address: str, lasts: float) -> Client:
-        """One more asks to come in."""
+    def connect(self, address: str, lasts: float) -> Client:
+        """A client asks for a session of `lasts` seconds; returns it before the answer."""
         client = Client(address, lasts)
         self.clients.append(client)
         client.ask(self.sessions, self.reactor.seconds())
         return client
 
     def wait(self, seconds: float) -> None:
-        """Let things happen."""
+        """Run the reactor for so many real seconds."""
         blockon(deferLater(reactor, seconds))
 
     def until(self, condition: Callable[[], object]) -> None:
-        """Let things happen until `condition` holds; packets are sent all the while."""
+        """Run the reactor until `condition` holds, and send packets meanwhile."""
         limit = time.monotonic() + PATIENCE
         while not condition():
-            assert time.monotonic() < limit, "it never came true"
+            assert time.monotonic() < limit, "the condition was not met in time"
             self.wait(0.01)
             self.look()
 
     # -- the comparison --------------------------------------------------------------------
 
     def step(self) -> None:
-        """Something was done: wait for what comes of it, if it can be waited for, and compare."""
+        """Wait for the effects of the last operation if the tool works, and compare."""
         if self.up and not self.orders:
             self._settle()
             self.disturbed = self.clock_moved = False
         elif self.up:
             self.look()
         elif not self.left_over:
-            assert not self.world.differences(None, NOBODY, 0.0)
+            assert not self.world.differences(None, NO_GRANTS, 0.0)
 
     def look(self) -> None:
-        """What holds at every moment: those inside are let in, and nobody who never asked."""
-        assert not self.firewall.lies, self.firewall.lies
+        """Check what must hold at any moment: sessions are let in, and strangers are not."""
+        assert not self.firewall.false_answers, self.firewall.false_answers
         if not self.disturbed:
             self._send_packets(exactly=False)
 
     def differences(self) -> list[str]:
-        """What the kernel holds against who should be let in, in the time of day as it is now."""
+        """The differences between the kernel's rules and those that the sessions need."""
         wanted: dict[int, dict[str, float]] = {4: {}, 6: {}}
         for client in self._inside():
             networks = wanted[6 if ":" in client.network else 4]
@@ -171,7 +172,7 @@ class ServiceLife:
         return [client for client in self.clients if client.state == "in"]
 
     def _settle(self) -> None:
-        """Wait until nothing is left to do, then compare rules and packets with the model."""
+        """Wait until the service has nothing left to do, then compare rules and packets."""
         limit = time.monotonic() + PATIENCE
         while (different := self._unsettled()):
             assert time.monotonic() < limit, different
@@ -179,12 +180,12 @@ class ServiceLife:
             self.look()
         self.clients = self._inside()
         self._send_packets(exactly=True)
-        # What nobody has changed needs no mending.
+        # Without a change by others nothing may count as repaired.
         drift, self.drift = self.drift, self._counted("envelope_firewall_drift_total")
-        assert self.disturbed or self.drift == drift, "mended what nobody has changed"
+        assert self.disturbed or self.drift == drift, "repaired rules that nobody has changed"
 
     def failures(self) -> float:
-        """How many transactions the tool has failed, also those that were soon made up for."""
+        """The number of failed transactions, including those that were repeated with success."""
         name = "envelope_firewall_transactions_total"
         return self._counted(name) - self._counted(name, outcome="ok")
 
@@ -199,7 +200,7 @@ class ServiceLife:
         if problems := self.firewall.problems():
             return list(problems)
         if any(client.state == "asking" for client in self.clients):
-            return ["somebody waits for an answer"]
+            return ["a client waits for an answer"]
         if late := [client.address for client in self._inside()
                     if client.deadline + LATE < self.reactor.seconds()]:
             return [f"{late} are inside beyond their deadlines"]
@@ -208,7 +209,7 @@ class ServiceLife:
         return self.differences()
 
     def _send_packets(self, exactly: bool) -> None:
-        """Let everybody send a packet; `exactly`: who is not inside is to be refused, too."""
+        """Send a packet of every client; `exactly`: those without a session must be refused."""
         known = {client.address for client in self.clients}
         inside: dict[str, float] = {}
         for client in self._inside():
@@ -221,7 +222,7 @@ class ServiceLife:
                 raise AssertionError(f"{source} has a session and is refused")
 
     def _may_have_ended(self, deadline: float) -> bool:
-        # The machine's own clock was not set: what is short, the kernel may have ended.
+        # The kernel's own clock was not set, so it may have ended a grant that ends soon.
         short = self.clock_set_by and deadline < self.reactor.seconds() + 3600
         return bool(short) or deadline < self.reactor.seconds() + EARLY
 
@@ -231,6 +232,6 @@ class ServiceLife:
         if source not in CLIENTS or self.disturbed or self.clock_moved:
             return None
         if until + self.clock_set_by + BACKSTOP < max(self.wall(), time.time()):
-            # The kernel has ended it, or so it seems to a service that is in haste.
+            # The kernel has ended the grant, or the service's fast clock says so.
             return None
         return self.listener.hears(source)

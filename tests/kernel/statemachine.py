@@ -1,7 +1,6 @@
-"""What may happen to a service and to the rules, in any order: hypothesis' state machine.
+"""Everything that may happen to a service and to the rules: a state machine for hypothesis.
 
-After every step that can be waited for, the rules are compared with the model's, and packets are
-sent; `servicelife` does both.
+After every step that can be waited for, `servicelife` compares the rules and sends packets.
 """
 
 from __future__ import annotations
@@ -14,13 +13,13 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 
 from tests.kernel.faultyiptables import POISON4, POISON6
 from tests.kernel.modelclient import Client
-from tests.kernel.servicelife import CLIENTS, NOBODY, ServiceLife
+from tests.kernel.servicelife import CLIENTS, NO_GRANTS, ServiceLife
 from tests.kernel.udpprobe import Listener
 
 CROWD = [f"203.0.113.{n}" for n in range(100, 140)]
-# The tool works again after so many steps at most: what it refused is compared only then.
+# After so many steps the tool works again, because a full comparison needs a working tool.
 LONGEST_TROUBLE = 4
-# Orders whose failure takes the tool's whole patience are rarer than the others.
+# SLOW orders make the service wait for its time-out, so there are fewer of them.
 QUICK = ["fail", "poison", "fail@1", "fail@2", "truncate", "die-when-asked", "die-midway",
          "die-midway@2", "die-before-commit", "die-before-echo", "die-before-echo@1",
          "save-fails", "save-garbles", "save-truncates", "poison save-fails",
@@ -34,7 +33,7 @@ foreign_chains = st.sampled_from(["INPUT", "FORWARD", "ENVELOPE", "ENVELOPE-GRAN
 
 
 class Machine(RuleBasedStateMachine):
-    """One example: a service's lives in a world that `world` makes."""
+    """One example: a service and its successors in a world that `world` makes."""
 
     world: Callable[[], Any]
     listener: Listener
@@ -58,20 +57,20 @@ class Machine(RuleBasedStateMachine):
 
     @initialize(policy=st.sampled_from(["ACCEPT", "DROP"]), rules=st.booleans(), baseline=numbers)
     def begin(self, policy: str, rules: bool, baseline: int) -> None:
-        """Somebody's rules are there; the service starts."""
+        """Start the service, with or without rules of others."""
         self.life.world.begin(policy, rules)
         self.life.start(self._baseline(baseline))
         self._step()
 
     @precondition(lambda self: self.life.up)
     @rule(address=st.sampled_from(CLIENTS), lasts=lengths)
-    def come(self, address: str, lasts: float) -> None:
-        """One client asks."""
-        self._let_in([self.life.come(address, lasts)])
+    def connect(self, address: str, lasts: float) -> None:
+        """One client connects."""
+        self._let_in([self.life.connect(address, lasts)])
         self._step()
 
     def _let_in(self, clients: Iterable[Client]) -> None:
-        """Whom the tool does not refuse, the service does not refuse either."""
+        """Wait until the clients that the tool does not refuse are admitted."""
         poison = self.life.orders == "poison" and not self.life.disturbed
         for client in clients if poison or not self.life.orders else ():
             if poison and client.address in (POISON4, POISON6):
@@ -80,11 +79,11 @@ class Machine(RuleBasedStateMachine):
             assert client.state != "refused", f"{client.address} is refused although the tool works"
 
     @precondition(lambda self: self.life.clients)
-    @rule(which=numbers, how=st.sampled_from(["close", "data", "vanish", "sent away"]))
-    def go(self, which: int, how: str) -> None:
-        """One client goes, or is sent away."""
+    @rule(which=numbers, how=st.sampled_from(["close", "data", "vanish", "revoked"]))
+    def end_session(self, which: int, how: str) -> None:
+        """One client leaves, or an operator revokes its session."""
         client = self.life.clients[which % len(self.life.clients)]
-        if how == "sent away":
+        if how == "revoked":
             client.be_revoked()
         else:
             client.leave(how)
@@ -93,12 +92,12 @@ class Machine(RuleBasedStateMachine):
     @precondition(lambda self: self.life.up)
     @rule(moves=st.lists(
         st.tuples(st.booleans(), st.sampled_from(CLIENTS), numbers, lengths), max_size=12))
-    def storm(self, moves: list[tuple[bool, str, int, float]]) -> None:
-        """Many come and go before anything is answered."""
+    def connect_and_leave(self, moves: list[tuple[bool, str, int, float]]) -> None:
+        """Many clients connect and leave before any is answered."""
         came = []
         for coming, address, which, lasts in moves:
             if coming:
-                came.append(self.life.come(address, lasts))
+                came.append(self.life.connect(address, lasts))
             elif self.life.clients:
                 self.life.clients[which % len(self.life.clients)].leave("vanish")
         self._let_in(came)
@@ -106,9 +105,9 @@ class Machine(RuleBasedStateMachine):
 
     @precondition(lambda self: self.life.up)
     @rule(stay=st.booleans())
-    def crowd(self, stay: bool) -> None:
-        """So many come at once that their rules are spread over chains, and perhaps go again."""
-        crowd = [self.life.come(address, 9000.0) for address in CROWD]
+    def connect_crowd(self, stay: bool) -> None:
+        """So many connect that grants are spread over chains; without `stay` they leave again."""
+        crowd = [self.life.connect(address, 9000.0) for address in CROWD]
         self._step()
         if not stay:
             for client in crowd:
@@ -118,22 +117,22 @@ class Machine(RuleBasedStateMachine):
     @precondition(lambda self: not self.life.orders)
     @rule(orders=st.sampled_from([*QUICK, *SLOW]))
     def break_tool(self, orders: str) -> None:
-        """From now on the tool fails."""
+        """The tool starts to fail."""
         self.life.order(orders)
         self._step()
 
     @precondition(lambda self: self.life.orders)
     @rule(after=st.sampled_from([0.0, 0.05, 0.3]))
     def repair_tool(self, after: float) -> None:
-        """The tool works again: whatever was asked meanwhile comes true or was refused."""
+        """The tool works again; everything asked for meanwhile is done or refused."""
         self.life.wait(after)
         self.life.order("")
         self._step()
 
     @precondition(lambda self: self.life.up)
     @rule(family=families, which=numbers)
-    def interfere(self, family: int, which: int) -> None:
-        """Somebody changes what is ours."""
+    def change_our_rules(self, family: int, which: int) -> None:
+        """Others change our rules."""
         world, edits = self.life.world, self.life.world.edits
         world.edit(family, edits[which % len(edits)], self.life.baseline)
         world.keep_refusing(self.life.baseline)
@@ -142,21 +141,21 @@ class Machine(RuleBasedStateMachine):
 
     @rule(to=st.sampled_from([0, 3600, -3600]))
     def set_clock(self, to: int) -> None:
-        """The time of day changes, and no session's length."""
+        """The wall clock is set `to` seconds ahead; no session gets longer or shorter."""
         self.life.clock_moved = to != self.life.clock_set_by
         self.life.clock_set_by = to
         self._step()
 
     @rule(family=families, chain=foreign_chains, where=st.sampled_from(["-A", "-I"]))
     def add_foreign(self, family: int, chain: str, where: str) -> None:
-        """Somebody adds a rule of their own; what is above us goes below."""
+        """Others add a rule of their own, also above our jump."""
         self.life.world.add(family, chain, where)
         self.life.disturbed = True
         self._step()
 
     @rule(family=families, chain=foreign_chains, which=numbers)
     def remove_foreign(self, family: int, chain: str, which: int) -> None:
-        """Somebody takes one of their rules away."""
+        """Others remove one of their rules."""
         self.life.world.remove(family, chain, which)
         self.life.disturbed = True
         if self.life.up:
@@ -166,14 +165,14 @@ class Machine(RuleBasedStateMachine):
     @precondition(lambda self: self.life.up)
     @rule(children_too=st.booleans())
     def kill(self, children_too: bool) -> None:
-        """The service is killed."""
+        """The service is killed, with or without its children."""
         self.life.kill(children_too)
         self._step()
 
     @precondition(lambda self: not self.life.up)
     @rule(baseline=numbers)
     def start(self, baseline: int) -> None:
-        """A successor clears what is left and takes over, perhaps with other options."""
+        """A successor starts, perhaps with another baseline, and clears what is left."""
         self.life.start(self._baseline(baseline))
         self._step()
 
@@ -185,13 +184,13 @@ class Machine(RuleBasedStateMachine):
         self._step()
 
     def teardown(self) -> None:
-        """The clean stop of whatever is there gives back what others have."""
+        """At the end a clean stop leaves exactly the rules of others."""
         try:
             self.life.order("")
             if not self.life.up:
                 self.life.start("service")
             self.life.step()
             self.life.stop()
-            assert not self.life.world.differences(None, NOBODY, 0.0)
+            assert not self.life.world.differences(None, NO_GRANTS, 0.0)
         finally:
             self.life.wipe()

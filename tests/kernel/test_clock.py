@@ -1,4 +1,4 @@
-"""Time of day in the kernel: when a grant ends by itself, and what setting the clock does to it."""
+"""The wall clock and iptables grants: when the kernel ends a grant, and what a clock step does."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def rules(subject: FirewallUnderTest) -> list[str]:
 async def test_the_kernel_ends_a_grant_in_the_second_that_its_rule_names(
     subject, listener
 ) -> None:
-    """It passes packets to the end of that second: 5 to 6 s after its deadline."""
+    """The rule accepts packets to the end of that second: 5 to 6 s after the deadline."""
     await subject.firewall.open(SERVICE)
     deadline = time.time() - BACKSTOP + 0.5
     networks = [ip_network(CLIENT), ip_network(OTHER)]
@@ -62,7 +62,7 @@ async def test_the_kernel_ends_a_grant_in_the_second_that_its_rule_names(
             else:
                 refused = time.time()
             await deferLater(reactor, 0.01)
-        # The kernel's seconds change with its ticks, some milliseconds late.
+        # The kernel updates its clock at each tick, so its seconds change some milliseconds late.
         assert passed < last_second + 1.1
         assert refused >= last_second + 1
     assert len(rules(subject)) == 2
@@ -70,8 +70,8 @@ async def test_the_kernel_ends_a_grant_in_the_second_that_its_rule_names(
 
 @pytest.mark.parametrize("by", [3600, -3600])
 @ensureDeferred
-async def test_a_clock_that_is_set_takes_the_ends_of_live_grants_along(subject, by) -> None:
-    """Those made after the step, before it was noticed, are not moved a second time."""
+async def test_the_ends_of_live_grants_move_with_a_clock_step(subject, by) -> None:
+    """Grants made after the step, before it was noticed, are not moved a second time."""
     await subject.firewall.open(SERVICE)
     deadline = later(9000)
     networks = [ip_network(CLIENT), ip_network(OTHER)]
@@ -90,13 +90,13 @@ async def test_a_clock_that_is_set_takes_the_ends_of_live_grants_along(subject, 
 
 
 @ensureDeferred
-async def test_a_clock_set_past_a_grants_end_shuts_its_client_out_for_a_second(
+async def test_a_clock_step_past_a_grants_end_refuses_its_client_until_the_repair(
     subject, listener
 ) -> None:
-    """The kernel's clock cannot be set here, so the rule's end is: it lies back, and is mended."""
+    """The kernel's clock cannot be set here, so the rule's end is put into the past instead."""
     await subject.firewall.open(SERVICE)
     subject.clock_set_by = -3600
-    # As the kernel sees it, what the service believes to be ahead has passed an hour ago.
+    # For the kernel, the end that the service believes to be ahead passed an hour ago.
     await subject.firewall.allow(ip_network(CLIENT), later(60))
     assert not listener.hears(CLIENT)
     subject.clock_set_by = 0

@@ -1,4 +1,4 @@
-"""The tool fails: a real executable in its place fails, hangs, garbles or vanishes on demand."""
+"""Failing tools: an executable in the tool's place fails, hangs, garbles or dies on demand."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ def subject(request, tmp_path):
 
 
 @ensureDeferred
-async def test_one_poisonous_change_fails_alone(subject) -> None:
-    """Its neighbours in the same batch are let in."""
+async def test_a_change_that_the_kernel_refuses_fails_alone(subject) -> None:
+    """The other changes of the same batch succeed."""
     await subject.firewall.open(SERVICE)
     subject.tools.order("poison")
     neighbours = [subject.firewall.allow(n, later(60)) for n in NETWORKS]
@@ -56,7 +56,7 @@ async def test_one_poisonous_change_fails_alone(subject) -> None:
 
 @ensureDeferred
 async def test_a_revocation_is_tried_again_until_it_holds(subject) -> None:
-    """It is a problem for as long as it does not, and others come and go meanwhile."""
+    """Until then it is reported as a problem, and other grants and revocations succeed."""
     await subject.firewall.open(SERVICE)
     await subject.firewall.allow(POISON, later(600))
     subject.tools.order("poison")
@@ -74,20 +74,20 @@ async def test_a_revocation_is_tried_again_until_it_holds(subject) -> None:
 
 
 @ensureDeferred
-async def test_a_revocation_also_holds_once_the_kernel_has_ended_the_grant(subject) -> None:
-    """So that a broken tool cannot keep a slot for ever."""
+async def test_a_revocation_is_answered_once_the_kernel_has_ended_the_grant(subject) -> None:
+    """So a broken tool cannot occupy a slot for ever."""
     await subject.firewall.open(SERVICE)
     await subject.firewall.allow(POISON, later(-3))
     subject.tools.order("poison")
     await subject.firewall.revoke(POISON).addTimeout(15, reactor)
-    # A rule stays when its time is over; an element of a set goes.
+    # An iptables rule stays after its end; nftables removes the element.
     assert subject.kernel.open_networks() == (set() if subject.label == "inet" else {POISON})
 
 
 @pytest.mark.parametrize("order", ["fail", "die-before-commit", "save-fails fail"])
 @ensureDeferred
 async def test_a_tool_that_fails_refuses_and_leaves_nothing(subject, order) -> None:
-    """And serves again once it works."""
+    """And the next grant succeeds once the tool works."""
     await subject.firewall.open(SERVICE)
     await subject.firewall.allow(NETWORKS[0], later(60))
     subject.tools.order(*order.split())
@@ -105,7 +105,7 @@ async def test_a_tool_that_fails_refuses_and_leaves_nothing(subject, order) -> N
 @pytest.mark.parametrize("order", ["hang", "garble"])
 @ensureDeferred
 async def test_a_tool_that_does_not_answer_is_given_up(subject, order) -> None:
-    """Within the 10 s that a client may wait for its 500."""
+    """Within the 10 s that a client may wait for its answer 500."""
     await subject.firewall.open(SERVICE)
     subject.tools.order(order)
     asked = time.monotonic()
@@ -113,13 +113,14 @@ async def test_a_tool_that_does_not_answer_is_given_up(subject, order) -> None:
     assert time.monotonic() - asked < 10
     subject.tools.order()
     await subject.firewall.allow(NETWORKS[1], later(60)).addTimeout(20, reactor)
-    # A tool that applied and did not say so has let the refused one in: it goes at the next look.
+    # A tool that applied the change without an answer has let the client in: the next look
+    # at the kernel removes that grant.
     await settled(lambda: subject.kernel.open_networks() == {NETWORKS[1]})
 
 
 @ensureDeferred
 async def test_a_tool_that_does_not_echo_is_run_once_per_transaction(subject) -> None:
-    """As older ones need."""
+    """Older versions of the tools need this."""
     subject.tools.order("silent")
     await subject.firewall.open(SERVICE)
     await gatherResults([subject.firewall.allow(n, later(60)) for n in NETWORKS])
@@ -130,8 +131,8 @@ async def test_a_tool_that_does_not_echo_is_run_once_per_transaction(subject) ->
 
 @pytest.mark.parametrize("order", ["fail", "save-fails", "save-garbles"])
 @ensureDeferred
-async def test_a_start_that_fails_changes_nothing(subject, order) -> None:
-    """And says why."""
+async def test_a_failed_start_changes_nothing(subject, order) -> None:
+    """And its error names the reason."""
     subject.tools.order(order)
     assert await refused(subject.firewall.open(SERVICE))
     assert subject.kernel.saved() == subject.before
@@ -139,8 +140,8 @@ async def test_a_start_that_fails_changes_nothing(subject, order) -> None:
 
 @pytest.mark.parametrize("subject", ["legacy", "nftables"], indirect=True)
 @ensureDeferred
-async def test_a_start_that_cannot_be_taken_back_is_told_when_it_is_closed(subject) -> None:
-    """A tool that applies, dies before it says so, and then refuses; the next start clears it."""
+async def test_close_reports_a_start_that_could_not_be_taken_back(subject) -> None:
+    """The tool applies, dies before its answer, then refuses; the next start clears the rules."""
     subject.tools.order("die-before-echo@1", "fail@2")
     assert "told to fail" not in await refused(subject.firewall.open(SERVICE))
     assert subject.kernel.saved() != subject.before
@@ -153,8 +154,8 @@ async def test_a_start_that_cannot_be_taken_back_is_told_when_it_is_closed(subje
 
 @pytest.mark.parametrize("subject", KINDS, indirect=True)
 @ensureDeferred
-async def test_a_kernel_that_lists_no_tables_is_asked_for_the_one(subject) -> None:
-    """As iptables-legacy finds it in some user namespaces; all else is as ever."""
+async def test_where_the_tables_cannot_be_listed_the_filter_table_is_read_by_name(subject) -> None:
+    """iptables-legacy finds no list of tables in some user namespaces; everything else works."""
     subject.tools.order("save-lists-no-tables")
     await subject.firewall.open(SERVICE)
     await subject.firewall.allow(NETWORKS[0], later(60))
@@ -162,13 +163,14 @@ async def test_a_kernel_that_lists_no_tables_is_asked_for_the_one(subject) -> No
     await subject.firewall.close()
     assert subject.kernel.saved() == subject.before
     if subject.kernel.kind == "nft":
-        # Taken for one that was there, so it stays; other tests count tables.
+        # The service takes the table for one that was there before, and leaves it; other tests
+        # count tables.
         subprocess.run([NFT, "delete table ip filter; delete table ip6 filter"], check=True)
 
 
 @ensureDeferred
-async def test_a_second_instance_is_refused_before_it_touches_anything(subject, tmp_path) -> None:
-    """The first goes on undisturbed."""
+async def test_a_second_instance_is_refused_before_it_changes_any_rule(subject, tmp_path) -> None:
+    """The first one goes on undisturbed."""
     await subject.firewall.open(SERVICE)
     rules = subject.kernel.saved()
     made = NftablesFirewall if subject.label == "inet" else IptablesFirewall

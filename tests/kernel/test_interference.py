@@ -1,4 +1,4 @@
-"""Others change the rules: noticed, mended in one transaction, counted, and logged once."""
+"""Others change the rules: noticed, repaired in one transaction, counted, and logged once."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.kernel
 LIVE, OTHER = ip_network("203.0.113.1/32"), ip_network("203.0.113.2/32")
 MARKER = "(the chain that remembers)"
 ALL = [["-F"], ["-X"], ["-P", "INPUT", "ACCEPT"]]
-# What is done; the kinds that it is counted as; the foreign rules that it adds.
+# By name: the commands; the kinds of drift they count as; the foreign rules they add.
 INTERFERENCE: dict[str, tuple[list[list[str]], set[str]]] = {
     "our chain flushed": ([["-F", "ENVELOPE"]], {"baseline"}),
     "one of our rules deleted": ([["-D", "ENVELOPE", "5"]], {"baseline"}),
@@ -38,7 +38,7 @@ INTERFERENCE: dict[str, tuple[list[list[str]], set[str]]] = {
         [["-F", MARKER], ["-X", MARKER]], {"chain"}),
     "everything flushed": (ALL, {"chain", "grant", "jump", "policy"}),
 }
-# With so many grants that they are spread over chains.
+# The same with so many grants that they are spread over several chains.
 SPREAD: dict[str, tuple[list[list[str]], set[str]]] = {
     "the first chain flushed": ([["-F", "ENVELOPE-GRANTS"]], {"baseline"}),
     "a chain on the way flushed": ([["-F", "ENVELOPE-GRANTS-00"]], {"baseline"}),
@@ -61,14 +61,14 @@ FOREIGN = [
 
 
 def interfere(kernel: Kernel, commands: list[list[str]]) -> None:
-    """Do what the table says, in one step."""
+    """Run an entry's commands in one transaction."""
     own = kernel.snapshot(4).own_chains
     marker = next(chain for chain in own if chain.startswith("ENVELOPE-WAS-"))
     kernel.change(4, *(" ".join(words).replace(MARKER, marker) for words in commands))
 
 
 class Complaints:
-    """What is logged about others' changes, while entered."""
+    """A context manager that collects the log events about changes by others."""
 
     def __init__(self) -> None:
         self.seen: list[str] = []
@@ -96,8 +96,8 @@ def foreign(rules: str) -> list[str]:
     return [line for line in rules.splitlines() if "9.9.9." in line]
 
 
-async def mended_in_one_transaction(subject, what: str, doing, networks) -> None:
-    """Open, let in, change, and see it put right."""
+async def check_repair(subject, what: str, doing, networks) -> None:
+    """Open the firewall, grant `networks`, run the commands, and check the repair."""
     commands, kinds = doing
     firewall, kernel = subject.firewall, subject.kernel
     await firewall.open(SERVICE)
@@ -115,7 +115,7 @@ async def mended_in_one_transaction(subject, what: str, doing, networks) -> None
             lambda: sorted(set(kernel.saved().splitlines()) - set(foreign(kernel.saved())))
             == sorted(set(good.splitlines()))
         )
-        # Two more looks find nothing to do.
+        # Two more looks at the kernel find nothing to repair.
         for _ in range(2):
             await subject.at_rest()
             await settled(lambda: len(subject.reactor.children) > subject.writers)
@@ -127,9 +127,9 @@ async def mended_in_one_transaction(subject, what: str, doing, networks) -> None
 
 @pytest.mark.parametrize("what", INTERFERENCE)
 @ensureDeferred
-async def test_interference_is_mended_in_one_transaction(subject, what) -> None:
-    """Counted by its kinds, logged once; our rules stand as before, live grants included."""
-    await mended_in_one_transaction(subject, what, INTERFERENCE[what], (LIVE, OTHER))
+async def test_interference_is_repaired_in_one_transaction(subject, what) -> None:
+    """It is counted by kind and logged once; our rules, live grants included, are as before."""
+    await check_repair(subject, what, INTERFERENCE[what], (LIVE, OTHER))
     if what == "a rule above us":
         assert len(foreign(subject.kernel.saved())) == 1
         subject.kernel.run(4, "-D", "INPUT", "-s", "9.9.9.9", "-j", "DROP")
@@ -137,17 +137,17 @@ async def test_interference_is_mended_in_one_transaction(subject, what) -> None:
 
 @pytest.mark.parametrize("what", SPREAD)
 @ensureDeferred
-async def test_interference_among_many_grants_is_mended_in_one_transaction(subject, what) -> None:
-    """In the chains that they are spread over."""
+async def test_interference_among_many_grants_is_repaired_in_one_transaction(subject, what) -> None:
+    """The grants are spread over several chains."""
     many = [ip_network((203 << 24) + (113 << 8) + n) for n in range(0, 256, 4)]
-    await mended_in_one_transaction(subject, what, SPREAD[what], many)
+    await check_repair(subject, what, SPREAD[what], many)
 
 
 @pytest.mark.parametrize("what", [what for what, (words, _) in INTERFERENCE.items()
                                   if not any("-F" in each for each in words)])
 @ensureDeferred
-async def test_rules_of_others_stay_where_they_are(subject, what) -> None:
-    """In every chain, ours included, in their order, through the mending."""
+async def test_rules_of_others_keep_their_place(subject, what) -> None:
+    """In every chain, ours included, a repair keeps them and their order."""
     firewall, kernel = subject.firewall, subject.kernel
     await firewall.open(SERVICE)
     await firewall.allow(LIVE, later(60))
@@ -170,8 +170,8 @@ async def test_rules_of_others_stay_where_they_are(subject, what) -> None:
             kernel.run(4, "-D", *line.split()[1:])
 
 @ensureDeferred
-async def test_interference_that_cannot_be_mended_yet_is_told_once(subject) -> None:
-    """However often the tool refuses; it is mended when the tool works."""
+async def test_interference_that_cannot_be_repaired_yet_is_logged_once(subject) -> None:
+    """However often the tool refuses; it is repaired once the tool works."""
     await subject.firewall.open(SERVICE)
     good = subject.kernel.saved()
     await subject.at_rest()

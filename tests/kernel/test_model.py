@@ -1,8 +1,8 @@
-"""Anything in any order, over the real kernel: what it holds is what the model holds.
+"""After any operations in any order, the real kernel holds what the model says.
 
 Clients come, stay and go through the real `Sessions`, alone and many at once; the tool fails in
-every way it knows; the service is killed and started again; others change the rules. Some lives
-are told step by step (`scenarios`), and others are left to chance.
+every way that `faultyiptables` knows; the service is killed and started again; others change the
+rules. Some sequences are written down (`scenarios`), the others are random (`statemachine`).
 """
 
 from __future__ import annotations
@@ -29,26 +29,27 @@ from tests.kernel.udpprobe import Listener, addresses
 
 pytestmark = pytest.mark.kernel
 
-# Steps of chance for each kind of tool; `make soak` says how long instead (seconds).
+# Random steps for each kind of tool; `make soak` sets a time (seconds) instead.
 STEPS, STEPS_AT_ONCE = 300, 20
 SOAK = float(os.environ.get("SOAK_SECONDS", "0"))
 
-# The operator's own baseline of nftables has tests of its own.
+# nftables with an operator's own baseline is tested in test_nft.
 CASES = [(kind, scene) for kind in ALL_KINDS for scene in SCENARIOS
          if kind != "nftables" or "operator" not in scene]
 
 
 @pytest.fixture(params=ALL_KINDS)
 def machine(request, tmp_path, monkeypatch):
-    """A class of machines over one kind of tool."""
+    """A state machine class over one kind of tool."""
     kind = request.param
 
     def world() -> Any:
         return NftWorld(tmp_path) if kind == "nftables" else IptablesWorld(tmp_path, kind)
 
-    # 9 s of ours: a service in haste would refuse early what only waits for a busy machine.
-    haste = (NftWorld if kind == "nftables" else IptablesWorld).haste
-    monkeypatch.setattr(waiters, "ALLOW_WAIT", waiters.ALLOW_WAIT * haste)
+    # 9 s of real time: the service's clock runs faster, so on a busy machine it would refuse
+    # clients that only wait.
+    speed = (NftWorld if kind == "nftables" else IptablesWorld).speed
+    monkeypatch.setattr(waiters, "ALLOW_WAIT", waiters.ALLOW_WAIT * speed)
 
     with Listener() as listener, addresses(*CLIENTS):
         made = type(f"Machine_{kind}", (Machine,), {
@@ -60,7 +61,7 @@ def machine(request, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(("machine", "scene"), CASES, indirect=["machine"])
 def test_the_kernel_holds_what_the_model_holds_in(machine, scene) -> Deferred[None]:
-    """What chance would rarely come to; see `scenarios`."""
+    """Each scenario holds, with each kind of tool."""
 
     def play() -> None:
         made = machine()
@@ -75,14 +76,14 @@ def test_the_kernel_holds_what_the_model_holds_in(machine, scene) -> Deferred[No
 
 
 def test_the_kernel_holds_what_the_model_holds(machine) -> Deferred[None]:
-    """Whatever happens: after every step that can be waited for."""
+    """Random operations; compared after every step that can be waited for."""
     return in_greenlet(lambda: run(machine))
 
 
 def run(machine: type[Machine]) -> None:
-    """Run examples until there were enough steps, or for as long as asked.
+    """Run examples for the given number of steps, or of seconds.
 
-    The suite's are always the same ones.
+    The suite always runs the same ones.
     """
     end = time.monotonic() + SOAK / len(ALL_KINDS)
     for number in count(1):

@@ -1,4 +1,4 @@
-"""What is nftables' own: elements with timeouts, the tool that stays open, whose table it is."""
+"""nftables alone: elements with timeouts, the tool that stays open, the owner of the table."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def listener():
 
 
 def lasts(subject: FirewallUnderTest, name: str = CLIENT) -> float:
-    """Seconds that an element was given."""
+    """The timeout of a grant's element, in seconds."""
     said = subject.kernel.elements()[name]
     match = re.match(r"timeout (?:(\d+)h)?(?:(\d+)m(?!s))?(?:(\d+)s)?", said)
     hours, minutes, seconds = (int(part or 0) for part in match.groups())
@@ -58,7 +58,7 @@ def lasts(subject: FirewallUnderTest, name: str = CLIENT) -> float:
 
 @ensureDeferred
 async def test_the_kernel_ends_a_grant_a_few_seconds_after_its_deadline(subject, listener) -> None:
-    """By itself, and that is no difference that has to be mended."""
+    """The service does not count this as drift."""
     await subject.firewall.open(SERVICE)
     deadline = later(-2)
     await gatherResults([subject.firewall.allow(n, deadline) for n in NETWORKS])
@@ -80,8 +80,8 @@ async def test_the_kernel_ends_a_grant_a_few_seconds_after_its_deadline(subject,
 
 
 @ensureDeferred
-async def test_an_end_is_replaced_whatever_has_become_of_the_element(subject) -> None:
-    """Live, run out a moment ago, deleted by somebody: it lasts as long as it was last asked to."""
+async def test_a_new_end_replaces_the_old_one_whatever_state_the_element_is_in(subject) -> None:
+    """Live, just expired, or deleted by others: the last end that was asked for holds."""
     firewall = subject.firewall
     await firewall.open(SERVICE)
     network = NETWORKS[0]
@@ -99,7 +99,7 @@ async def test_an_end_is_replaced_whatever_has_become_of_the_element(subject) ->
 @pytest.mark.parametrize("days", [2, 400, 4000])
 @ensureDeferred
 async def test_a_grant_may_last_for_years(subject, days) -> None:
-    """Nft takes no number that long, but says it with more units than one."""
+    """A number that long is refused by nft, so the timeout is written in several units."""
     await subject.firewall.open(SERVICE)
     await gatherResults([subject.firewall.allow(n, later(days * 86400)) for n in NETWORKS])
     assert subject.kernel.open_networks((4, 6)) == set(NETWORKS)
@@ -109,8 +109,8 @@ async def test_a_grant_may_last_for_years(subject, days) -> None:
 
 
 @ensureDeferred
-async def test_the_open_tool_is_replaced_now_and_then(subject) -> None:
-    """It remembers what it was told, and gets slower; nothing is lost, and one runs at a time."""
+async def test_the_open_tool_is_restarted_after_some_transactions(subject) -> None:
+    """It keeps what it was told and gets slower; no change is lost, and only one runs at a time."""
     firewall = subject.firewall
     await firewall.open(SERVICE)
     for n in range(DIALECT.lifetime + 10):
@@ -123,8 +123,8 @@ async def test_the_open_tool_is_replaced_now_and_then(subject) -> None:
 
 
 @ensureDeferred
-async def test_a_crowd_shares_transactions_and_is_gone_in_few(subject) -> None:
-    """However long the transactions get: a thousand come and go in a handful of them."""
+async def test_a_thousand_grants_and_revocations_share_a_few_transactions(subject) -> None:
+    """However long the transactions get."""
     firewall = subject.firewall
     await firewall.open(SERVICE)
     crowd = [ip_network(f"10.0.{n >> 8}.{n & 255}") for n in range(1000)]
@@ -138,7 +138,7 @@ async def test_a_crowd_shares_transactions_and_is_gone_in_few(subject) -> None:
 
 @ensureDeferred
 async def test_an_nft_that_cannot_stay_open_is_run_once_per_transaction(tmp_path) -> None:
-    """It may be built without what reads lines."""
+    """Its interactive mode may be left out of a build."""
     tool = tmp_path / "bare-nft"
     tool.write_text(
         '#!/bin/sh\ncase " $* " in *" -i "*) echo "Error: not in this build" >&2; exit 1;; esac\n'
@@ -154,8 +154,8 @@ async def test_an_nft_that_cannot_stay_open_is_run_once_per_transaction(tmp_path
 
 
 @ensureDeferred
-async def test_what_is_too_long_for_one_transaction_is_written_in_several(subject) -> None:
-    """And nobody is refused for it."""
+async def test_changes_too_long_for_one_transaction_are_split(subject) -> None:
+    """And no client is refused because of it."""
     firewall = subject.firewall
     await firewall.open(SERVICE)
     subject.tools.order("refuse-long")
@@ -169,8 +169,8 @@ async def test_what_is_too_long_for_one_transaction_is_written_in_several(subjec
 
 
 @ensureDeferred
-async def test_nothing_is_listed_as_long_as_only_we_change_anything(subject) -> None:
-    """However many come and go; whatever anybody changes anywhere is looked at."""
+async def test_the_table_is_not_listed_while_only_the_service_changes_rules(subject) -> None:
+    """However many clients come and go; any change by others, in any table, causes a listing."""
     firewall = subject.firewall
     await firewall.open(SERVICE)
     await subject.looked(2)
@@ -185,8 +185,8 @@ async def test_nothing_is_listed_as_long_as_only_we_change_anything(subject) -> 
 
 
 @ensureDeferred
-async def test_a_kernel_that_does_not_count_is_looked_at_every_time(subject) -> None:
-    """And nothing else changes."""
+async def test_without_a_generation_number_every_check_lists_the_table(subject) -> None:
+    """And everything else works as with one."""
     subject.counts = False
     await subject.firewall.open(SERVICE)
     await subject.firewall.allow(NETWORKS[0], later(600))
@@ -199,8 +199,8 @@ async def test_a_kernel_that_does_not_count_is_looked_at_every_time(subject) -> 
 
 
 @ensureDeferred
-async def test_a_table_of_somebody_elses_is_not_touched(subject) -> None:
-    """The start says how to go on."""
+async def test_a_table_that_is_not_ours_is_not_touched(subject) -> None:
+    """The start fails and says what to do."""
     subject.kernel.run("add table inet envelope", "add chain inet envelope theirs")
     before = subject.kernel.saved()
     assert "nft delete table inet envelope" in await refused(subject.firewall.open(SERVICE))
@@ -210,7 +210,7 @@ async def test_a_table_of_somebody_elses_is_not_touched(subject) -> None:
 
 @ensureDeferred
 async def test_an_operators_table_gets_only_what_grants_need(tmp_path, listener) -> None:
-    """And loses it at the stop; what a killed predecessor left in it is cleared."""
+    """The stop removes it again; a start clears what a killed service left in the table."""
     subject = FirewallUnderTest(tmp_path, "nftables", baseline="operator", proxy_port=(80,))
     kernel = subject.kernel
     kernel.run(*OPERATORS)
@@ -221,7 +221,7 @@ async def test_an_operators_table_gets_only_what_grants_need(tmp_path, listener)
     assert listener.hears(CLIENT)
     assert not listener.hears(OTHER)
     assert kernel.saved().index("jump grants") < kernel.saved().index("ipv6-icmp }")
-    await subject.reactor.die()
+    await subject.reactor.kill()
     subject.firewall._release()
     successor = NftablesFirewall(reactor, subject.config, FirewallMetrics(new_registry()))
     await successor.open(SERVICE)
@@ -239,8 +239,8 @@ async def test_an_operators_table_gets_only_what_grants_need(tmp_path, listener)
      "add chain inet envelope input { type filter hook output priority filter; }"],
 ])
 @ensureDeferred
-async def test_without_an_operators_chain_there_is_no_start(tmp_path, there) -> None:
-    """One line says what is missing."""
+async def test_a_start_without_the_operators_chain_fails(tmp_path, there) -> None:
+    """One line names what is missing."""
     subject = FirewallUnderTest(tmp_path, "nftables", baseline="operator")
     if there:
         subject.kernel.run(*there)
@@ -252,7 +252,7 @@ async def test_without_an_operators_chain_there_is_no_start(tmp_path, there) -> 
 
 @ensureDeferred
 async def test_keep_leaves_the_default_drop_without_grants(tmp_path, listener) -> None:
-    """Also when somebody has just broken it; the next stop gives back what was there at first."""
+    """Even if others have just broken it; the next clean stop restores the first rules."""
     subject = FirewallUnderTest(tmp_path, "nftables", on_stop="keep")
     await subject.firewall.open(SERVICE)
     await subject.firewall.allow(NETWORKS[0], later(60))
@@ -269,8 +269,8 @@ async def test_keep_leaves_the_default_drop_without_grants(tmp_path, listener) -
 
 
 @ensureDeferred
-async def test_a_stop_that_cannot_take_the_rules_away_says_so(tmp_path) -> None:
-    """They stay in force, and the next service's stop takes them away."""
+async def test_a_stop_that_cannot_remove_the_rules_fails(tmp_path) -> None:
+    """They stay in force, and the next service's stop removes them."""
     subject = FirewallUnderTest(tmp_path, "nftables")
     await subject.firewall.open(SERVICE)
     subject.tools.order("fail")

@@ -1,4 +1,4 @@
-"""Others change our table of nftables: mended in one transaction, counted, and logged once."""
+"""Others change our nftables table: repaired in one transaction, counted, and logged once."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.kernel
 
 LIVE, OTHER = ip_network("203.0.113.1/32"), ip_network("203.0.113.2/32")
 OURS = "inet envelope"
-# What is done (`{jump}` and `{fourth}` are handles of rules of ours) and the kinds it counts as.
+# By name: the commands (`{jump}` and `{fourth}`: handles of our rules) and their kinds of drift.
 INTERFERENCE: dict[str, tuple[list[str], set[str]]] = {
     "our chain flushed": ([f"flush chain {OURS} baseline"], {"baseline"}),
     "one of our rules deleted": ([f"delete rule {OURS} baseline handle {{fourth}}"], {"baseline"}),
@@ -75,7 +75,7 @@ FOREIGN = [
 
 
 def interfere(kernel: NftKernel, commands: list[str]) -> None:
-    """Do what the table says, in one transaction."""
+    """Run an entry's commands in one transaction."""
     listed = kernel.run(f"list table {OURS}")
     handles = {
         name: re.search(rf"{rule} # handle (\d+)", listed)[1]
@@ -97,15 +97,15 @@ def foreign(rules: str) -> list[str]:
 
 
 def ours(rules: str) -> list[str]:
-    """What is ours, in its order, without the timeouts, which are written anew."""
+    """Our rules in their order, without timeouts: a repair writes those anew."""
     return [re.sub(r"timeout \w+", "timeout", line) for line in rules.splitlines()
             if "9.9.9." not in line]
 
 
 @pytest.mark.parametrize("what", INTERFERENCE)
 @ensureDeferred
-async def test_interference_is_mended_in_one_transaction(subject, what) -> None:
-    """Counted by its kinds, logged once; our rules stand as before, live grants included."""
+async def test_interference_is_repaired_in_one_transaction(subject, what) -> None:
+    """It is counted by kind and logged once; our rules, live grants included, are as before."""
     commands, kinds = INTERFERENCE[what]
     firewall, kernel = subject.firewall, subject.kernel
     await firewall.open(SERVICE)
@@ -117,7 +117,7 @@ async def test_interference_is_mended_in_one_transaction(subject, what) -> None:
         interfere(kernel, commands)
         await settled(lambda: subject.transactions() > before)
         await settled(lambda: sorted(ours(kernel.saved())) == sorted(ours(good)))
-        # Another look finds nothing to do, nor do those after it have anything to look for.
+        # Another look finds nothing to repair, and the ones after it list nothing.
         await subject.listed()
         await subject.looked(3)
         await subject.at_rest()
@@ -130,8 +130,8 @@ async def test_interference_is_mended_in_one_transaction(subject, what) -> None:
 
 
 @ensureDeferred
-async def test_a_sleeping_table_with_another_hook_is_mended_in_two(subject) -> None:
-    """The kernel refuses to do both at once."""
+async def test_a_dormant_table_with_another_hook_is_repaired_in_two_transactions(subject) -> None:
+    """The kernel refuses both changes in one."""
     await subject.firewall.open(SERVICE)
     good = subject.kernel.saved()
     await subject.at_rest()
@@ -149,8 +149,8 @@ KEPT = [
 
 @pytest.mark.parametrize("what", KEPT)
 @ensureDeferred
-async def test_rules_of_others_stay_where_they_are(subject, what) -> None:
-    """In every chain, ours included, in their order, through the mending."""
+async def test_rules_of_others_keep_their_place(subject, what) -> None:
+    """In every chain, ours included, a repair keeps them and their order."""
     firewall, kernel = subject.firewall, subject.kernel
     await firewall.open(SERVICE)
     await gatherResults([firewall.allow(n, later(600)) for n in (LIVE, OTHER)])
@@ -170,8 +170,8 @@ async def test_rules_of_others_stay_where_they_are(subject, what) -> None:
 
 @pytest.mark.parametrize("what", ["the grants flushed", "our chain flushed"])
 @ensureDeferred
-async def test_what_cannot_be_mended_yet_is_mended_when_it_can(subject, what) -> None:
-    """However often the tool refuses; it is told once, and counted once."""
+async def test_interference_is_repaired_once_the_tool_works_again(subject, what) -> None:
+    """However often the tool refuses; it is logged once, and counted once."""
     firewall, kernel = subject.firewall, subject.kernel
     await firewall.open(SERVICE)
     await gatherResults([firewall.allow(n, later(600)) for n in (LIVE, OTHER)])

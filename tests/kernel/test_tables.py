@@ -1,4 +1,4 @@
-"""Whole tables come and go, and only ours."""
+"""Whole tables that others delete or leave: a stop removes only tables that are ours."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ NFT = "/usr/sbin/nft"
 
 @pytest.fixture
 def tables():
-    """A table `filter` of somebody's in each family, and the names of those that are there."""
+    """Make a foreign table `filter` in each family; returns a function that lists the tables."""
     need_own_network()
     for family in ("ip", "ip6"):
         subprocess.run([NFT, f"add table {family} filter"], check=True)
@@ -38,7 +38,7 @@ def tables():
 @pytest.mark.parametrize(("kind", "goes"), [("nft", True), ("legacy", False)])
 @ensureDeferred
 async def test_only_iptables_nfts_own_tables_are_removed(tmp_path, tables, kind, goes) -> None:
-    """iptables-legacy's table is another one than nft's of the same name, which stays."""
+    """iptables-legacy's table is not nft's of the same name, which stays."""
     FaultyTools(tmp_path, kind)
     config = Config(iptables=tmp_path / "iptables", ip6tables=tmp_path / "ip6tables")
     for family in (IPV4, IPV6):

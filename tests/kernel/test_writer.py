@@ -1,4 +1,4 @@
-"""The tool that stays open dies, vanishes or waits, at every point of a transaction."""
+"""The tool that stays open: killed, removed from disk, or blocked, in any part of a transaction."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def subject(request, tmp_path):
 ])
 @ensureDeferred
 async def test_a_writer_killed_in_any_state_loses_nothing(subject, state) -> None:
-    """What was asked of it comes true by the next one; nobody is refused."""
+    """The next tool process makes the change; no client is refused."""
     await subject.firewall.open(SERVICE)
     await gatherResults([subject.firewall.allow(n, later(60)) for n in (A4, A6)])
     await subject.at_rest()
@@ -62,8 +62,8 @@ async def test_a_writer_killed_in_any_state_loses_nothing(subject, state) -> Non
 
 
 @ensureDeferred
-async def test_a_tool_that_vanishes_from_disk_and_comes_back(subject) -> None:
-    """Grants are refused by its name meanwhile, revocations wait, and the rules stay in force."""
+async def test_a_tool_may_be_missing_from_disk_for_a_while(subject) -> None:
+    """Meanwhile grants fail and name the tool, revocations wait, and the rules stay in force."""
     await subject.firewall.open(SERVICE)
     await subject.firewall.allow(A4, later(600))
     names = ["nft"] if subject.label == "inet" else ["iptables-restore", "iptables-save"]
@@ -80,7 +80,7 @@ async def test_a_tool_that_vanishes_from_disk_and_comes_back(subject) -> None:
     assert "is not there" in subject.firewall.problems()[0]
     assert subject.kernel.open_networks() == {A4}
     if subject.label != "inet":
-        # The other family has tools of its own.
+        # The other family has its own tools.
         await subject.firewall.allow(A6, later(60))
         await subject.firewall.revoke(A6)
     for tool in tools:
@@ -92,7 +92,7 @@ async def test_a_tool_that_vanishes_from_disk_and_comes_back(subject) -> None:
 
 @contextmanager
 def lock_taken(lock: Path, seconds: float) -> Iterator[None]:
-    """Hold the lock that users of iptables-legacy share, for so long."""
+    """Hold the lock that users of iptables-legacy share, for `seconds` or until the block ends."""
     holder = os.open(lock, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC)
     fcntl.flock(holder, fcntl.LOCK_EX)
     timer = reactor.callLater(seconds, fcntl.flock, holder, fcntl.LOCK_UN)
@@ -107,10 +107,10 @@ def lock_taken(lock: Path, seconds: float) -> Iterator[None]:
 @pytest.mark.parametrize("subject", ["legacy"], indirect=True)
 @pytest.mark.parametrize("seconds", [5.0, 12.0])
 @ensureDeferred
-async def test_a_lock_that_somebody_holds(subject, seconds) -> None:
-    """Whoever asks meanwhile is answered within 10 s; a revocation waits for as long as it takes.
+async def test_a_grant_is_answered_within_10_s_while_others_hold_the_lock(subject, seconds) -> None:
+    """A revocation waits for as long as it takes.
 
-    What is answered is true, and nothing is left of what was refused.
+    Each answer is true, and nothing is left of a grant that was refused.
     """
     await subject.firewall.open(SERVICE)
     await subject.firewall.allow(A4, later(600))

@@ -1,4 +1,4 @@
-"""Packets on this network's loopback: does one of a source get through? Some 0.1 ms each."""
+"""UDP packets over this network's loopback: does a source get through? Some 0.1 ms each."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _PATIENCE = 20.0
 
 @contextmanager
 def addresses(*sources: str) -> Iterator[None]:
-    """Let this network's loopback have `HOST`'s addresses and these."""
+    """A context manager: the loopback device has the addresses of `HOST` and these."""
     places = [f"{each}/{128 if ':' in each else 32} dev lo" for each in (*HOST.values(), *sources)]
     _ip(f"address add {place}" + (" nodad" if ":" in place else "") for place in places)
     try:
@@ -30,7 +30,7 @@ def _ip(lines: Iterable[str]) -> None:
 
 
 class Listener:
-    """Hears the packets that come through; a context manager."""
+    """Receives the packets that get through; a context manager."""
 
     def __enter__(self) -> Listener:
         self._heard = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
@@ -42,14 +42,14 @@ class Listener:
         self._heard.close()
 
     def hears(self, source: str) -> bool:
-        """Whether a packet of `source` comes through; the kernel has to tell when it does not."""
+        """Whether a packet from `source` gets through; a refused one must cause an error."""
         family, version = (socket.AF_INET6, 6) if ":" in source else (socket.AF_INET, 4)
         with socket.socket(family, socket.SOCK_DGRAM) as sender:
             sender.bind((source, 0))
             sender.connect((HOST[version], PORT))
             sender.send(b"x")
             ready, _, _ = select.select([self._heard, sender], [], [], _PATIENCE)
-            assert ready, f"the packet of {source} was lost without a word"
+            assert ready, f"the packet of {source} was dropped without an error"
             if self._heard in ready:
                 self._heard.recv(1)
             return self._heard in ready
