@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import socket
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from twisted.internet.address import IPv4Address as Host4
 from twisted.internet.address import IPv6Address as Host6
@@ -111,7 +111,7 @@ async def _listen_endpoint(
     if port.socket.family in (socket.AF_INET, socket.AF_INET6):
         _watch_peers(port.socket)
     port.socket.listen(BACKLOG)
-    return port
+    return cast(IListeningPort, port)
 
 
 def _open_sockets(spec: ListenSpec) -> list[socket.socket]:

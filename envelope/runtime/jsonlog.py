@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from twisted.logger import ILogObserver, LogEvent, formatEvent
 from twisted.python.usage import UsageError
@@ -71,7 +71,7 @@ class JsonLog:
         # The method is private in name, but AppLogger's own documented place to be overridden.
         observer: Any = UnixAppLogger(destination)._getLogObserver()
         observer.formatEvent = as_json
-        return observer
+        return cast(ILogObserver, observer)
 
 
 json_log: Final = JsonLog()
