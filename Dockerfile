@@ -20,4 +20,5 @@ ENV PATH=/opt/envelope/bin:$PATH PYTHONDONTWRITEBYTECODE=1
 WORKDIR /run
 EXPOSE 8880
 STOPSIGNAL SIGTERM
-ENTRYPOINT ["twistd", "-n", "--pidfile=", "envelope"]
+# The kernel drops signals to process 1 until it has handlers; blocked ones wait for them.
+ENTRYPOINT ["env", "--block-signal=TERM,INT,QUIT", "twistd", "-n", "--pidfile=", "envelope"]

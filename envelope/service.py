@@ -6,12 +6,12 @@ ports, end every session, put the rules back. This is the only module that impor
 
 from __future__ import annotations
 
-import signal
 import time
+from collections.abc import Callable
 from typing import Any, Final
 
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
+from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.interfaces import IListeningPort
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
@@ -35,7 +35,8 @@ from envelope.protocol import End
 from envelope.runtime.accepting import accept_carefully, start_accepting
 from envelope.runtime.background import StartReport
 from envelope.runtime.collector import Collector
-from envelope.runtime.exitstatus import ExitStatus, stop_cleanly_on_signals
+from envelope.runtime.exitstatus import ExitStatus
+from envelope.runtime.signals import Answer, signals
 from envelope.sessions.metrics import SessionMetrics
 from envelope.sessions.registry import Sessions
 from envelope.sessions.txrate import TransmitRate
@@ -86,8 +87,12 @@ class EnvelopeService(Service):
         self._collector = Collector(reactor, lambda: len(self.sessions))
         self._ports: list[IListeningPort] = []
         self._admin_ports: list[IListeningPort] = []
+        # Whether the rules are in force, so that a stop has to put them back.
+        self._guarded = False
         # "starting", "running", "stopping" or "failed".
         self._state = "starting"
+        # The signals that have asked for a stop.
+        self._stops: list[int] = []
         self._starting: Deferred[None] | None = None
 
     def _make_firewall(self) -> IFirewall:
@@ -103,47 +108,46 @@ class EnvelopeService(Service):
     def startService(self) -> None:
         """Begin the start. Its result is in the log, in `/readyz` and in the exit status."""
         super().startService()
-        self._stops = stop_cleanly_on_signals(self._reactor, {signal.SIGHUP: self.reload})
+        self._stops = signals.attend(self._reactor, {Answer.RELOAD: self.reload})
         self._starting = Deferred.fromCoroutine(self._start())
         self._starting.addErrback(self._start_failed)
 
     async def _start(self) -> None:
         # A start that fails stops the reactor, which has to run for that.
         await deferLater(self._reactor, 0)
-        await self._bind_ports()
-        await self._install_rules()
-        # A stop may begin during each of these steps. It waits for the end of this coroutine.
-        if self._state == "starting":
-            if self._rate is not None:
-                self._rate.start()
-            await self._credentials.start()
-        if self._state == "starting":
-            self._accept_clients()
+        steps = (self._bind_ports, self._install_rules, self._get_keys, self._accept_clients)
+        for step in steps:
+            # A stop may have been asked for before the start, or during each of these steps. It
+            # waits for the end of this coroutine.
+            if self._stops or self._state != "starting":
+                return
+            await step()
 
     def stopService(self) -> Deferred[None]:
         """Stop; the result fires when every session has ended and the rules are put back."""
         super().stopService()
-        previous, self._state = self._state, "stopping"
-        return Deferred.fromCoroutine(self._stop(previous))
+        self._state = "stopping"
+        return Deferred.fromCoroutine(self._stop())
 
-    async def _stop(self, previous: str) -> None:
+    async def _stop(self) -> None:
         self.sessions.stopping = True
-        self._credentials.stop()
-        self._collector.stop()
+        await self._end(self._credentials.stop)
+        await self._end(self._collector.stop)
         if self._rate is not None:
-            self._rate.stop()
-        if previous != "failed" and self._starting is not None:
+            await self._end(self._rate.stop)
+        if self._starting is not None:
             await self._starting
         await self._drain()
-        await _close(self._ports)
-        self.sessions.end_all(End.SHUTDOWN)
+        for port in self._ports:
+            await self._end(port.stopListening)
+        await self._end(lambda: self.sessions.end_all(End.SHUTDOWN))
         await self._at_most(REVOKE_WAIT, self.sessions.when_empty())
         await self._at_most(CLOSE_WAIT, self._front.when_empty())
-        # A start that failed has taken its rules back already.
-        if previous != "failed":
-            await self._put_rules_back()
-        self._front.abort_all()
-        await _close(self._admin_ports)
+        if self._guarded:
+            await self._end(self.firewall.close)
+        await self._end(self._front.abort_all)
+        for port in self._admin_ports:
+            await self._end(port.stopListening)
         _log.info("stopped")
 
     # -- the steps of both -----------------------------------------------------------------
@@ -174,10 +178,16 @@ class EnvelopeService(Service):
     async def _install_rules(self) -> None:
         try:
             await self.firewall.open(service_ports(self._ports))
+            self._guarded = True
         except FirewallError as error:
             raise StartError(explained(error, self._config, self._environ)) from None
 
-    def _accept_clients(self) -> None:
+    async def _get_keys(self) -> None:
+        if self._rate is not None:
+            self._rate.start()
+        await self._credentials.start()
+
+    async def _accept_clients(self) -> None:
         self._state = "running"
         self._collector.start()
         for port in self._ports:
@@ -207,12 +217,16 @@ class EnvelopeService(Service):
             _log.info("draining for at most {seconds:g} s", seconds=self._config.drain)
             await self._at_most(self._config.drain, self.sessions.when_empty())
 
-    async def _put_rules_back(self) -> None:
+    async def _end(self, part: Callable[[], object]) -> None:
+        """Do one step of the stop. If it fails, the exit status is 1; the other steps are done."""
         try:
-            await self.firewall.close()
+            await maybeDeferred(part)
         except FirewallError as error:
             _log.error("{error}", error=str(error))
             self._exit.fail(str(error))
+        except Exception:
+            _log.failure("a step of the stop failed unexpectedly")
+            self._exit.fail("a step of the stop failed unexpectedly; the log has the traceback")
 
     def _at_most(self, seconds: float, waited: Deferred[None]) -> Deferred[None]:
         return waited.addTimeout(seconds, self._reactor).addErrback(lambda _: None)
@@ -232,7 +246,3 @@ class EnvelopeService(Service):
     def reload(self) -> None:
         """SIGHUP: read keys and certificate again; a file that cannot be used changes nothing."""
         self._credentials.reload()
-
-
-async def _close(ports: list[IListeningPort]) -> None:
-    await gatherResults([maybeDeferred(port.stopListening) for port in ports])

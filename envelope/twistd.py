@@ -15,8 +15,8 @@ from envelope._version import __version__
 from envelope.config.options import ServiceOptions
 from envelope.runtime.background import report_for
 from envelope.runtime.capabilities import keep_memory_private
-from envelope.runtime.exitstatus import end_at_once_on_ctrl_c
 from envelope.runtime.reactor import count_monotonically, spawn_cheaply
+from envelope.runtime.signals import signals
 from envelope.runtime.stdout import settle_output
 from envelope.service import EnvelopeService
 
@@ -56,7 +56,7 @@ class Options(ServiceOptions):
 
 def makeService(options: Options) -> EnvelopeService:
     """The service that twistd is to run; an error is one line on standard error and status 1."""
-    end_at_once_on_ctrl_c()
+    signals.handle_all()
     report = report_for(options.parent)
     from twisted.internet import reactor
 
@@ -71,4 +71,5 @@ def makeService(options: Options) -> EnvelopeService:
         sys.stderr.write(f"envelope: {error}\n")
         raise SystemExit(1) from None
     _log.info("envelope {version}", version=__version__)
+    signals.begin()
     return service

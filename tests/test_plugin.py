@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -96,7 +95,7 @@ def test_help_on_a_full_disk_is_one_line() -> None:
 
 @pytest.mark.process
 def test_ctrl_c_before_the_service_starts_is_no_traceback(tmp_path: Path) -> None:
-    """Once its options have been read."""
+    """Once twistd has looked for plugins."""
     (tmp_path / "sitecustomize.py").write_text(INTERRUPT.format(name="twisted.internet.reactor"))
     code = "from twisted.scripts.twistd import run; run()"
     done = subprocess.run(
@@ -105,4 +104,4 @@ def test_ctrl_c_before_the_service_starts_is_no_traceback(tmp_path: Path) -> Non
         cwd=ROOT, env={**os.environ, "PYTHONPATH": str(tmp_path)}, capture_output=True, text=True,
         timeout=60,
     )
-    assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, "", "")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

@@ -19,6 +19,8 @@ from typing import Any, Final
 
 from twisted.logger import Logger
 
+from envelope.runtime.signals import signals
+
 _READY: Final = b"0"
 _FAILED: Final = b"1"
 _GONE: Final = "the service ended before it was ready; its log says what it did"
@@ -71,6 +73,7 @@ def report_for(twistd_options: Mapping[str, Any] | None) -> StartReport:
     if child == 0:
         os.close(reading)
         return StartReport(writing)
+    signals.give_back()
     os.close(writing)
     raise SystemExit(_wait(child, reading))
 

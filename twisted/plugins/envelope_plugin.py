@@ -1,6 +1,14 @@
 """The plugin that makes `twistd envelope` known; twistd imports the module it names when needed."""
 
+import sys
+
 from twisted.application.service import ServiceMaker
+
+# The earliest that our code runs. Every twistd imports this, so only ours is touched.
+if "envelope" in sys.argv[1:]:
+    from envelope.runtime.signals import signals
+
+    signals.handle_all()
 
 serviceMaker = ServiceMaker(  # noqa: N816 (twistd's own spelling)
     "envelope",
