@@ -15,9 +15,9 @@ from envelope._version import __version__
 from envelope.config.options import ServiceOptions
 from envelope.runtime.background import report_for
 from envelope.runtime.capabilities import keep_memory_private
-from envelope.runtime.reactor import count_monotonically, spawn_cheaply
+from envelope.runtime.reactor import spawn_cheaply, use_monotonic_clock
 from envelope.runtime.signals import signals
-from envelope.runtime.stdout import settle_output
+from envelope.runtime.stdout import flush_or_discard
 from envelope.service import EnvelopeService
 
 _log = Logger(namespace="envelope")
@@ -34,7 +34,7 @@ class Options(ServiceOptions):
         try:
             print(self, flush=True)  # noqa: T201
         except OSError as error:
-            settle_output()
+            flush_or_discard()
             if not isinstance(error, BrokenPipeError):
                 print("envelope:", error.strerror, file=sys.stderr)  # noqa: T201
             raise SystemExit(1) from None
@@ -62,7 +62,7 @@ def makeService(options: Options) -> EnvelopeService:
 
     environ = dict(os.environ)
     keep_memory_private()
-    count_monotonically(reactor)
+    use_monotonic_clock(reactor)
     spawn_cheaply(reactor)
     try:
         preflight.check(options.config, environ)

@@ -50,7 +50,7 @@ def _run(argv: list[str] | None) -> int:
 
     from twisted.python.usage import UsageError
 
-    from envelope.runtime.stdout import settle_output
+    from envelope.runtime.stdout import flush_or_discard
 
     argv = sys.argv[1:] if argv is None else argv
     if sys.stdout is None:  # the parent process closed it
@@ -63,13 +63,13 @@ def _run(argv: list[str] | None) -> int:
             sys.stdout.flush()
     except BrokenPipeError:
         # The reader has closed the pipe, as `head` does.
-        settle_output()
+        flush_or_discard()
         return 1
     except UsageError as error:
         _complain(name, str(error))
         return 2
     except OSError as error:
-        settle_output()
+        flush_or_discard()
         place = f"{error.filename}: " if error.filename else ""
         _complain(name, f"{place}{error.strerror or 'input or output failed'}")
         return 1

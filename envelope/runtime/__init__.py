@@ -1,1 +1,1 @@
-"""Everything that leans on private names of Twisted or CPython, or patches the process."""
+"""What leans on undocumented parts of Twisted or CPython, or changes the whole process."""

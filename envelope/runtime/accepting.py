@@ -1,9 +1,10 @@
-"""Accepting connections without losing one's head: in small batches, and when descriptors run out.
+"""Accept connections in small batches; back off when file descriptors run out.
 
-Twisted 26.10 accepts as many at a time as have come; those who have to go for them are closed only
-afterwards, so that a burst would need as many descriptors once more. Without a descriptor
-(accept(2): EMFILE, ENFILE, ENOBUFS, ENOMEM) it hangs up on who comes as long as it has one in
-reserve, then tries again in each turn of the reactor, and writes a line each time.
+Twisted 26.10 accepts as many connections in one turn of the reactor as are waiting. Connections
+that are dropped for them are closed only after the turn, so a burst would need as many descriptors
+again. When no descriptor is left (accept(2): EMFILE, ENFILE, ENOBUFS, ENOMEM), Twisted closes new
+connections with the help of one reserved descriptor, then tries again in each turn, and logs a line
+each time.
 """
 
 from __future__ import annotations
@@ -13,19 +14,25 @@ import socket
 from collections.abc import Callable
 from typing import Any, Final
 
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.tcp import Port
 from twisted.logger import Logger
+
+from envelope.runtime.internals import require_use
+from envelope.runtime.timers import Timer
 
 _log = Logger(namespace="envelope.accepting")
 
-# Connections accepted in one turn of the reactor, by one port.
+require_use(Port.doRead, "socket")
+
+# The most connections that one port accepts in a turn of the reactor.
 BATCH: Final = 16
-# Seconds until the next try when nobody can make room; and between two lines of the log.
+# Seconds until the next try when no connection can be dropped, and between two log lines.
 REST: Final = 0.1
 SILENCE: Final = 60.0
 
 _EXHAUSTED: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
-# What has happened to the connection already, which accept(2) wants treated like EAGAIN.
+# Errors of the connection that was to be accepted; accept(2) says to treat them like EAGAIN.
 _PASSING: Final = (
     errno.ECONNABORTED, errno.ENETDOWN, errno.EPROTO, errno.ENOPROTOOPT, errno.EHOSTDOWN,
     errno.ENONET, errno.EHOSTUNREACH, errno.EOPNOTSUPP, errno.ENETUNREACH, errno.EPERM,
@@ -33,78 +40,81 @@ _PASSING: Final = (
 
 
 class CarefulSocket:
-    """Stands in for the socket of a Twisted `port`.
+    """Replaces the socket of a Twisted `port`.
 
-    `exhausted` is called when there is no descriptor, and says whether one is about to be free.
+    `free_descriptor` is called when no descriptor is left; it returns whether one is about to be
+    closed.
     """
 
     def __init__(
-        self, port: Any, reactor: IReactorTime, exhausted: Callable[[], bool]
+        self, port: Any, reactor: IReactorTime, free_descriptor: Callable[[], bool]
     ) -> None:
         self._port = port
         self._socket: socket.socket = port.socket
         self._reactor = reactor
-        self._exhausted = exhausted
+        self._free_descriptor = free_descriptor
         self._accepted = 0
-        self._resting: IDelayedCall | None = None
-        self._next_turn: IDelayedCall | None = None
+        self._rest = Timer(reactor)
+        self._next_turn = Timer(reactor)
         self._silent_until = 0.0
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._socket, name)
 
     def accept(self) -> tuple[socket.socket, Any]:
-        """Accept one; `BlockingIOError` when it is enough for now."""
+        """Accept one connection; raise `BlockingIOError` at the end of a batch, or without one."""
         if self._accepted >= BATCH:
-            raise BlockingIOError(errno.EAGAIN, "enough for one turn")
+            raise BlockingIOError(errno.EAGAIN, "the batch is complete")
         try:
             accepted = self._socket.accept()
         except OSError as error:
             if error.errno in _EXHAUSTED:
-                self._rest(error)
+                self._back_off(error)
             elif error.errno not in _PASSING:
                 raise
-            raise BlockingIOError(errno.EAGAIN, "not now") from None
+            raise BlockingIOError(errno.EAGAIN, "nothing to accept now") from None
         self._accepted += 1
-        if self._next_turn is None:
-            self._next_turn = self._reactor.callLater(0, self._turn)
+        if not self._next_turn.running:
+            self._next_turn.start(0, self._begin_batch)
         return accepted
 
-    def _turn(self) -> None:
-        self._next_turn = None
+    def _begin_batch(self) -> None:
         self._accepted = 0
 
     def close(self) -> None:
-        """Close the socket, and do not wake up again."""
-        for timer in (self._resting, self._next_turn):
-            if timer is not None:
-                timer.cancel()
-        self._resting = self._next_turn = None
+        """Close the socket and stop the timers."""
+        self._rest.stop()
+        self._next_turn.stop()
         self._socket.close()
 
-    def _rest(self, error: OSError) -> None:
+    def _back_off(self, error: OSError) -> None:
         now = self._reactor.seconds()
         if now >= self._silent_until:
             self._silent_until = now + SILENCE
-            _log.warn("nobody can be accepted now: {why}", why=error.strerror)
-        # Linux looks for a descriptor first and for a client then: it may be that nobody is there.
-        rest = 0.0 if self._exhausted() else REST
+            _log.warn(
+                "no connection can be accepted now: {why}; raise the limit of open files, or lower "
+                "--max-connections", why=error.strerror,
+            )
+        # Linux looks for a descriptor before it looks for a connection, so none may be waiting.
+        rest = 0.0 if self._free_descriptor() else REST
         self._port.stopReading()
-        self._resting = self._reactor.callLater(rest, self._go_on)
+        self._rest.start(rest, self._resume)
 
-    def _go_on(self) -> None:
-        self._resting = None
+    def _resume(self) -> None:
         if self._port.connected and not self._port.disconnecting:
             self._port.startReading()
 
 
 def accept_carefully(
-    port: Any, reactor: IReactorTime, exhausted: Callable[[], bool]
+    port: Any, reactor: IReactorTime, free_descriptor: Callable[[], bool]
 ) -> None:
-    """Make `port`, a Twisted port that listens, accept as this module says."""
-    port.socket = CarefulSocket(port, reactor, exhausted)
+    """Make `port`, a listening Twisted port, accept as this module describes."""
+    port.socket = CarefulSocket(port, reactor, free_descriptor)
 
 
 def start_accepting(port: Any) -> None:
-    """Make a listening `port` accept; Twisted's stream ports all are readers, though undeclared."""
+    """Make `port` accept connections.
+
+    `IListeningPort` does not declare `startReading`, but every stream port of Twisted has it.
+    """
     port.startReading()

@@ -1,12 +1,12 @@
-"""A start in the background, and what became of it told where it was typed.
+"""A start in the background whose result is reported where the command was typed.
 
-Without `-n` twistd goes into the background before it starts a service, and has said 0 by the time
-that a port turns out to be taken or a tool to fail. So the process that was started stays where it
-is and only waits. A child of it goes on as twistd, and says through a pipe when clients can come,
-or why they cannot: one line, then status 1. The pipe's end without a word says that the child died.
+Without `-n`, twistd goes into the background before it starts a service, and has exited with 0 by
+the time that a port turns out to be taken or a tool fails. So the process of the command only
+waits. A child of it continues as twistd, and reports through a pipe that clients are accepted, or
+why they cannot be: one line, then status 1. If the pipe closes without a report, the child died.
 
-twistd has a pipe of its own for this, but nobody may hold it back, and of what comes through it 100
-bytes are shown, as Python writes bytes and with a second line (`UnixApplicationRunner`).
+twistd has a pipe of its own for this. But a service cannot delay its report, and only 100 bytes of
+it are shown, as a bytes literal on a second line (`UnixApplicationRunner`).
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ from envelope.runtime.signals import signals
 
 _READY: Final = b"0"
 _FAILED: Final = b"1"
-_GONE: Final = "the service ended before it was ready; its log says what it did"
+_DIED: Final = "the service ended before it was ready; its log says what it did"
 
 _log = Logger(namespace="envelope")
 
 
 class StartReport:
-    """What is said, once, to whoever waits for this start in the foreground, if anybody does."""
+    """Reports the result of a start, once, to the command that waits; to none without a `pipe`."""
 
     def __init__(self, pipe: int | None = None) -> None:
         self._pipe = pipe
 
     def ready(self) -> bool:
-        """Clients can come; False when whoever waited for it has gone, so that nobody knows."""
+        """Report that clients are accepted; return False if the waiting command has ended."""
         if self._pipe is None:
             return True
         pipe, self._pipe = self._pipe, None
@@ -48,9 +48,9 @@ class StartReport:
         return True
 
     def failed(self, message: str) -> None:
-        """The start failed for a reason of one line, which goes into the log as well.
+        """Report why the start failed, in one line, and log it.
 
-        The pipe stays open, so that whoever waits hears of the end when everything is undone.
+        The pipe stays open, so that the command waits until everything is undone.
         """
         if self._pipe is None:
             return
@@ -62,7 +62,8 @@ class StartReport:
 def report_for(twistd_options: Mapping[str, Any] | None) -> StartReport:
     """The report of a start with these options of twistd's own.
 
-    In the background it is returned in a child process; this one waits, and raises `SystemExit`.
+    For a start in the background, this forks: the child gets the report, and the calling process
+    waits for it, then raises `SystemExit`.
     """
     if twistd_options is None or twistd_options.get("nodaemon", True):
         return StartReport()
@@ -79,15 +80,15 @@ def report_for(twistd_options: Mapping[str, Any] | None) -> StartReport:
 
 
 def _wait(child: int, reading: int) -> int:
-    """The status for the shell, once `child` is in the background and its start is over."""
+    """Wait until `child` is in the background and has reported; return the command's status."""
     status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     if status > 0:
-        return status  # it never came as far, and has said why
-    told = b""
-    while told != _READY and (more := os.read(reading, 4096)):
-        told += more
-    if told == _READY:
+        return status  # it failed before it went into the background, and has said why
+    report = b""
+    while report != _READY and (more := os.read(reading, 4096)):
+        report += more
+    if report == _READY:
         return 0
-    reason = told.removeprefix(_FAILED).decode("utf-8", "replace") or _GONE
+    reason = report.removeprefix(_FAILED).decode("utf-8", "replace") or _DIED
     os.write(2, f"envelope: {reason}\n".encode())
     return 1

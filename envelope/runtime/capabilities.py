@@ -1,7 +1,7 @@
-"""Which of Linux's capabilities the firewall's tools will have, and which are missing.
+"""Linux capabilities: which this process has, and which its child processes will have.
 
-See capabilities(7). A program that we run gets ours only if we are root or if they are ambient:
-`of_children` says which. Pure but for `of_this_process`.
+See capabilities(7). A child gets ours only if we are root or if they are ambient; see
+`Capabilities.of_children`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Final
 
 
 class Capability(IntEnum):
-    """Those that matter here, by their numbers in linux/capability.h."""
+    """The capabilities that the service uses, by their numbers in linux/capability.h."""
 
     NET_BIND_SERVICE = 10
     NET_ADMIN = 12
@@ -30,7 +30,7 @@ _ALL: Final = (1 << 64) - 1
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:
-    """One process' sets, each a bit mask, and what else decides over those of its children."""
+    """One process's sets, each a bit mask, and what else decides about those of its children."""
 
     uid: int
     inheritable: int
@@ -42,7 +42,7 @@ class Capabilities:
 
     @classmethod
     def parse(cls, status: str) -> Capabilities:
-        """Read /proc/PID/status (proc(5)); raise `ValueError` when a line is not there."""
+        """Parse the text of /proc/PID/status (proc(5)); raise `ValueError` if a line is missing."""
         fields = dict(line.partition(":")[::2] for line in status.splitlines())
         try:
             return cls(
@@ -55,26 +55,26 @@ class Capabilities:
                 no_new_privileges=int(fields["NoNewPrivs"]) == 1,
             )
         except (KeyError, IndexError) as error:
-            raise ValueError(f"no {error} among the lines of the process' status") from None
+            raise ValueError(f"/proc/PID/status has no usable line {error}") from None
 
     @property
     def of_children(self) -> int:
-        """What a program without set-uid or capabilities of its own would run with."""
+        """The mask that a child gets, if its file has no set-uid bit and no capabilities."""
         if self.uid:
             return self.ambient
-        # Root's programs count as having every capability, unless nothing may be gained.
+        # For root a file counts as having every capability, unless `no_new_privileges` is set.
         return (self.inheritable | self.bounding) & (
             self.permitted if self.no_new_privileges else _ALL
         )
 
 
 def of_this_process() -> Capabilities:
-    """Read those of this process."""
+    """Read the capabilities of this process."""
     return Capabilities.parse(Path("/proc/self/status").read_text())
 
 
 def missing(held: int, needed: Iterable[Capability]) -> list[str]:
-    """The names, as capabilities(7) has them, of what is in `needed` and not in the mask `held`."""
+    """The names, as in capabilities(7), of the `needed` ones that the mask `held` lacks."""
     return [f"CAP_{one.name}" for one in needed if not held >> one & 1]
 
 
@@ -88,20 +88,20 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def keep_memory_private() -> None:
-    """Let no core dump be written, and nobody but root read this process' memory.
+    """Forbid core dumps, and let no other user than root read this process's memory.
 
     The memory holds the certificate's key and clients' tokens. A limit of 0 is not enough where
-    dumps are piped to a program (core(5)); not being dumpable is.
+    dumps are piped to a program (core(5)), so the process is also made not dumpable (prctl(2)).
     """
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     _call("prctl", _PR_SET_DUMPABLE, 0, 0, 0, 0)
 
 
 def pass_on(held: Capabilities, wanted: Iterable[Capability]) -> None:
-    """Let the programs that we run have those of `wanted` that we have; root's have them anyway.
+    """Let child processes have those `wanted` capabilities that this process holds.
 
-    Ambient capabilities come so from whoever starts the service. Those of the interpreter's file do
-    not: they are ours alone until they are made ambient.
+    Children of root have them anyway. Ambient capabilities are already inherited. Capabilities of
+    the interpreter's file are not, until they are made ambient. Raises `OSError`.
     """
     ours = [one for one in wanted if held.permitted >> one & 1 and not held.ambient >> one & 1]
     if not held.uid or not ours:

@@ -1,14 +1,13 @@
-"""The garbage collector, kept from going through what does not change.
+"""Keeps the garbage collector from examining objects that live long.
 
-CPython's collector goes through every object there is each time their number has grown by a quarter
-(docs.python.org, module gc): with 10,000 sessions that is half a second in which nothing else
-happens. Sessions leave no references in circles behind (tests/runtime/test_garbage.py), so nothing
-would be found in them. What has survived the two young generations is therefore frozen: the
-collector never looks at it again, and it goes, as nearly everything does, with the last reference
-to it.
+CPython's collector examines all objects each time their number has grown by a quarter
+(docs.python.org, module gc): with 10,000 sessions, half a second in which nothing else happens.
+Sessions leave no reference cycles (tests/runtime/test_garbage.py), so it would find nothing in
+them. Objects that survive the two young generations are therefore frozen: the collector does not
+examine them again, and they are freed when the last reference to them goes.
 
-Should something leave circles after all, they would stay. So what is frozen is counted now and
-then, and when it is more than the sessions explain, everything is gone through once.
+Cycles that arise nevertheless would stay. So the frozen objects are counted now and then, and if
+there are more than the sessions explain, all objects are examined once.
 """
 
 from __future__ import annotations
@@ -23,35 +22,35 @@ from twisted.logger import Logger
 
 _log = Logger(namespace="envelope.collector")
 
-# Seconds. Counting takes some 5 ms with 10,000 sessions.
+# Seconds between two counts; a count takes some 5 ms with 10,000 sessions.
 COUNT_EVERY: Final = 300.0
-# Objects that a session may account for; measured: 45.
-SESSION: Final = 150
-# Objects that may come and stay with no session: caches, and what is under way.
+# Objects that one session explains; measured: 45.
+PER_SESSION: Final = 150
+# Objects that no session has to explain: caches, and requests in progress.
 SLACK: Final = 50_000
 _SURVIVED: Final = 1
 
 
 class ICollector(Protocol):
-    """What is used of the module `gc`."""
+    """The part of the module `gc` that is used."""
 
     callbacks: list[Any]
 
     def collect(self) -> int:
-        """Go through everything that is not frozen."""
+        """Examine all objects that are not frozen."""
 
     def freeze(self) -> None:
-        """Look at nothing of this any more."""
+        """Examine no present object again."""
 
     def unfreeze(self) -> None:
-        """Look at it again."""
+        """Undo `freeze`."""
 
     def get_freeze_count(self) -> int:
-        """How many objects are frozen."""
+        """The number of frozen objects."""
 
 
 class Collector:
-    """Governs the process's collector between `start` and `stop`; `sessions` says how many."""
+    """Controls the process's collector from `start` to `stop`; `sessions` returns their number."""
 
     def __init__(
         self, reactor: IReactorTime, sessions: Callable[[], int], system: ICollector = gc
@@ -63,27 +62,27 @@ class Collector:
         self._counting.clock = reactor
 
     def start(self) -> None:
-        """Everything that was needed to start stays to the end."""
-        self._go_through_everything()
+        """Freeze what exists; it was needed for the start and lives to the end."""
+        self._collect_all()
         self._system.callbacks.append(self._collected)
         self._counting.start(COUNT_EVERY, now=False)
 
     def stop(self) -> None:
-        """Leave the collector as it was."""
+        """Restore the collector."""
         if self._counting.running:
             self._counting.stop()
             self._system.callbacks.remove(self._collected)
             self._system.unfreeze()
 
     def count(self) -> None:
-        """Look for circles if there is more than the sessions explain."""
-        explained = self._normal + SESSION * self._sessions() + SLACK
+        """Examine all objects if more are frozen than the sessions explain."""
+        explained = self._normal + PER_SESSION * self._sessions() + SLACK
         if self._system.get_freeze_count() > explained:
             self._system.unfreeze()
-            self._go_through_everything()
-            _log.info("went through all objects; {count} stay", count=self._normal)
+            self._collect_all()
+            _log.info("examined all objects for cycles; {count} remain", count=self._normal)
 
-    def _go_through_everything(self) -> None:
+    def _collect_all(self) -> None:
         self._system.collect()
         self._system.freeze()
         self._normal = self._system.get_freeze_count()

@@ -1,4 +1,4 @@
-"""How many files the process may have open, and whether that is enough (getrlimit(2))."""
+"""The limit of open files (getrlimit(2)): whether it is enough, and raising it."""
 
 from __future__ import annotations
 
@@ -7,45 +7,45 @@ from typing import Final, Protocol
 
 from envelope.config import Config
 
-# For the log, the reactor, the sockets that listen, the admin endpoints' connections (64) and the
-# firewall's tools (three pipes each).
+# For the log, the reactor, the listening sockets, admin connections (64), and the firewall's tools
+# (three pipes each).
 RESERVE: Final = 128
 
 
 class TooFewDescriptors(Exception):
-    """The limits cannot be kept; the text is one line for the operator."""
+    """Fewer open files are allowed than the options need; the text is one line for the operator."""
 
 
 class IResource(Protocol):
-    """What is used of the module `resource`."""
+    """The part of the module `resource` that is used."""
 
     RLIMIT_NOFILE: int
     RLIM_INFINITY: int
 
     def getrlimit(self, which: int, /) -> tuple[int, int]:
-        """The soft and the hard limit."""
+        """Return the soft and the hard limit."""
 
     def setrlimit(self, which: int, limits: tuple[int, int], /) -> None:
-        """Set both."""
+        """Set both limits."""
 
 
 def needed(config: Config) -> int:
-    """The most descriptors that a service with these settings may use at once."""
+    """The most descriptors that a service with these options uses at once."""
     sessions = config.max_clients + config.monitoring_slots
     return sessions + config.max_connections + RESERVE
 
 
 def ensure(config: Config, system: IResource = resource) -> None:
-    """Allow as many as are needed; raise `TooFewDescriptors` if the machine does not let us.
+    """Raise the limit to what is needed; raise `TooFewDescriptors` if that is not allowed.
 
-    Sessions could otherwise be cut off by a flood of connections that are none.
+    Otherwise a flood of connections without sessions could end sessions.
     """
     wanted = needed(config)
     soft, hard = system.getrlimit(system.RLIMIT_NOFILE)
     if soft == system.RLIM_INFINITY or soft >= wanted:
         return
     if hard != system.RLIM_INFINITY:
-        hard = max(hard, wanted)  # which only a privileged process may raise
+        hard = max(hard, wanted)  # only a privileged process may raise it
     try:
         system.setrlimit(system.RLIMIT_NOFILE, (wanted, hard))
     except (ValueError, OSError):

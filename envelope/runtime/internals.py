@@ -6,6 +6,7 @@ the name then fails at once, and the error says which name it was.
 
 from __future__ import annotations
 
+import inspect
 from types import CodeType
 from typing import Any
 
@@ -23,6 +24,12 @@ def require_use(function: Any, *names: str) -> None:
     """
     code: CodeType = function.__code__
     _refuse(function, "does not use", [name for name in names if name not in code.co_names])
+
+
+def require_parameters(function: Any, *names: str) -> None:
+    """Raise `ImportError` unless the last parameters of `function` have these `names`."""
+    last = list(inspect.signature(function).parameters)[-len(names) :]
+    _refuse(function, "has other parameters than", [] if last == list(names) else list(names))
 
 
 def _refuse(owner: Any, fault: str, names: list[str]) -> None:

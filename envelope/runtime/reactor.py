@@ -1,12 +1,12 @@
-"""The reactor, patched in two places: its clock, and how it starts child processes.
+"""Two patches of the reactor: its clock, and how it starts child processes.
 
-Twisted 26.10's `callLater` counts on `time.time()`; stepping the machine's clock by an hour would
-end every session at once, or prolong it by an hour.
+Twisted 26.10's `callLater` uses `time.time()`. A step of the machine's clock by an hour would end
+every session at once, or prolong it by an hour.
 
-It also looks at every open descriptor before it starts a child, to tell which of them the child
-must not get: 2.4 ms of the reactor's time with 1,000 clients, 22 with 10,000, at each look at the
-kernel's rules. But Python opens none that a child would get (PEP 446), so that only those matter
-that this process was started with.
+Before it starts a child, Twisted also examines every open descriptor to find those that the child
+must not inherit. That takes 2.4 ms of the reactor's time with 1,000 clients, and 22 ms with 10,000,
+for each child. But Python opens no descriptor that a child inherits (PEP 446), so only those
+matter that this process was started with.
 """
 
 from __future__ import annotations
@@ -21,35 +21,51 @@ from typing import Any, Final
 from twisted.internet import main
 from twisted.internet.process import Process, ProcessReader
 from twisted.internet.protocol import ProcessProtocol
+from twisted.logger import Logger
+
+from envelope.runtime.internals import require, require_parameters, require_use
+
+_log = Logger(namespace="envelope.reactor")
 
 
-def count_monotonically(reactor: Any) -> None:
-    """Make `reactor` count its timers on `time.monotonic`; timers that are pending keep their due.
+def use_monotonic_clock(reactor: Any) -> None:
+    """Make `reactor` time its calls by `time.monotonic`; pending calls keep their delay.
 
-    `seconds` is `IReactorTime`'s own method, replaced on this one reactor.
+    `seconds` is a method of `IReactorTime`, replaced on this one reactor. Raises `RuntimeError` if
+    calls do not follow it, before or after.
     """
     if reactor.seconds is time.monotonic:
         return
+    delay = 3600.0
+    pending = reactor.callLater(delay, int)
     shift = time.monotonic() - reactor.seconds()
     for call in reactor.getDelayedCalls():
         call.time += shift
         call.seconds = time.monotonic
     reactor.seconds = time.monotonic
+    for call in (pending, reactor.callLater(delay, int)):
+        off = call.getTime() - time.monotonic() - delay
+        call.cancel()
+        if abs(off) > 1:
+            raise RuntimeError(
+                "this version of Twisted does not take its time from reactor.seconds, or its calls "
+                "have no `time` and `seconds`: sessions would follow steps of the machine's clock"
+            )
 
 
-_STANDARD: Final = 3
-# Bytes that a pipe holds (pipe(7)).
-_PIPE: Final = 1 << 16
-# Python ignores some signals, and whoever started us may have ignored others: no child does.
-_DEFAULTED: Final = sorted(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP})
+_STANDARD_FDS: Final = 3
+# What a pipe holds, in bytes (pipe(7)).
+_PIPE_BYTES: Final = 1 << 16
+# Python ignores some signals, and our parent may ignore others; a child should ignore none.
+_DEFAULTED_SIGNALS: Final = sorted(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP})
 
 
 class _Reader(ProcessReader):
-    """Reads all that a pipe holds in one turn of the reactor; Twisted takes eight turns for it."""
+    """Reads a full pipe in one turn of the reactor; Twisted's own takes eight."""
 
     def doRead(self) -> Any:
         try:
-            output = os.read(self.fd, _PIPE)
+            output = os.read(self.fd, _PIPE_BYTES)
         except BlockingIOError:
             return None
         except OSError:
@@ -60,35 +76,51 @@ class _Reader(ProcessReader):
         return None
 
 
-def inherited() -> list[int]:
-    """The descriptors open now that a child would get, but for the standard ones."""
+def inheritable_fds() -> list[int]:
+    """The open descriptors that a child would inherit, without the three standard ones."""
     found = []
     for name in os.listdir("/proc/self/fd"):
-        # The one that the list itself is read from is gone again.
+        # The descriptor that the folder was read with is closed again.
         with suppress(OSError):
-            if int(name) >= _STANDARD and os.get_inheritable(int(name)):
+            if int(name) >= _STANDARD_FDS and os.get_inheritable(int(name)):
                 found.append(int(name))
     return found
 
 
-def spawn_cheaply(reactor: Any) -> None:
-    """Make `reactor` start children without a look at what is open; call it at the start.
+def _can_replace_fork() -> bool:
+    try:
+        require(Process, "processReaderFactory")
+        require_use(Process._fork, "_trySpawnInsteadOfFork", "pid")
+        require_parameters(
+            Process._trySpawnInsteadOfFork, "executable", "args", "environment", "kwargs"
+        )
+    except (ImportError, AttributeError) as error:
+        _log.warn("children are started in Twisted's own way, slower: {error}", error=str(error))
+        return False
+    return True
 
-    `spawnProcess` is `IReactorProcess`'s own method, replaced on this one reactor; it takes a
+
+def spawn_cheaply(reactor: Any) -> None:
+    """Make `reactor` start children without examining open descriptors; call it at the start.
+
+    `spawnProcess` is a method of `IReactorProcess`, replaced on this one reactor. It takes a
     program's absolute path, its arguments, its environment, and `childFDs`.
     """
-    closed = inherited()
+    if not _can_replace_fork():
+        return
+    closed = inheritable_fds()
 
     class Child(Process):
-        """Twisted's, but for how it begins; a Twisted that does not ask begins it as ever."""
+        """Twisted's own, started with posix_spawn(3)."""
 
         processReaderFactory = _Reader
 
         def _trySpawnInsteadOfFork(self, *asked: Any) -> bool:
             *_, executable, arguments, environment, more = asked
             pipes: dict[int, int] = more["fdmap"]
-            if min(pipes.values()) < _STANDARD:
-                # Somebody has closed ours: in the child they would stand in each other's way.
+            if min(pipes.values()) < _STANDARD_FDS:
+                # A standard descriptor of ours was closed and a pipe took its number, which
+                # another pipe would overwrite in the child.
                 return bool(super()._trySpawnInsteadOfFork(*asked))
             self.pid = os.posix_spawn(
                 executable, arguments, environment,
@@ -96,7 +128,7 @@ def spawn_cheaply(reactor: Any) -> None:
                     *((os.POSIX_SPAWN_DUP2, ours, its) for its, ours in pipes.items()),
                     *((os.POSIX_SPAWN_CLOSE, each) for each in closed),
                 ],
-                setsigdef=_DEFAULTED,
+                setsigdef=_DEFAULTED_SIGNALS,
             )
             self.status = -1
             return True

@@ -1,4 +1,4 @@
-"""Standard output whose reader may have had enough, as in `envelope rules | head -1`."""
+"""Standard output whose reader may be gone, as in `envelope rules | head -1`."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import os
 import sys
 
 
-def settle_output() -> None:
-    """Write what is left, or else drop it.
+def flush_or_discard() -> None:
+    """Write what is buffered, or discard it if it cannot be written.
 
-    What cannot be written the interpreter would try once more at its end, and complain aloud.
+    The interpreter would otherwise try again when it exits, and print an error.
     """
     try:
         sys.stdout.flush()

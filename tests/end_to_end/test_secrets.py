@@ -158,7 +158,7 @@ def make_it_fail(running: Watched) -> None:
     resource.prlimit(running.pid, resource.RLIMIT_NOFILE, (5, kept[1]))
     with socket.create_connection(("127.0.0.1", running.ports[0]), PATIENCE) as stream:
         stream.sendall(CANARY)
-        running.service.until("nobody can be accepted now")
+        running.service.until("no connection can be accepted now")
     resource.prlimit(running.pid, resource.RLIMIT_NOFILE, kept)
 
 

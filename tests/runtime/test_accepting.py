@@ -117,7 +117,10 @@ def test_without_descriptors_it_makes_room_or_rests(
     assert port.turn() == 1
     port.socket.close()
     assert not port.clock.getDelayedCalls()
-    assert logged == ["nobody can be accepted now: it failed"]
+    assert logged == [
+        "no connection can be accepted now: it failed; raise the limit of open files, or lower "
+        "--max-connections"
+    ]
 
 
 def test_one_line_a_minute_is_enough(logged: list[str]) -> None:

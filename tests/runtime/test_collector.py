@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from twisted.internet.task import Clock
 
-from envelope.runtime.collector import COUNT_EVERY, SESSION, SLACK, Collector
+from envelope.runtime.collector import COUNT_EVERY, PER_SESSION, SLACK, Collector
 
 
 class FakeCollector:
@@ -69,7 +69,7 @@ def test_what_survived_twice_is_never_looked_at_again() -> None:
 def test_sessions_explain_what_they_need() -> None:
     world = World()
     world.sessions = 100
-    world.system.frozen += 100 * SESSION + SLACK
+    world.system.frozen += 100 * PER_SESSION + SLACK
     world.clock.advance(COUNT_EVERY)
     assert world.system.done == []
 

@@ -14,12 +14,13 @@ import pytest
 import pytest_twisted
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
+from twisted.internet.process import Process
 from twisted.internet.protocol import ProcessProtocol
 from twisted.python.failure import Failure
 
 from envelope.firewall.errors import ToolFailed
 from envelope.firewall.process import run
-from envelope.runtime.reactor import inherited, spawn_cheaply
+from envelope.runtime.reactor import inheritable_fds, spawn_cheaply
 from tests.support.callcounter import CallCounter
 
 pytestmark = pytest.mark.process
@@ -43,7 +44,7 @@ def cheaply(inheritable: int) -> Iterator[None]:
 
 def test_only_what_children_would_get_is_found(inheritable: int) -> None:
     with open(os.devnull) as closed_in_children:
-        found = inherited()
+        found = inheritable_fds()
         assert inheritable in found
         assert closed_in_children.fileno() not in found
         assert not {0, 1, 2} & set(found)
@@ -151,3 +152,16 @@ reactor.run()
 def test_a_service_without_standard_input_can_start_children() -> None:
     done = subprocess.run([sys.executable, "-c", CLOSED], capture_output=True, timeout=60)
     assert done.stdout == b"all there", done.stderr
+
+
+def test_a_twisted_without_the_names_starts_children_in_its_own_way(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delattr(Process, "processReaderFactory")
+    patched = Anything()
+    spawn_cheaply(patched)
+    assert not hasattr(patched, "spawnProcess")
+
+
+class Anything:
+    """A reactor of which nothing is used."""

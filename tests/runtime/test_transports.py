@@ -10,9 +10,11 @@ from pytest_twisted import blockon, ensureDeferred
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.tcp import Server
 from twisted.internet.threads import deferToThread
 from twisted.python.failure import Failure
 
+from envelope.runtime import transports
 from envelope.runtime.transports import write_promptly
 
 LARGE = 8 * 2**20
@@ -99,3 +101,23 @@ async def test_a_connection_that_is_gone_is_lost_once(pair: Pair) -> None:
     assert not pair.talker.gone.called
     await pair.talker.gone
     pair.talker.transport.write(b"and again")
+
+
+@ensureDeferred
+async def test_a_twisted_without_the_names_writes_in_its_own_way(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """With one line in the log."""
+    monkeypatch.setattr(transports, "require_use", removed)
+    transports._can_write_promptly.cache_clear()
+    port = reactor.listenTCP(0, Talkers(), interface="127.0.0.1")
+    try:
+        transports.write_promptly(port)
+        assert port.transport is Server
+    finally:
+        transports._can_write_promptly.cache_clear()
+        await port.stopListening()
+
+
+def removed(*_: object) -> None:
+    raise ImportError("twisted has no such name")
