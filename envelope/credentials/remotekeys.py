@@ -101,7 +101,8 @@ class RemoteKeys:
 
     def _fetch_at(self, moment: float) -> None:
         self._due_at = moment
-        self._timer.start(moment - self._clock.seconds(), self._fetch)
+        # The clock may have passed the moment already, and a delay cannot be negative.
+        self._timer.start(max(moment - self._clock.seconds(), 0.0), self._fetch)
 
     def _fetch(self) -> None:
         self._timer.stop()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from jwcrypto import jwk
@@ -40,11 +41,23 @@ class FakeFetcher:
         self.cancelled += 1
 
 
+class MovingClock(Clock):
+    """A clock that moves on with each look at it, and, as a reactor, refuses negative delays."""
+
+    def seconds(self) -> float:
+        self.rightNow += 1e-6
+        return self.rightNow
+
+    def callLater(self, when: float, *call: Any, **named: Any) -> Any:
+        assert when >= 0
+        return super().callLater(when, *call, **named)
+
+
 class Subject:
     """The keys under test, on a clock of their own."""
 
-    def __init__(self) -> None:
-        self.clock = Clock()
+    def __init__(self, clock: Clock | None = None) -> None:
+        self.clock = clock or Clock()
         self.fetcher = FakeFetcher()
         self.registry = CollectorRegistry()
         self.said: list[str] = []
@@ -254,6 +267,16 @@ def test_what_is_asked_for_during_a_fetch_follows_it(subject: Subject) -> None:
     subject.answer("a")
     subject.clock.advance(SHORTEST)
     assert subject.fetches == 2
+
+
+def test_a_fetch_that_follows_another_starts_although_time_passes() -> None:
+    subject = Subject(MovingClock())
+    subject.start()
+    subject.remote.refetch()
+    subject.fail()
+    subject.clock.advance(0.001)
+    assert subject.fetches == 2
+    subject.remote.stop()
 
 
 def test_a_stop_cancels_the_fetch_and_a_start_that_waits_for_it(subject: Subject) -> None:
