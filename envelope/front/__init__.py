@@ -1,1 +1,1 @@
-"""The HTTP and WebSocket front: from the open socket to an admitted session."""
+"""The HTTP and WebSocket front: from a listening socket to an admitted session."""

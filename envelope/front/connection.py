@@ -21,7 +21,7 @@ from zope.interface import implementer
 
 from envelope.addresses import Address
 from envelope.front.eviction import DropReason
-from envelope.front.handshake import answer, switched
+from envelope.front.handshake import refusal_response, switching_response
 from envelope.front.limits import Limits
 from envelope.front.opening import Opening
 from envelope.front.websocket import Channel, ChannelFactory
@@ -143,7 +143,7 @@ class Connection(Protocol):
         self._session = session
         self._timer.stop()
         self._switched = True
-        self.transport.write(switched(key, subprotocol))
+        self.transport.write(switching_response(key, subprotocol))
         if early:
             self._open_channel().dataReceived(early)
 
@@ -151,7 +151,7 @@ class Connection(Protocol):
         """See `IRequester`."""
         self._opening = None
         _log.debug("refused with {status}", status=refusal.status)
-        self.transport.write(answer(refusal, method))
+        self.transport.write(refusal_response(refusal, method))
         self._disconnect()
 
     def count_drop(self, reason: DropReason) -> None:

@@ -1,8 +1,8 @@
-"""HTTP as far as an opening handshake needs it: bytes -> request -> what it asks for -> answer.
+"""The opening handshake: bytes are parsed to a request, the request to an `AccessRequest` (pure).
 
-Pure; `envelope.front.factory` brings the bytes and carries the answer. Stricter than HTTP has to be
-(RFC 9112 lets a server tolerate bare LF and folded lines): whatever two parsers could read in two
-ways is refused, and the verdict never depends on how the bytes were cut into segments.
+Also writes the responses. Stricter than RFC 9112, which lets a server tolerate bare LF and folded
+lines: a request that two parsers could read differently is refused. The result never depends on how
+the bytes were split into segments.
 """
 
 from __future__ import annotations
@@ -44,9 +44,9 @@ _KEY: Final = re.compile(rb"[\x21-\x7e]{1,64}")
 
 
 class HeadReader:
-    """Gathers one request's head, up to `max_bytes` and `max_lines`, line ends included.
+    """Collects one request's head, up to `max_bytes` and `max_lines`, line ends included.
 
-    Each line is judged as it ends, so that what is plainly not HTTP is answered at once.
+    Each line is checked when it ends, so that bytes that are not HTTP are refused at once.
     """
 
     __slots__ = ("_buffer", "_line", "_lines", "_max_bytes", "_max_lines", "_seen")
@@ -60,12 +60,12 @@ class HeadReader:
         self._seen = 0
 
     def feed(self, data: bytes) -> tuple[h11.Request, bytes] | None:
-        """Take the next bytes; return the request and what followed it once its head is complete.
+        """Add bytes; once the head is complete, return the request and the bytes after it.
 
-        Raises `Refused`; the reader is of no use after that, or after a request.
+        Raises `Refused`. After that, or after a request, the reader must not be used again.
         """
         self._buffer += data
-        # What begins like this is TLS, or no text, and may never send a line's end.
+        # The first byte is TLS's or not text at all: a line end may never arrive.
         if self._buffer and self._buffer[0] not in _TOKEN:
             raise Refused(BAD_REQUEST)
         while (end := self._buffer.find(b"\n", self._seen)) >= 0:
@@ -106,7 +106,7 @@ def _parse(head: bytes) -> h11.Request:
 
 
 class _Fields:
-    """The header fields of a request by name; h11's own sequence is slow to look through."""
+    """The header fields of a request by name; searching h11's own sequence is slow."""
 
     def __init__(self, request: h11.Request) -> None:
         self._values: dict[bytes, list[bytes]] = {}
@@ -114,25 +114,25 @@ class _Fields:
             self._values.setdefault(name, []).append(value)
 
     def values(self, name: bytes) -> list[bytes]:
-        """Each field's value."""
+        """The values of all fields of this name."""
         return self._values.get(name, [])
 
     def elements(self, name: bytes) -> Iterator[bytes]:
-        """Yield a comma separated list's elements (RFC 9110 section 5.6.1) but the empty ones."""
+        """Yield the non-empty elements of a comma-separated list (RFC 9110 section 5.6.1)."""
         for value in self.values(name):
             yield from filter(None, (element.strip(b" \t") for element in value.split(b",")))
 
 
 @dataclass(frozen=True, slots=True)
 class Handshake:
-    """One request, understood; `key` is its `Sec-WebSocket-Key`, of use only without a fault."""
+    """A parsed request; `key` is its `Sec-WebSocket-Key`, valid only without an upgrade fault."""
 
     request: AccessRequest
     key: str
 
 
-def understand(request: h11.Request) -> Handshake:
-    """Read what `request` asks for; never fails, faults are values."""
+def parse_handshake(request: h11.Request) -> Handshake:
+    """Parse what `request` asks for; never raises, faults are in the result."""
     path, _, query = request.target.decode("ascii").partition("?")
     fields = _Fields(request)
     offered = [name.decode("latin-1") for name in fields.elements(b"sec-websocket-protocol")]
@@ -147,7 +147,7 @@ def understand(request: h11.Request) -> Handshake:
 
 
 def access_token(query: str) -> str | None:
-    """Return the first `access_token` of a query string, percent-decoded; None if there is none."""
+    """The first `access_token` of a query string, percent-decoded; None if there is none."""
     for part in query.split("&"):
         name, _, value = part.partition("=")
         if name == "access_token" or ("%" in name and unquote_plus(name) == "access_token"):
@@ -158,7 +158,7 @@ def access_token(query: str) -> str | None:
 def _upgrade_fault(
     request: h11.Request, fields: _Fields, offered: list[str]
 ) -> Refusal | None:
-    """Name what keeps this from being an opening handshake (RFC 6455 section 4.2.1)."""
+    """The answer to a request that is not an opening handshake (RFC 6455 section 4.2.1)."""
     upgrades = {element.lower() for element in fields.elements(b"upgrade")}
     connection = {element.lower() for element in fields.elements(b"connection")}
     keys = fields.values(b"sec-websocket-key")
@@ -171,7 +171,7 @@ def _upgrade_fault(
         return BAD_UPGRADE
     if versions != [b"13"]:
         return WRONG_VERSION
-    # RFC 6455 wants 16 bytes in base64; clients in the field send less, and nothing hangs on it.
+    # RFC 6455 wants 16 bytes in base64. Clients in use send fewer, and it does not matter.
     if len(keys) != 1 or not _KEY.fullmatch(keys[0]):
         return BAD_UPGRADE
     if offered and SUBPROTOCOL not in offered:
@@ -180,13 +180,13 @@ def _upgrade_fault(
 
 
 def _has_body(fields: _Fields) -> bool:
-    """Tell whether the bytes behind the head would belong to the request, not to WebSocket."""
+    """Whether the bytes after the head would belong to the request and not to WebSocket."""
     length = fields.values(b"content-length")
     return bool(fields.values(b"transfer-encoding")) or any(int(text) for text in length)
 
 
-def switched(key: str, subprotocol: str | None) -> bytes:
-    """Write the 101 that answers a `Sec-WebSocket-Key` (RFC 6455 section 4.2.2)."""
+def switching_response(key: str, subprotocol: str | None) -> bytes:
+    """The 101 response to a `Sec-WebSocket-Key` (RFC 6455 section 4.2.2)."""
     digest = hashlib.sha1(key.encode("latin-1") + _WEBSOCKET).digest()  # noqa: S324 (as the RFC says)
     lines = (
         b"HTTP/1.1 101 Switching Protocols",
@@ -199,8 +199,8 @@ def switched(key: str, subprotocol: str | None) -> bytes:
     return b"\r\n".join(lines)
 
 
-def answer(refusal: Refusal, method: str = "GET") -> bytes:
-    """Write the whole response to a request by `method`; the connection is closed behind it."""
+def refusal_response(refusal: Refusal, method: str = "GET") -> bytes:
+    """The response to a request with `method`; the connection is closed after it."""
     body = f"{refusal.text}\n".encode()
     headers = (
         ("Content-Type", "text/plain; charset=utf-8"),

@@ -1,7 +1,7 @@
-"""The sockets that the service listens on, opened with their doors shut.
+"""Opens the listening sockets of the service, without accepting connections yet.
 
-Nobody is accepted before `startReading` is called on a port, so that the rules can be in force
-first. How places are written is in `envelope.config.listen`.
+A port accepts after `envelope.runtime.accepting.start_accepting`, so that the rules are in force
+before the first connection. `envelope.config.listen` parses the options.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ from envelope.front.proxied import ProxiedFactory
 from envelope.runtime.capabilities import Capability, missing, of_this_process
 from envelope.runtime.transports import TLSFactory, write_promptly
 
-# Connections that the kernel completes while the service is busy; it caps this at somaxconn.
+# Connections that the kernel completes while the service is busy; the kernel's limit is somaxconn.
 BACKLOG: Final = 1024
-# Seconds. A peer that went away without a word is noticed after 15 + 3 * 5 = 30 s of silence, and
-# after as long when it does not acknowledge what was sent.
+# Seconds. A dead peer is detected after 15 + 3 * 5 = 30 s without traffic, or 30 s after bytes were
+# sent that it does not acknowledge.
 KEEPALIVE_IDLE: Final = 15
 KEEPALIVE_INTERVAL: Final = 5
 KEEPALIVE_PROBES: Final = 3
@@ -39,10 +39,10 @@ USER_TIMEOUT: Final = 30
 
 
 class ListenError(Exception):
-    """A place that cannot be listened on; the text is one line naming it."""
+    """The service cannot listen; the text is one line that names the option's value."""
 
 
-def _nobody_minds() -> None:
+def _ignored() -> None:
     """Do nothing."""
 
 
@@ -80,13 +80,13 @@ def listen(
     spec: ListenSpec,
     factory: IProtocolFactory,
     tls: IOpenSSLServerConnectionCreator | None,
-    no_proxy: Callable[[], None] = _nobody_minds,
+    no_proxy: Callable[[], None] = _ignored,
 ) -> Deferred[list[IListeningPort]]:
-    """Open the sockets of `spec`; nobody is accepted before `startReading` is called on each port.
+    """Open the sockets of `spec`; they accept only after `start_accepting` for each port.
 
-    With `tls`, TLS runs above whatever the endpoint speaks itself (a proxy's header comes first).
-    `no_proxy` is called for each connection to a `haproxy:` endpoint that begins without a proper
-    header. Fails with `ListenError`, and then nothing of it stays open.
+    With `tls`, TLS runs above the endpoint's own protocol: a PROXY header comes before it.
+    `no_proxy` is called for each connection to a `haproxy:` endpoint without a valid header. Fails
+    with `ListenError`; then no socket stays open.
     """
     return Deferred.fromCoroutine(_listen(reactor, spec, factory, tls, no_proxy))
 
@@ -97,9 +97,9 @@ async def _listen_endpoint(
     try:
         endpoint = serverFromString(reactor, spec.endpoint)
     except LookupError:
-        raise ListenError(f"cannot listen on {spec.text}: nobody passed this socket on") from None
+        raise ListenError(f"cannot listen on {spec.text}: no such socket was passed on") from None
     except (ValueError, TypeError) as error:
-        raise ListenError(f"cannot listen on {spec.text}: {_about(error)}") from None
+        raise ListenError(f"cannot listen on {spec.text}: {_parse_fault(error)}") from None
     try:
         port: Any = await maybeDeferred(endpoint.listen, factory)
     except CannotListenError as error:
@@ -109,7 +109,7 @@ async def _listen_endpoint(
     port.stopReading()
     write_promptly(port)
     if port.socket.family in (socket.AF_INET, socket.AF_INET6):
-        _watch_peers(port.socket)
+        _set_options(port.socket)
     port.socket.listen(BACKLOG)
     return cast(IListeningPort, port)
 
@@ -118,9 +118,9 @@ def _open_sockets(spec: ListenSpec) -> list[socket.socket]:
     opened: list[socket.socket] = []
     port = spec.port or 0
     try:
-        for family, address in _places(spec):
+        for family, address in _addresses(spec):
             opened.append(_open(family, address, port))
-            # A free port that was picked for the first address is the port of all.
+            # The free port picked for the first address is used for all.
             port = port or opened[-1].getsockname()[1]
     except OSError as error:
         for one in opened:
@@ -129,19 +129,19 @@ def _open_sockets(spec: ListenSpec) -> list[socket.socket]:
     return opened
 
 
-def _places(spec: ListenSpec) -> list[tuple[int, str]]:
+def _addresses(spec: ListenSpec) -> list[tuple[int, str]]:
     if not spec.host:
-        # Every address is what `:PORT` asks for.
+        # `:PORT` stands for every address.
         return [(socket.AF_INET6, "::") if _has_ipv6() else (socket.AF_INET, "0.0.0.0")]  # noqa: S104
-    # Nothing is served yet, so a look-up that blocks delays nobody.
+    # No client is served yet, so a look-up may block.
     found = socket.getaddrinfo(
         spec.host, spec.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
     )
-    return list(dict.fromkeys((int(family), str(place[0])) for family, *_, place in found))
+    return list(dict.fromkeys((int(family), str(address[0])) for family, *_, address in found))
 
 
 def _has_ipv6() -> bool:
-    # With the module loaded but disabled, `::` can be opened and not bound.
+    # If IPv6 is loaded but disabled, a socket can be opened and not bound.
     try:
         with socket.socket(socket.AF_INET6, socket.SOCK_STREAM) as probe:
             probe.bind(("::", 0))
@@ -156,9 +156,9 @@ def _open(family: int, address: str, port: int) -> socket.socket:
         opened.setblocking(False)
         opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
-            # Said explicitly, since the default is the machine's (net.ipv6.bindv6only).
+            # Set explicitly, because the default is the machine's (net.ipv6.bindv6only).
             opened.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(address != "::"))
-        _watch_peers(opened)
+        _set_options(opened)
         opened.bind((address, port))
         opened.listen(BACKLOG)
     except OSError:
@@ -167,8 +167,8 @@ def _open(family: int, address: str, port: int) -> socket.socket:
     return opened
 
 
-def _watch_peers(listening: socket.socket) -> None:
-    # Accepted sockets inherit all of these from the one that listens.
+def _set_options(listening: socket.socket) -> None:
+    # Accepted sockets inherit all of these from the listening one.
     for level, option, value in (
         (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
         (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
@@ -183,15 +183,15 @@ def _watch_peers(listening: socket.socket) -> None:
 def _refused(spec: ListenSpec, error: Exception) -> ListenError:
     reason = getattr(error, "strerror", None) or _one_line(error)
     if isinstance(error, PermissionError):
-        # The usual reason: a port below 1024 (ip(7), "ip_unprivileged_port_start").
+        # Usually a port below 1024 (ip(7), "ip_unprivileged_port_start").
         lacking = missing(of_this_process().effective, [Capability.NET_BIND_SERVICE])
         reason = " is missing: ".join((*lacking, reason))
         return ListenError(f"cannot listen on {spec.text}: {reason}")
     return ListenError(f"cannot listen on {spec.text}: {reason[:1].lower()}{reason[1:]}")
 
 
-def _about(error: Exception) -> str:
-    """What Twisted's reader of endpoints stumbled over; it says so as Python does of calls."""
+def _parse_fault(error: Exception) -> str:
+    """What is wrong with an endpoint's text; Twisted reports it as a fault of a Python call."""
     named = re.search(r"'[^']+'$", str(error))
     return f"{named[0]} is missing or makes no sense there" if named else _one_line(error)
 
@@ -201,7 +201,7 @@ def _one_line(error: Exception) -> str:
 
 
 def service_ports(ports: list[IListeningPort]) -> tuple[PortRange, ...]:
-    """The TCP ports that `ports` really listen on, each once."""
+    """The TCP ports that `ports` listen on, each once; a port 0 was replaced by a free one."""
     hosts = [port.getHost() for port in ports]
     numbers = {host.port for host in hosts if isinstance(host, Host4 | Host6)}
     return tuple(PortRange("tcp", number, number) for number in sorted(numbers))

@@ -11,7 +11,7 @@ from twisted.python.failure import Failure
 from envelope.addresses import Address
 from envelope.firewall import FirewallError
 from envelope.front.eviction import DropReason
-from envelope.front.handshake import HeadReader, understand
+from envelope.front.handshake import HeadReader, parse_handshake
 from envelope.front.limits import Limits
 from envelope.sessions.admission import FIREWALL_FAILED, Refusal, Refused, Status
 from envelope.sessions.gate import ICarrier, IGate, ISession
@@ -87,7 +87,7 @@ class Opening:
             return
         self._head = None
         request, self._early = complete
-        handshake = understand(request)
+        handshake = parse_handshake(request)
         address = self._requester.address
         outcome = self._gate.decide(handshake.request, address).outcome
         if isinstance(outcome, Refusal):

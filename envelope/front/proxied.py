@@ -1,7 +1,7 @@
-"""Connections that a proxy hands on: the client's address is what its header says, or unknown.
+"""Connections from a proxy: the client's address is the one in the PROXY header, or unknown.
 
-Goes around the factory of a `haproxy:` endpoint and of no other: elsewhere a PROXY header is a
-malformed request, and whoever sends it is who it is from.
+Only `haproxy:` endpoints use this. Elsewhere a PROXY header is a malformed request, so a client
+cannot claim another's address.
 """
 
 from __future__ import annotations
@@ -18,35 +18,35 @@ from envelope.front.proxyheader import MalformedHeader, ProxyHeaderReader, Sourc
 
 
 @implementer(IAddress)
-class Nowhere:
-    """The address of a client that no header has named (yet)."""
+class UnknownAddress:
+    """The address of a client that no PROXY header has named, or not yet."""
 
 
-NOWHERE = Nowhere()
+UNKNOWN = UnknownAddress()
 
 
 class ProxiedConnection(ProtocolWrapper):
-    """Reads the header, and is transparent then; a malformed one ends the connection unanswered.
+    """Reads the header, then passes everything on; disconnects after a malformed header.
 
-    The protocol above sees to it that the header comes in time.
+    The protocol above limits the time until the header has arrived.
     """
 
     factory: ProxiedFactory
-    _peer: IAddress = NOWHERE
+    _peer: IAddress = UNKNOWN
     _reader: ProxyHeaderReader | None = None
     _broken = False
 
     def makeConnection(self, transport: ITransport) -> None:
-        """Await the header."""
+        """Wait for the header."""
         self._reader = ProxyHeaderReader()
         super().makeConnection(transport)
 
     def getPeer(self) -> IAddress:
-        """The client's address; never the proxy's."""
+        """The client's address, `UNKNOWN` if no header has named it; never the proxy's."""
         return self._peer
 
     def dataReceived(self, data: bytes) -> None:
-        """Read the header, or pass on what comes behind it."""
+        """Parse the header, or pass on the bytes after it."""
         if self._broken:
             return
         if self._reader is not None:
@@ -73,9 +73,9 @@ def _host(source: Source) -> IAddress:
 
 
 class ProxiedFactory(WrappingFactory):
-    """Expects a PROXY header before whatever the protocols of `factory` expect.
+    """Reads a PROXY header on each connection before it reaches a protocol of `factory`.
 
-    `malformed` is called for each connection that begins otherwise.
+    `malformed` is called for each connection without a valid one.
     """
 
     protocol = ProxiedConnection

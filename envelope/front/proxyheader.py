@@ -1,9 +1,10 @@
-"""The PROXY header, versions 1 and 2: who is behind the proxy (pure).
+"""Parses the PROXY header, versions 1 and 2, which names the proxy's client (pure).
 
-Written after "The PROXY protocol", versions 1 & 2, of HAProxy Technologies. Read here and not by
-`twisted.protocols.haproxy` (26.10), which answers with the proxy's own address as long as, and
-whenever, the header names none; raises what nobody catches at a port that is no number; wants the
-first bytes in one segment; and refuses `PROXY UNKNOWN` without addresses.
+The source is "The PROXY protocol", versions 1 & 2, of HAProxy Technologies. Twisted's own parser
+(`twisted.protocols.haproxy`, 26.10) does not serve: before the header, and if it names no address,
+the client seems to have the proxy's address; a port that is not a number raises an error that is
+not caught; the first bytes must arrive in one segment; and `PROXY UNKNOWN` without addresses is
+refused.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ from typing import Final
 
 from envelope.addresses import Address
 
-# Bytes of a whole header. Version 1 has 107 at most; version 2 allows 65551, of which a proxy uses
-# a few hundred, in extensions that nobody reads here.
+# The largest header, in bytes. Version 1 allows 107. Version 2 allows 65551, of which proxies use a
+# few hundred, for extensions that are ignored here.
 MOST_BYTES: Final = 4096
 
 _V1_START: Final = b"PROXY "
@@ -28,34 +29,34 @@ _V1_UNKNOWN: Final = re.compile(rb"PROXY UNKNOWN(?: [\x20-\x7e]*)?")
 _V2_START: Final = b"\r\n\r\n\0\r\nQUIT\n"
 _V2_FIXED: Final = 16
 _LOCAL, _PROXY = 0x20, 0x21
-# Address family and transport -> bytes of one address; only streams can be what a stream carries.
+# Address family and transport -> bytes of one address. Only TCP over IPv4 and IPv6 is accepted.
 _V2_SIZES: Final = {0x11: 4, 0x21: 16}
-_V2_NOWHERE: Final = (0x00, 0x31)
+_V2_UNKNOWN: Final = (0x00, 0x31)
 
 
 class MalformedHeader(Exception):
-    """The bytes are no PROXY header; the connection has to be dropped (section 2 there)."""
+    """The bytes are not a PROXY header; the connection must be dropped (section 2 there)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where the proxy's client is."""
+    """The address and port of the proxy's client."""
 
     address: Address
     port: int
 
 
 class ProxyHeaderReader:
-    """Gathers one header; of no use after it."""
+    """Collects one header; must not be used after it."""
 
     def __init__(self) -> None:
         self._buffer = b""
 
     def feed(self, data: bytes) -> tuple[Source | None, bytes] | None:
-        """Take the next bytes; once the header is whole, return its source and what follows it.
+        """Add bytes; once the header is complete, return its source and the bytes after it.
 
-        The source is None when the proxy speaks for itself or does not know. Raises
-        `MalformedHeader`, as soon as the bytes cannot become a header.
+        The source is None if the proxy connected for itself, or does not know the client. Raises
+        `MalformedHeader` as soon as the bytes cannot become a header.
         """
         self._buffer += data
         for start, read in ((_V1_START, _read_v1), (_V2_START, _read_v2)):
@@ -93,13 +94,13 @@ def _read_v2(data: bytes) -> tuple[Source | None, bytes] | None:
     end = _V2_FIXED + int.from_bytes(data[14:16], "big")
     if command not in (_LOCAL, _PROXY) or end > MOST_BYTES:
         raise MalformedHeader
-    nowhere = command == _LOCAL or family in _V2_NOWHERE
+    unknown = command == _LOCAL or family in _V2_UNKNOWN
     size = _V2_SIZES.get(family, 0)
-    if not nowhere and (not size or end < _V2_FIXED + 2 * size + 4):
+    if not unknown and (not size or end < _V2_FIXED + 2 * size + 4):
         raise MalformedHeader
     if len(data) < end:
         return None
-    if nowhere:
+    if unknown:
         return None, data[end:]
     raw = data[_V2_FIXED : _V2_FIXED + size]
     port = int.from_bytes(data[_V2_FIXED + 2 * size : _V2_FIXED + 2 * size + 2], "big")

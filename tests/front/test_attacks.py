@@ -1,4 +1,4 @@
-"""Hostile bytes, a table of them: each is answered with a 4xx or hung up on, in order.
+"""A table of hostile bytes: each is answered with a 4xx or disconnected, in order.
 
 Whatever is sent: nothing raises, nothing above debug is logged, nothing that was sent comes back,
 nobody is let in, at most one answer goes out, and no timer outlives the connection.
@@ -324,13 +324,13 @@ def test_hostile_bytes_are_answered_in_order(name: str, logged: list[Any]) -> No
 
 @pytest.mark.parametrize("name", ATTACKS)
 @pytest.mark.parametrize("size", [1, 7, 1000])
-def test_and_the_same_however_they_are_cut(name: str, size: int) -> None:
+def test_hostile_bytes_are_answered_the_same_however_they_are_split(name: str, size: int) -> None:
     data, status = ATTACKS[name]
     assert attack(data[:40000], size).status == status
 
 
 @pytest.mark.parametrize("name", WELCOME)
-def test_oddities_that_are_welcome(name: str) -> None:
+def test_unusual_requests_that_are_accepted(name: str) -> None:
     client = Client()
     client.send(WELCOME[name])
     assert client.status == 101
@@ -339,5 +339,5 @@ def test_oddities_that_are_welcome(name: str) -> None:
 
 
 @pytest.mark.parametrize("size", range(0, len(HELLO), 16))
-def test_half_a_request_is_cut_off_unanswered(size: int) -> None:
+def test_half_a_request_is_disconnected_without_an_answer(size: int) -> None:
     assert attack(HELLO[:size], 1000).received == b""

@@ -1,4 +1,4 @@
-"""A connection's whole life, without sockets: what is answered, told, timed and left behind."""
+"""A connection from accept to the end, without sockets."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from zope.interface import implementer
 from envelope.firewall import FirewallError
 from envelope.front.factory import FrontFactory
 from envelope.front.limits import Limits
-from envelope.front.proxied import NOWHERE
+from envelope.front.proxied import UNKNOWN
 from envelope.sessions.admission import FULL, STOPPING, Load, Refused
 from tests.support.frontfakes import (
     HELLO,
@@ -62,7 +62,7 @@ def above_debug(events: list[Any]) -> list[Any]:
 # -- let in --------------------------------------------------------------------------------
 
 
-def test_the_command_of_the_manual_works() -> None:
+def test_the_request_of_the_documentation_is_accepted() -> None:
     """An 8-character key, curl's headers, our sub-protocol."""
     client = Client()
     client.send(request(headers=(
@@ -86,7 +86,7 @@ def test_no_byte_goes_out_before_the_rule_is_in_force() -> None:
     client.leave()
 
 
-def test_a_held_session_is_silent_and_untimed() -> None:
+def test_a_held_session_sends_nothing_and_has_no_timer() -> None:
     client = Client()
     client.send(HELLO)
     assert not client.clock.getDelayedCalls()
@@ -98,7 +98,7 @@ def test_a_held_session_is_silent_and_untimed() -> None:
     assert client.gate.counted == []
 
 
-def test_a_transport_that_is_no_tcp_is_fine() -> None:
+def test_a_transport_need_not_be_tcp() -> None:
     gate = FakeGate()
     front = FrontFactory(gate, Clock()).buildProtocol(None)
     assert front is not None
@@ -123,8 +123,8 @@ def test_the_gate_is_told_where_the_client_is(peer: Any, address: str) -> None:
     assert [str(one) for one in client.gate.addresses] == [address]
 
 
-def test_behind_a_proxy_the_address_is_asked_for_when_it_is_known() -> None:
-    client = Client(peer=NOWHERE)
+def test_behind_a_proxy_the_address_is_taken_once_it_is_known() -> None:
+    client = Client(peer=UNKNOWN)
     client.transport.peerAddr = IPv4Address("TCP", "198.51.100.9", 1)
     client.send(HELLO[:10])
     client.send(HELLO[10:])
@@ -133,7 +133,7 @@ def test_behind_a_proxy_the_address_is_asked_for_when_it_is_known() -> None:
 
 @settings(max_examples=60)
 @given(st.lists(st.integers(0, len(HELLO) + 6), max_size=20), st.booleans())
-def test_the_answer_does_not_depend_on_the_cuts(cuts: list[int], at_once: bool) -> None:
+def test_the_answer_does_not_depend_on_how_bytes_are_split(cuts: list[int], at_once: bool) -> None:
     data = HELLO + frame(9)
     edges = [0, *sorted(min(cut, len(data)) for cut in cuts), len(data)]
     client = Client(FakeGate(at_once))
@@ -144,12 +144,12 @@ def test_the_answer_does_not_depend_on_the_cuts(cuts: list[int], at_once: bool) 
     client.leave()
 
 
-def test_byte_by_byte_is_fine_too() -> None:
+def test_a_request_may_arrive_byte_by_byte() -> None:
     client = Client()
     assert client.dribble(HELLO + frame(9, b"hi")) == SWITCHED + b"\x8a\x02hi"
 
 
-def test_what_comes_early_is_read_after_the_101() -> None:
+def test_early_bytes_are_read_after_the_101() -> None:
     client = Client(FakeGate(at_once=False))
     client.send(HELLO + frame(9, b"a"), frame(9, b"b"))
     client.gate.let_in()
@@ -157,7 +157,7 @@ def test_what_comes_early_is_read_after_the_101() -> None:
 
 
 @pytest.mark.parametrize("together", [True, False])
-def test_too_much_too_early_is_cut_off(together: bool) -> None:
+def test_too_many_early_bytes_drop_the_connection(together: bool) -> None:
     client = Client(FakeGate(at_once=False))
     client.send(*([HELLO + b"x" * 4096] if together else [HELLO, b"x" * 4096]))
     assert not client.gone
@@ -169,7 +169,7 @@ def test_too_much_too_early_is_cut_off(together: bool) -> None:
     assert client.received == b""
 
 
-def test_a_client_that_leaves_while_the_firewall_is_asked_takes_it_back() -> None:
+def test_losing_the_client_cancels_the_admission() -> None:
     client = Client(FakeGate(at_once=False))
     client.send(HELLO)
     client.leave()
@@ -178,7 +178,7 @@ def test_a_client_that_leaves_while_the_firewall_is_asked_takes_it_back() -> Non
     assert client.received == b""
 
 
-def test_a_session_that_comes_too_late_is_told_at_once() -> None:
+def test_a_session_after_the_client_was_lost_is_told_at_once() -> None:
     """As when the rule came into force in the same moment that the client left in."""
     gate = FakeGate(at_once=False)
     gate._cancel = lambda asked: gate.let_in()  # type: ignore[method-assign,assignment]
@@ -189,7 +189,7 @@ def test_a_session_that_comes_too_late_is_told_at_once() -> None:
     assert client.received == b""
 
 
-def test_a_client_that_has_left_hears_of_no_failure(logged: list[Any]) -> None:
+def test_a_failure_after_the_client_was_lost_is_ignored(logged: list[Any]) -> None:
     gate = FakeGate(at_once=False)
     gate._cancel = lambda asked: gate.fail(FirewallError("late"))  # type: ignore[method-assign]
     client = Client(gate)
@@ -206,7 +206,7 @@ def test_a_client_that_has_left_hears_of_no_failure(logged: list[Any]) -> None:
     ("error", "status"),
     [(FirewallError("no"), 500), (Refused(STOPPING), 503), (Refused(FULL), 503)],
 )
-def test_a_gate_that_fails_is_answered_for(error: Exception, status: int) -> None:
+def test_a_failure_of_the_gate_is_answered(error: Exception, status: int) -> None:
     client = Client(FakeGate(at_once=False))
     client.send(HELLO)
     client.gate.fail(error)
@@ -217,7 +217,7 @@ def test_a_gate_that_fails_is_answered_for(error: Exception, status: int) -> Non
     assert client.gate.cancelled == 0
 
 
-def test_a_gate_that_breaks_is_logged_and_answered_for(logged: list[Any]) -> None:
+def test_an_unexpected_error_of_the_gate_is_logged_and_answered(logged: list[Any]) -> None:
     client = Client(FakeGate(at_once=False))
     client.send(HELLO)
     client.gate.fail(ZeroDivisionError("oops"))
@@ -226,7 +226,7 @@ def test_a_gate_that_breaks_is_logged_and_answered_for(logged: list[Any]) -> Non
     assert [event["log_level"] for event in above_debug(logged)] == [LogLevel.critical]
 
 
-def test_a_hand_over_that_breaks_is_logged_and_cut_off(logged: list[Any]) -> None:
+def test_an_error_after_admission_is_logged_and_drops_the_client(logged: list[Any]) -> None:
     client = Client()
 
     def broken(*_: object) -> None:
@@ -263,7 +263,7 @@ REFUSALS: dict[str, tuple[bytes, int, bytes]] = {
 
 
 @pytest.mark.parametrize("name", REFUSALS)
-def test_refusals_are_answered_and_hung_up_on(name: str) -> None:
+def test_refusals_are_answered_and_disconnected(name: str) -> None:
     data, status, header = REFUSALS[name]
     client = Client()
     client.send(data + b"GET / HTTP/1.1\r\nHost: pipelined\r\n\r\n")
@@ -279,7 +279,7 @@ def test_refusals_are_answered_and_hung_up_on(name: str) -> None:
     client.leave()
 
 
-def test_a_refused_client_has_two_seconds_to_go() -> None:
+def test_a_refused_client_has_two_seconds_to_close() -> None:
     client = Client()
     client.send(request(b"GET / HTTP/1.1"))
     client.clock.advance(1.9)
@@ -298,7 +298,7 @@ def test_head_is_answered_without_a_body() -> None:
     assert b"\r\nContent-Length: 27\r\n" in client.received
 
 
-def test_load_is_answered_for() -> None:
+def test_a_full_service_answers_503() -> None:
     client = Client()
     client.gate.load = Load(sessions=1, max_clients=1)
     client.send(HELLO)
@@ -306,7 +306,7 @@ def test_load_is_answered_for() -> None:
     assert b"\r\nRetry-After: " in client.received
 
 
-def test_bytes_behind_a_refusal_go_nowhere() -> None:
+def test_bytes_after_a_refusal_are_ignored() -> None:
     client = Client()
     client.send(request(b"POST / HTTP/1.1", b"Host: x\r\nContent-Length: 100000\r\n"))
     once = client.received
@@ -332,7 +332,7 @@ def test_a_request_has_eight_seconds(sent: bytes) -> None:
     assert client.received == b""
 
 
-def test_dripping_does_not_buy_time() -> None:
+def test_slow_bytes_do_not_extend_the_time_limit() -> None:
     client = Client()
     for byte in HELLO[:10]:
         client.send(bytes([byte]))
@@ -340,7 +340,7 @@ def test_dripping_does_not_buy_time() -> None:
     assert client.transport.aborted
 
 
-def test_the_firewall_has_what_is_left_of_it() -> None:
+def test_the_firewall_has_the_rest_of_the_request_timeout() -> None:
     client = Client(FakeGate(at_once=False))
     client.clock.advance(5)
     client.send(HELLO)
@@ -359,7 +359,7 @@ def test_the_limits_are_arguments() -> None:
     assert small.status == 431
 
 
-def test_a_prober_is_nothing_to_speak_of(logged: list[Any]) -> None:
+def test_a_port_scan_is_not_logged(logged: list[Any]) -> None:
     Client().leave()
     assert above_debug(logged) == []
 
@@ -387,7 +387,7 @@ def held(grant_gone_at_once: bool = True) -> Client:
     return client
 
 
-def test_a_close_frame_is_answered_once_the_grant_is_gone() -> None:
+def test_a_close_frame_is_answered_once_the_grant_is_revoked() -> None:
     client = held(grant_gone_at_once=False)
     client.send(close_frame(1000, b"bye"))
     assert client.frames() == []
@@ -399,7 +399,7 @@ def test_a_close_frame_is_answered_once_the_grant_is_gone() -> None:
     client.leave()
 
 
-def test_a_client_that_closes_and_leaves_is_told_nothing() -> None:
+def test_a_client_that_closes_and_disconnects_gets_no_answer() -> None:
     client = held(grant_gone_at_once=False)
     client.send(close_frame(1000))
     client.leave()
@@ -419,7 +419,7 @@ def test_a_client_that_closes_and_leaves_is_told_nothing() -> None:
     ],
     ids=["unmasked", "reserved code", "bad UTF-8", "flood"],
 )
-def test_broken_frames_are_answered_once_the_grant_is_gone(data: bytes, code: int) -> None:
+def test_violations_are_answered_once_the_grant_is_revoked(data: bytes, code: int) -> None:
     client = held(grant_gone_at_once=False)
     client.send(data, frame(9), b"\xff" * 1000)
     assert client.close_code() is None
@@ -431,7 +431,7 @@ def test_broken_frames_are_answered_once_the_grant_is_gone(data: bytes, code: in
 
 
 @pytest.mark.parametrize("behind", [b"", close_frame(1000), frame(1, b"", mask=b""), b"\xff" * 99])
-def test_data_ends_the_session_whatever_follows(behind: bytes) -> None:
+def test_data_ends_the_session_whatever_comes_after_it(behind: bytes) -> None:
     client = held(grant_gone_at_once=False)
     client.send(frame(1, b"hello"), behind)
     session = client.gate.sessions[0]
@@ -446,7 +446,7 @@ def test_data_ends_the_session_whatever_follows(behind: bytes) -> None:
     client.leave()
 
 
-def test_one_message_is_told_of_once() -> None:
+def test_one_message_is_reported_once() -> None:
     client = held(grant_gone_at_once=False)
     client.send(frame(1, b"a", fin=False), frame(0, b"b"), frame(2, b"c"))
     assert client.gate.sessions[0].heard == ["data"]
@@ -468,7 +468,7 @@ def test_the_service_closes_and_the_client_answers(code: int, reason: str) -> No
     assert "closed" not in client.gate.sessions[0].heard
 
 
-def test_a_client_that_does_not_answer_is_hung_up_on_and_then_cut_off() -> None:
+def test_a_client_without_close_reply_is_disconnected_then_dropped() -> None:
     client = held()
     client.gate.sessions[0].carrier.close(4000, "deadline")
     client.clock.advance(0.9)
@@ -482,7 +482,7 @@ def test_a_client_that_does_not_answer_is_hung_up_on_and_then_cut_off() -> None:
 
 
 @pytest.mark.parametrize("data", [frame(1, b"x"), frame(9), frame(9, mask=b""), b"\0" * 50])
-def test_after_our_close_frame_nothing_more_is_said(data: bytes) -> None:
+def test_nothing_is_sent_after_our_close_frame(data: bytes) -> None:
     client = held()
     session = client.gate.sessions[0]
     session.carrier.close(4000, "deadline")
@@ -512,13 +512,13 @@ def test_a_carrier_without_a_channel_closes_nothing() -> None:
     assert client.received == b""
 
 
-def test_a_carrier_can_be_cut_off() -> None:
+def test_a_carrier_can_be_aborted() -> None:
     client = held()
     client.gate.sessions[0].carrier.abort()
     assert client.transport.aborted
 
 
-def test_reading_stops_while_pongs_are_not_read() -> None:
+def test_reading_pauses_while_the_peer_does_not_read() -> None:
     client = held()
     assert client.transport.producer is None, "nothing is written to a silent client"
     client.send(frame(9))
@@ -541,7 +541,7 @@ def test_a_factory_without_connections_is_empty() -> None:
     assert fired(FrontFactory(FakeGate(), Clock()).when_empty())
 
 
-def test_a_factory_is_empty_once_the_last_has_gone() -> None:
+def test_a_factory_is_empty_once_the_last_connection_is_lost() -> None:
     one = held()
     other = Client(one.gate, one.clock, factory=one.factory)
     idle = Client(one.gate, one.clock, factory=one.factory)
@@ -556,7 +556,7 @@ def test_a_factory_is_empty_once_the_last_has_gone() -> None:
     assert fired(waiting)
 
 
-def test_all_connections_can_be_cut_off() -> None:
+def test_all_connections_can_be_aborted() -> None:
     one = held()
     other = Client(one.gate, one.clock, factory=one.factory)
     one.factory.abort_all()
@@ -680,7 +680,7 @@ def test_a_refusal_over_tls() -> None:
     assert not tls.clock.getDelayedCalls()
 
 
-def test_a_refused_tls_peer_that_never_says_goodbye_is_cut_off() -> None:
+def test_a_refused_tls_peer_without_close_notify_is_dropped() -> None:
     tls = TLS(FakeGate())
     tls.app.transport.write(request(b"GET / HTTP/1.1"))
     tls.clock.advance(0)
@@ -693,7 +693,7 @@ def test_a_refused_tls_peer_that_never_says_goodbye_is_cut_off() -> None:
     assert not tls.clock.getDelayedCalls()
 
 
-def test_a_held_tls_peer_that_never_answers_is_cut_off() -> None:
+def test_a_held_tls_peer_without_close_reply_is_dropped() -> None:
     gate = FakeGate()
     tls = TLS(gate)
     tls.send(HELLO)
@@ -707,7 +707,7 @@ def test_a_held_tls_peer_that_never_answers_is_cut_off() -> None:
     assert not tls.clock.getDelayedCalls()
 
 
-def test_a_tls_peer_that_vanishes_is_nothing_to_speak_of(logged: list[Any]) -> None:
+def test_a_lost_tls_peer_is_not_logged(logged: list[Any]) -> None:
     gate = FakeGate()
     tls = TLS(gate)
     tls.send(HELLO)

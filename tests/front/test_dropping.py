@@ -13,7 +13,7 @@ from envelope.front.eviction import ConnectionState, DropReason, EvictionLimits
 from envelope.front.factory import FrontFactory
 from envelope.front.limits import Limits
 from envelope.front.metrics import ConnectionMetrics
-from envelope.front.proxied import NOWHERE
+from envelope.front.proxied import UNKNOWN
 from envelope.metrics import as_text, new_registry
 from tests.support.frontfakes import HELLO, SWITCHED, Client, FakeGate, close_frame, frame, request
 
@@ -87,7 +87,7 @@ def test_sessions_are_never_dropped() -> None:
     assert not asking.gone
 
 
-def test_who_comes_from_a_session_counts_again() -> None:
+def test_a_connection_after_its_session_counts_again() -> None:
     """A peer that takes its time to leave is no session any more."""
     scene = Scene(connections=1)
     client = scene.client()
@@ -112,7 +112,7 @@ def test_a_session_that_is_closed_counts_from_its_close_frame_on() -> None:
 
 def test_behind_a_proxy_the_network_counts_once_it_is_known() -> None:
     scene = Scene(per_network=1)
-    first, second = scene.client(NOWHERE), scene.client(NOWHERE)
+    first, second = scene.client(UNKNOWN), scene.client(UNKNOWN)
     for client in (first, second):
         client.transport.peerAddr = IPv4Address("TCP", "198.51.100.9", 1)
     first.send(b"GET ")
@@ -125,8 +125,8 @@ def test_behind_a_proxy_the_network_counts_once_it_is_known() -> None:
 
 def test_a_dropped_connection_is_not_counted_again() -> None:
     scene = Scene(connections=1)
-    first = scene.client(NOWHERE)
-    scene.client(NOWHERE)
+    first = scene.client(UNKNOWN)
+    scene.client(UNKNOWN)
     first.transport.peerAddr = IPv4Address("TCP", "198.51.100.9", 1)
     first.front.handshakeCompleted()
     assert scene.front.count(ConnectionState.HANDSHAKE) == 1

@@ -1,4 +1,4 @@
-"""Requests as bytes, and what they ask for."""
+"""Requests: their bytes, and what they are parsed to."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from envelope.front.handshake import (
     HEAD_TOO_LARGE,
     HeadReader,
     access_token,
-    answer,
-    switched,
-    understand,
+    parse_handshake,
+    refusal_response,
+    switching_response,
 )
 from envelope.sessions.admission import (
     BAD_UPGRADE,
@@ -55,18 +55,19 @@ def ask(version: str = "1.1", target: str = "/x", **changes: list[str] | None) -
 
 def test_the_101_is_these_bytes_and_no_others() -> None:
     """The key and its answer are the example of RFC 6455 section 1.3; no server is named."""
-    assert switched("dGhlIHNhbXBsZSBub25jZQ==", None) == (
+    assert switching_response("dGhlIHNhbXBsZSBub25jZQ==", None) == (
         b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: WebSocket\r\nConnection: Upgrade\r\n"
         b"Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n"
     )
 
 
 def test_the_101_names_the_sub_protocol_that_was_chosen() -> None:
-    assert f"\r\nSec-WebSocket-Protocol: {OURS}\r\n".encode() in switched("aGVsbG8K", OURS)
+    written = switching_response("aGVsbG8K", OURS)
+    assert f"\r\nSec-WebSocket-Protocol: {OURS}\r\n".encode() in written
 
 
 def fault(**changes: list[str] | None) -> Refusal | None:
-    return understand(ask(**changes)).request.upgrade_fault
+    return parse_handshake(ask(**changes)).request.upgrade_fault
 
 
 @pytest.mark.parametrize(
@@ -99,7 +100,7 @@ def test_the_first_access_token_counts(query: str, token: str | None) -> None:
 
 
 @given(st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E)))
-def test_no_query_breaks_it(query: str) -> None:
+def test_no_query_raises(query: str) -> None:
     found = access_token(query)
     assert found is None or isinstance(found, str)
 
@@ -117,15 +118,15 @@ def test_no_query_breaks_it(query: str) -> None:
         ("*", "*"),
     ],
 )
-def test_the_path_is_taken_as_it_came(target: str, path: str) -> None:
-    assert understand(ask(target=target)).request.path == path
+def test_the_path_is_not_normalised(target: str, path: str) -> None:
+    assert parse_handshake(ask(target=target)).request.path == path
 
 
 def test_a_good_handshake_has_no_fault() -> None:
-    understood = understand(ask())
-    assert understood.request.upgrade_fault is None
-    assert understood.request.subprotocol is None
-    assert understood.key == "dGhlIHNhbXBsZSBub25jZQ=="
+    parsed = parse_handshake(ask())
+    assert parsed.request.upgrade_fault is None
+    assert parsed.request.subprotocol is None
+    assert parsed.key == "dGhlIHNhbXBsZSBub25jZQ=="
 
 
 @pytest.mark.parametrize(
@@ -147,7 +148,7 @@ def test_a_good_handshake_has_no_fault() -> None:
         {"Sec_WebSocket_Protocol": [",,"]},
     ],
 )
-def test_what_clients_may_vary(changes: dict[str, list[str]]) -> None:
+def test_variants_that_are_accepted(changes: dict[str, list[str]]) -> None:
     assert fault(**changes) is None
 
 
@@ -190,20 +191,20 @@ def test_faults_of_the_handshake(refusal: Refusal, changes: dict[str, list[str] 
 
 
 def test_http_1_0_cannot_upgrade() -> None:
-    assert understand(ask(version="1.0")).request.upgrade_fault is BAD_UPGRADE
+    assert parse_handshake(ask(version="1.0")).request.upgrade_fault is BAD_UPGRADE
 
 
 @pytest.mark.parametrize(
     "offer", [[OURS], ["chat, " + OURS], [OURS + ",chat"], ["chat", OURS], ["", OURS]]
 )
 def test_our_sub_protocol_is_found_among_others(offer: list[str]) -> None:
-    understood = understand(ask(Sec_WebSocket_Protocol=offer)).request
-    assert understood.upgrade_fault is None
-    assert understood.subprotocol == OURS
+    parsed = parse_handshake(ask(Sec_WebSocket_Protocol=offer)).request
+    assert parsed.upgrade_fault is None
+    assert parsed.subprotocol == OURS
 
 
 def verdict(data: bytes, cuts: list[int], size: int = 400, lines: int = 8) -> object:
-    """What becomes of `data`, cut at `cuts`: the request and what is behind it, or the answer."""
+    """The request in `data` and the bytes after it, or the refusal; `data` is split at `cuts`."""
     reader = HeadReader(size, lines)
     edges = [0, *sorted(min(cut, len(data)) for cut in cuts), len(data)]
     try:
@@ -228,12 +229,12 @@ HEADS = st.lists(
 
 
 @given(HEADS, st.lists(st.integers(0, 500), max_size=12))
-def test_the_verdict_does_not_depend_on_the_cuts(data: bytes, cuts: list[int]) -> None:
+def test_the_result_does_not_depend_on_how_bytes_are_split(data: bytes, cuts: list[int]) -> None:
     assert verdict(data, cuts) == verdict(data, []) == verdict(data, list(range(len(data))))
 
 
 @given(st.binary(max_size=600))
-def test_random_bytes_never_break_it(data: bytes) -> None:
+def test_random_bytes_never_raise(data: bytes) -> None:
     verdict(data, [len(data) // 2])
 
 
@@ -259,17 +260,17 @@ def test_a_line_without_end_is_too_large() -> None:
 
 
 @pytest.mark.parametrize("host", [b"a b", b"a,b", b"a/b", b"a@b", b'"', b"\xe9"])
-def test_no_host_is_like_that(host: bytes) -> None:
+def test_invalid_hosts(host: bytes) -> None:
     assert verdict(b"GET / HTTP/1.1\r\nHost: " + host + b"\r\n\r\n", []) is BAD_REQUEST
 
 
 @pytest.mark.parametrize("host", [b"", b"a.example:8880", b"[2001:db8::1]:8880", b"203.0.113.7"])
-def test_hosts_are_like_that(host: bytes) -> None:
+def test_valid_hosts(host: bytes) -> None:
     assert isinstance(verdict(b"GET / HTTP/1.1\r\nHost: " + host + b"\r\n\r\n", []), tuple)
 
 
-def test_an_answer_says_all_that_it_has_to_and_no_more() -> None:
-    assert answer(WRONG_METHOD, "POST") == (
+def test_a_refusal_is_these_bytes_and_no_others() -> None:
+    assert refusal_response(WRONG_METHOD, "POST") == (
         b"HTTP/1.1 405 Method Not Allowed\r\nContent-Type: text/plain; charset=utf-8\r\n"
         b"Content-Length: 27\r\nCache-Control: no-store\r\nConnection: close\r\nAllow: GET\r\n\r\n"
         b"Only GET is answered here.\n"
@@ -277,7 +278,8 @@ def test_an_answer_says_all_that_it_has_to_and_no_more() -> None:
 
 
 def test_an_answer_to_head_has_no_body() -> None:
-    with_body, without = answer(WRONG_METHOD, "GET"), answer(WRONG_METHOD, "HEAD")
+    with_body = refusal_response(WRONG_METHOD, "GET")
+    without = refusal_response(WRONG_METHOD, "HEAD")
     assert with_body == without + b"Only GET is answered here.\n"
 
 
@@ -293,4 +295,4 @@ def test_an_answer_to_head_has_no_body() -> None:
     ],
 )
 def test_an_answer_carries_the_headers_of_its_refusal(refusal: Refusal, header: bytes) -> None:
-    assert header in answer(refusal)
+    assert header in refusal_response(refusal)

@@ -1,4 +1,4 @@
-"""Where the service listens: what an operator may write, and what then really listens."""
+"""The listen options: which are valid, and which sockets they open."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ async def welcome(hosts: Hosts, port: Any, place: tuple[Any, ...]) -> Any:
         ("unix:/run/envelope.sock", None, None),
     ],
 )
-def test_what_may_be_written(text: str, host: str | None, port: int | None) -> None:
+def test_valid_listen_options(text: str, host: str | None, port: int | None) -> None:
     spec = parse_listen(text)
     assert (spec.text, spec.host, spec.port) == (text, host, port)
 
@@ -119,13 +119,13 @@ def test_what_may_be_written(text: str, host: str | None, port: int | None) -> N
     ["", "8880", "localhost", ":65536", ":-1", ":x", "2001:db8::1:80", "[]:80", "[1.2.3.4]:80",
      "tcp:65536", "tcp:http", "ssl:port=443", "a b:80", ":80 ", "::80", "[::1]", "[::1]80"],
 )
-def test_what_may_not_be_written(text: str) -> None:
+def test_invalid_listen_options(text: str) -> None:
     with pytest.raises(ValueError, match=r"\A[^\n]+\Z"):
         parse_listen(text)
 
 
 @given(st.text(max_size=40))
-def test_any_text_is_read_or_refused_in_one_line(text: str) -> None:
+def test_any_text_is_parsed_or_refused_in_one_line(text: str) -> None:
     try:
         port = parse_listen(text).port
     except ValueError as error:
@@ -161,7 +161,7 @@ async def test_without_ipv6_a_bare_port_serves_ipv4(
     await welcome(hosts, port, ("127.0.0.1", port.getHost().port))
 
 
-def test_a_kernel_without_ipv6_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_kernel_without_ipv6_is_detected(monkeypatch: pytest.MonkeyPatch) -> None:
     def no_socket(family: int, kind: int) -> socket.socket:
         raise OSError(97, "Address family not supported by protocol")
 
@@ -171,7 +171,7 @@ def test_a_kernel_without_ipv6_is_noticed(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 @pytest_twisted.ensureDeferred
-async def test_nobody_is_accepted_before_the_doors_open(opened: Open, hosts: Hosts) -> None:
+async def test_no_connection_is_accepted_before_start_accepting(opened: Open, hosts: Hosts) -> None:
     """The kernel may complete the connection; the service does not see it yet."""
     (port,) = await opened("127.0.0.1:0")
     with socket.create_connection(("127.0.0.1", port.getHost().port), timeout=5):
@@ -186,7 +186,7 @@ async def test_nobody_is_accepted_before_the_doors_open(opened: Open, hosts: Hos
 
 @pytest.mark.parametrize("text", [":0", "127.0.0.1:0", "tcp:0:interface=127.0.0.1"])
 @pytest_twisted.ensureDeferred
-async def test_accepted_sockets_notice_dead_peers(opened: Open, hosts: Hosts, text: str) -> None:
+async def test_accepted_sockets_detect_dead_peers(opened: Open, hosts: Hosts, text: str) -> None:
     """The options are set once, on the listening socket."""
     (port,) = await opened(text)
     port.startReading()
@@ -244,7 +244,7 @@ async def test_a_port_in_use_is_one_line(opened: Open, hosts: Hosts, form: str) 
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_failure_shuts_what_was_open_already(
+async def test_a_failure_closes_the_sockets_that_were_open(
     opened: Open, hosts: Hosts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (taken,) = await opened("127.0.0.1:0")
@@ -290,7 +290,7 @@ async def test_out_of_descriptors_is_one_line_and_leaves_nothing(
     ("tcp:80:nonsense=1", "nonsense"), ("haproxy:tcp", "port"), ("tcp:0:backlog=x", "x"),
 ])
 @pytest_twisted.ensureDeferred
-async def test_an_endpoint_that_is_malformed_is_told_by_its_part(
+async def test_the_malformed_part_of_an_endpoint_is_named(
     hosts: Hosts, text: str, part: str
 ) -> None:
     said = f"cannot listen on {text}: '{part}' is missing or makes no sense there"
@@ -303,7 +303,7 @@ async def test_an_endpoint_that_is_malformed_is_told_by_its_part(
      "unix:/nowhere/at/all.sock", "no-such-host.invalid:80", "203.0.113.99:0"],
 )
 @pytest_twisted.ensureDeferred
-async def test_what_cannot_be_listened_on_is_one_line(hosts: Hosts, text: str) -> None:
+async def test_a_failure_to_listen_is_one_line(hosts: Hosts, text: str) -> None:
     assert (await refusal(text, hosts)).startswith(f"cannot listen on {text}: ")
 
 
@@ -323,7 +323,7 @@ async def test_a_unix_socket_has_no_client_address(
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_proxy_says_who_the_client_is(opened: Open, hosts: Hosts) -> None:
+async def test_a_proxy_header_names_the_client(opened: Open, hosts: Hosts) -> None:
     (port,) = await opened("haproxy:tcp:0:interface=127.0.0.1")
     port.startReading()
     with socket.create_connection(("127.0.0.1", port.getHost().port), timeout=5) as peer:

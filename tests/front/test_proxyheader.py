@@ -1,4 +1,4 @@
-"""PROXY headers: whom they name, and what is none."""
+"""PROXY headers: which client they name, and which are malformed."""
 
 from __future__ import annotations
 
@@ -100,13 +100,13 @@ def read(*pieces: bytes) -> tuple[Source | None, bytes] | None:
 
 
 @pytest.mark.parametrize("name", NAMED)
-def test_the_client_is_named(name: str) -> None:
+def test_headers_that_name_a_client(name: str) -> None:
     header, address = NAMED[name]
     assert read(header + REST) == (Source(ip_address(address), 50000), REST)
 
 
 @pytest.mark.parametrize("name", NAMELESS)
-def test_nobody_is_named(name: str) -> None:
+def test_headers_without_a_client(name: str) -> None:
     assert read(NAMELESS[name] + REST) == (None, REST)
 
 
@@ -117,7 +117,7 @@ def test_anything_else_is_malformed(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMED)
-def test_the_cuts_do_not_matter(name: str) -> None:
+def test_the_result_does_not_depend_on_how_bytes_are_split(name: str) -> None:
     header, address = NAMED[name]
     whole = header + REST
     assert read(*(whole[i : i + 1] for i in range(len(whole)))) == (
@@ -126,12 +126,12 @@ def test_the_cuts_do_not_matter(name: str) -> None:
 
 
 @pytest.mark.parametrize("header", [one for one, _ in NAMED.values()])
-def test_half_a_header_is_waited_for(header: bytes) -> None:
+def test_half_a_header_has_no_result_yet(header: bytes) -> None:
     for size in range(len(header)):
         assert read(header[:size]) is None
 
 
-def test_a_header_is_bounded() -> None:
+def test_the_size_of_a_header_is_limited() -> None:
     block = pair("203.0.113.7")
     most = block + b"\0" * (MOST_BYTES - len(SIGNATURE) - 4 - len(block))
     assert read(v2(0x21, 0x11, most)) == (Source(ip_address("203.0.113.7"), 50000), b"")
@@ -147,7 +147,7 @@ def test_a_header_is_bounded() -> None:
     ),
     st.lists(st.integers(0, 200), max_size=5),
 )
-def test_nothing_but_malformed_is_raised_whatever_comes(data: bytes, cuts: list[int]) -> None:
+def test_random_bytes_raise_nothing_else(data: bytes, cuts: list[int]) -> None:
     edges = [0, *sorted(min(cut, len(data)) for cut in cuts), len(data)]
     pieces = [data[a:b] for a, b in pairwise(edges)]
     verdicts: list[object] = []

@@ -1,4 +1,4 @@
-"""A fault inside the program is logged with its traceback, and with nothing of the client's."""
+"""An unexpected error is logged with its traceback, and with nothing that the client sent."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def words(events: list[LogEvent]) -> str:
         text for event in events for text in (eventAsText(event), eventAsJSON(event), repr(event)))
 
 
-def test_a_gate_that_breaks_later(logged: list[LogEvent]) -> None:
+def test_an_unexpected_error_of_the_gate_later(logged: list[LogEvent]) -> None:
     """The traceback is there, the request is not."""
     client = Client(FakeGate(at_once=False))
     client.send(HELLO)
@@ -59,7 +59,7 @@ class BrokenGate(FakeGate):
         raise RuntimeError("a fault")
 
 
-def test_a_gate_that_breaks_at_once(logged: list[LogEvent]) -> None:
+def test_an_unexpected_error_of_the_gate_at_once(logged: list[LogEvent]) -> None:
     """As the reactor would log it (twisted.python.log.callWithLogger)."""
     client = Client(BrokenGate())
     try:
@@ -72,7 +72,7 @@ def test_a_gate_that_breaks_at_once(logged: list[LogEvent]) -> None:
     assert CANARY not in said
 
 
-def test_a_session_that_breaks(logged: list[LogEvent]) -> None:
+def test_an_unexpected_error_of_a_session(logged: list[LogEvent]) -> None:
     """With the client's bytes still at hand."""
     client = Client()
     client.send(HELLO)

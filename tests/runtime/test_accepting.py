@@ -95,13 +95,13 @@ def test_a_turn_accepts_a_batch_at_most() -> None:
     assert port.asked == 0
 
 
-def test_the_rest_is_the_sockets_own() -> None:
+def test_other_attributes_are_the_sockets_own() -> None:
     assert Port().socket.fileno() == 99
 
 
 @pytest.mark.parametrize("error", [errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM])
 @pytest.mark.parametrize("room", [True, False])
-def test_without_descriptors_it_makes_room_or_rests(
+def test_without_descriptors_it_drops_one_or_backs_off(
     error: int, room: bool, logged: list[str]
 ) -> None:
     port = Port()
@@ -123,7 +123,7 @@ def test_without_descriptors_it_makes_room_or_rests(
     ]
 
 
-def test_one_line_a_minute_is_enough(logged: list[str]) -> None:
+def test_exhaustion_is_logged_once_a_minute(logged: list[str]) -> None:
     port = Port()
     port.real.error = errno.EMFILE
     for _ in range(int(SILENCE / REST) - 1):
@@ -137,7 +137,7 @@ def test_one_line_a_minute_is_enough(logged: list[str]) -> None:
 
 
 @pytest.mark.parametrize("error", [errno.ECONNABORTED, errno.EPROTO, errno.ENETUNREACH])
-def test_what_happened_to_one_client_is_no_trouble(error: int, logged: list[str]) -> None:
+def test_errors_of_one_connection_are_ignored(error: int, logged: list[str]) -> None:
     port = Port()
     port.real.error = error
     assert port.turn() == 0
@@ -152,7 +152,7 @@ def test_other_errors_are_not_hidden() -> None:
         port.turn()
 
 
-def test_a_closed_port_does_not_wake_up() -> None:
+def test_a_closed_port_has_no_timer() -> None:
     port = Port()
     port.real.error = errno.EMFILE
     port.turn()

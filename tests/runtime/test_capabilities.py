@@ -29,7 +29,7 @@ def test_a_status_is_read() -> None:
 
 
 @pytest.mark.parametrize("line", range(1, 8))
-def test_a_status_without_a_line_is_no_status(line) -> None:
+def test_a_status_without_a_line_is_refused(line) -> None:
     lines = STATUS.splitlines()
     with pytest.raises(ValueError, match="no usable line '"):
         Capabilities.parse("\n".join(lines[:line] + lines[line + 1:]))

@@ -55,7 +55,7 @@ class World:
         self.system.done.clear()
 
 
-def test_what_survived_twice_is_never_looked_at_again() -> None:
+def test_objects_that_survived_twice_are_not_examined_again() -> None:
     """After the youngest generation alone it may still go."""
     world = World()
     world.system.objects = 500
@@ -66,7 +66,7 @@ def test_what_survived_twice_is_never_looked_at_again() -> None:
     assert world.system.frozen == 1500
 
 
-def test_sessions_explain_what_they_need() -> None:
+def test_objects_of_sessions_are_expected() -> None:
     world = World()
     world.sessions = 100
     world.system.frozen += 100 * PER_SESSION + SLACK
@@ -74,7 +74,7 @@ def test_sessions_explain_what_they_need() -> None:
     assert world.system.done == []
 
 
-def test_more_than_the_sessions_explain_is_gone_through_once() -> None:
+def test_more_objects_than_expected_are_examined_once() -> None:
     """If it is needed after all, it is normal from then on."""
     world = World()
     world.system.frozen += SLACK + 1
@@ -84,7 +84,7 @@ def test_more_than_the_sessions_explain_is_gone_through_once() -> None:
     assert world.system.done == ["unfreeze", "collect", "freeze"]
 
 
-def test_it_leaves_the_collector_as_it_was() -> None:
+def test_stop_restores_the_collector() -> None:
     world = World()
     world.collector.stop()
     assert world.system.callbacks == []
@@ -108,7 +108,7 @@ def _running() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("_running")
-def test_pythons_own_goes_through_the_young_alone() -> None:
+def test_pythons_own_collector_examines_the_young_alone() -> None:
     """Thousands of objects that stay are not in any generation; circles among the new are found."""
     kept = [Node() for _ in range(50_000)]
     circle = Node()

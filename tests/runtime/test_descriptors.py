@@ -42,7 +42,7 @@ def test_the_defaults_fit_the_customary_hard_limit() -> None:
 
 
 @pytest.mark.parametrize("soft", [WANTED, 100_000, -1])
-def test_what_is_enough_is_left_alone(soft: int) -> None:
+def test_a_sufficient_limit_is_not_changed(soft: int) -> None:
     system = System(soft, soft)
     ensure(CONFIG, system)
     assert system.limits == (soft, soft)
@@ -55,7 +55,7 @@ def test_the_soft_limit_is_raised(hard: int) -> None:
     assert system.limits == (WANTED, hard)
 
 
-def test_the_hard_limit_is_raised_by_who_may() -> None:
+def test_the_hard_limit_is_raised_if_allowed() -> None:
     system = System(50, 100, privileged=True)
     ensure(CONFIG, system)
     assert system.limits == (WANTED, WANTED)
@@ -72,5 +72,5 @@ def test_too_few_are_one_line_that_says_what_to_do() -> None:
     assert system.limits == (50, WANTED - 1)
 
 
-def test_this_machine_is_asked() -> None:
+def test_the_limits_are_those_of_this_process() -> None:
     ensure(Config())

@@ -38,7 +38,7 @@ def python(program: str, how: tuple[str, ...] = (), interpreter: str = sys.execu
     return done.stdout.split()
 
 
-def test_no_core_is_dumped_and_the_memory_is_nobodys_business() -> None:
+def test_no_core_is_dumped_and_the_memory_is_private() -> None:
     """The limit, and the flag that counts where cores are piped to a program."""
     program = """
 import ctypes, resource
@@ -49,12 +49,12 @@ print(*resource.getrlimit(resource.RLIMIT_CORE), ctypes.CDLL(None).prctl(3, 0, 0
     assert python(program) == ["0", "0", "0"]
 
 
-def test_ambient_capabilities_reach_the_tools_as_they_are() -> None:
+def test_ambient_capabilities_are_inherited_by_the_tools() -> None:
     assert python(PASS_ON, as_nobody("net_admin")) == [
         str(NOBODY), str(ADMIN), str(ADMIN), str(ADMIN)]
 
 
-def test_without_any_there_is_nothing_to_pass_on() -> None:
+def test_without_capabilities_nothing_is_passed_on() -> None:
     assert python(PASS_ON, as_nobody()) == [str(NOBODY), "0", "0", "0"]
 
 
@@ -65,7 +65,7 @@ def test_root_needs_nothing_passed_on() -> None:
     assert before == after == child
 
 
-def test_a_capability_of_the_interpreters_file_reaches_the_tools() -> None:
+def test_a_capability_of_the_interpreters_file_is_inherited_by_the_tools() -> None:
     """It would be the service's alone, if it were not made ambient."""
     how = as_nobody()
     with public_folder() as folder:

@@ -37,7 +37,7 @@ def read(event: LogEvent) -> dict[str, Any]:
     return dict(value)
 
 
-def test_an_event_of_ours_and_what_it_is_about() -> None:
+def test_our_own_events_have_their_values() -> None:
     assert read(EVENT) == {
         "time": "2026-11-25T04:00:00.250Z", "level": "warn", "namespace": "envelope.sessions",
         "message": "session a86b388b2caf from 192.0.2.1 ended after 3.0 s",
@@ -45,13 +45,13 @@ def test_an_event_of_ours_and_what_it_is_about() -> None:
     }
 
 
-def test_of_others_events_the_message_is_enough() -> None:
+def test_events_of_others_have_the_message_alone() -> None:
     """What Twisted's own carry are objects of its own."""
     event = {**EVENT, "log_namespace": "twisted.internet.base", "reactor": object()}
     assert list(read(event)) == ["time", "level", "namespace", "message"]
 
 
-def test_what_an_event_is_about_cannot_pass_for_its_time_or_level() -> None:
+def test_values_do_not_replace_time_or_level() -> None:
     event = {**EVENT, "time": "yesterday", "level": "none", "message": "{}", "namespace": "x"}
     assert read(event)["time"].startswith("2026-")
     assert read(event)["level"] == "warn"
@@ -69,7 +69,7 @@ def test_a_failure_has_its_traceback() -> None:
     assert told["traceback"].rstrip().endswith("RuntimeError: broken")
 
 
-def test_what_says_nothing_is_no_line() -> None:
+def test_an_event_without_message_is_no_line() -> None:
     assert as_json({"log_format": "", "log_time": 0.0}) is None
 
 
@@ -117,7 +117,7 @@ def test_no_token_is_in_the_text_either(tmp_path: Path) -> None:
 
 
 @pytest.mark.process
-def test_it_goes_where_twistd_is_told(tmp_path: Path) -> None:
+def test_the_destination_is_twistds_option(tmp_path: Path) -> None:
     """--logfile is a file; what ends the start is a line on standard error all the same."""
     (tmp_path / "taken").mkdir()
     before = ("--logfile=here.log",)

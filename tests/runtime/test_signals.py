@@ -74,7 +74,7 @@ def test_a_fault_of_the_process_ends_it(tmp_path: Path, name: str) -> None:
         assert service.stop(number) == -number
 
 
-def test_signals_that_were_blocked_or_ignored_are_heard(tmp_path: Path) -> None:
+def test_signals_that_were_blocked_or_ignored_are_answered(tmp_path: Path) -> None:
     """As a parent may leave them behind."""
     code = (
         "import os, signal, sys\n"

@@ -42,7 +42,7 @@ def cheaply(inheritable: int) -> Iterator[None]:
     del reactor.spawnProcess
 
 
-def test_only_what_children_would_get_is_found(inheritable: int) -> None:
+def test_only_inheritable_descriptors_are_found(inheritable: int) -> None:
     with open(os.devnull) as closed_in_children:
         found = inheritable_fds()
         assert inheritable in found
@@ -60,7 +60,7 @@ def test_a_child_gets_its_three_pipes_and_nothing_else() -> Any:
 
 
 @pytest_twisted.inlineCallbacks
-def test_what_is_closed_meanwhile_is_no_hindrance(inheritable: int) -> Any:
+def test_a_descriptor_closed_meanwhile_is_skipped(inheritable: int) -> Any:
     number = os.dup(inheritable)
     os.set_inheritable(number, True)
     spawn_cheaply(reactor)
@@ -87,7 +87,7 @@ def test_no_signal_is_ignored_in_a_child() -> Any:
 
 @pytest.mark.usefixtures("cheaply")
 @pytest_twisted.inlineCallbacks
-def test_what_it_reads_prints_and_says_at_its_end_is_told() -> Any:
+def test_input_output_and_exit_status_arrive() -> Any:
     done = yield run(reactor, ("/bin/cat",), 10.0, b"to and fro")
     assert done.output == b"to and fro"
     with pytest.raises(ToolFailed, match="nothing-there"):

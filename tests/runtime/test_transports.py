@@ -68,7 +68,7 @@ def pair() -> Iterator[Pair]:
     made.close()
 
 
-def test_what_the_socket_takes_goes_without_a_turn_of_the_reactor(pair: Pair) -> None:
+def test_what_the_socket_takes_is_sent_at_once(pair: Pair) -> None:
     """The client has it, and the reactor has nothing left to write."""
     pair.talker.transport.write(b"now")
     assert pair.client.recv(16) == b"now"
@@ -76,7 +76,7 @@ def test_what_the_socket_takes_goes_without_a_turn_of_the_reactor(pair: Pair) ->
 
 
 @ensureDeferred
-async def test_what_it_does_not_take_follows_in_order(pair: Pair) -> None:
+async def test_what_it_does_not_take_is_sent_later_in_order(pair: Pair) -> None:
     """Nothing overtakes what still waits, and the connection closes behind the last of it."""
     sent = bytes(range(256)) * (LARGE // 256)
     pair.talker.transport.write(sent)
