@@ -1,8 +1,9 @@
-"""A client on another host: run as a program there, told what to do line by line.
+"""A client as a program, which `Rig.client` runs on another host.
 
-Its first argument is a JSON object (`Rig.client` makes it), the others are headers. Prints one
-JSON object a line: first the answer, unless its patience (seconds) is over before, then whatever
-arrives. Standard library only, so that the client shares nothing with the service that it tests.
+Its first argument is a JSON object (made by `Rig.client`), the others are headers. It prints one
+JSON object a line: first the answer, or that it gave up after `patience` seconds, then every frame,
+and the end of the connection. After a 101 it reads orders from standard input, one a line: close,
+data, ping, leave. Standard library only, so that it shares no code with the service.
 """
 
 import base64

@@ -1,4 +1,4 @@
-"""The lab that the end-to-end tests share: two hosts, once with each kind of iptables."""
+"""The fixture `rig`: two hosts, by default once for each kind of iptables."""
 
 from contextlib import ExitStack
 

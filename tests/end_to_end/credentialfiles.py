@@ -1,4 +1,4 @@
-"""What a service is given in the tests: a certificate, a key to verify tokens with, and tokens."""
+"""Files that a service needs (certificate, key, verification key), and tokens for it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MACHINE, SUBJECT = "mlab1.example", "ndt"
 
 
 def write_certificate(folder: Path) -> None:
-    """Make `cert.pem` and `key.pem`."""
+    """Write a self-signed certificate, `cert.pem`, and its key, `key.pem`, into `folder`."""
     private = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "test")])
     now = datetime.now(UTC)
@@ -38,14 +38,14 @@ def write_certificate(folder: Path) -> None:
 
 
 def make_key(folder: Path) -> jwk.JWK:
-    """Make a key that signs tokens; its public half is written to `key.pub`."""
+    """Make a key that signs tokens, write its public half to `key.pub`, and return it."""
     key = jwk.JWK.generate(kty="OKP", crv="Ed25519", kid="test", alg="EdDSA", use="sig")
     (folder / "key.pub").write_text(key.export_public())
     return key
 
 
 def sign(key: jwk.JWK, lasts: float = 60, **claims: Any) -> str:
-    """An access token for `lasts` seconds; a claim of None is left out."""
+    """An access token that expires in `lasts` seconds; a claim of None is left out."""
     payload = {"iss": "locate", "aud": [MACHINE], "sub": SUBJECT, "exp": time.time() + lasts,
                "jti": "one", **claims}
     payload = {name: value for name, value in payload.items() if value is not None}

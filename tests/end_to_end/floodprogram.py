@@ -1,15 +1,15 @@
-"""A flood: run as a program on another host, until its standard input ends.
+"""A flood of connections as a program, which runs until its standard input ends.
 
     floodprogram.py KIND NUMBER HOST PORT SOURCE...
 
-Holds NUMBER connections at a time, from each SOURCE address in turn. For each that the service ends
-it opens a new one, a second later but for `token`. Prints `up` once NUMBER were opened, and at the
-end what became of them, as JSON. Standard library only. The kinds:
+Holds NUMBER connections at a time, from each SOURCE address in turn. For each one that the service
+ends it opens a new one, a second later (`token`: at once). Prints `up` once NUMBER were opened, and
+at the end the number of connections by outcome, as JSON. Standard library only. The kinds:
 
-    silent  connect, and say nothing
-    hello   send the whole hello of TLS, and never finish the handshake
-    drip    finish it, and send a request a byte a second
-    token   finish it, send a request with a bad token, read the answer, and begin again
+    silent  connect, and send nothing
+    hello   send a whole TLS ClientHello, and never finish the handshake
+    drip    finish the handshake, and send a request at one byte a second
+    token   finish it, send a request with a bad token, read the answer, and start again
 """
 
 import asyncio
@@ -90,7 +90,7 @@ class Flood:
         for number in range(len(REQUEST)):
             writer.write(REQUEST[number : number + 1])
             with suppress(TimeoutError):
-                # Python 3.11's wait_for loses a cancellation that comes as it ends.
+                # Python 3.11's wait_for loses a cancellation that arrives as it ends.
                 async with asyncio.timeout(1):
                     await reader.read()
                 break

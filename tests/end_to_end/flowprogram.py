@@ -1,9 +1,9 @@
-"""Either end of flows between two hosts, as a program: `serve`, or `flows ADDRESS`.
+"""One end of TCP and UDP flows between two hosts, as a program: `serve`, or `flows ADDRESS`.
 
-The server echoes TCP on 9100 and UDP on 9200, and prints what comes to UDP 9300, where it never
-answers. The other end opens one flow to each; told `tcp` or `udp`, it says whether a packet comes
-back; told `send TEXT`, it sends that one way, and says whether that was refused before the next
-word came. Standard library only.
+`serve` echoes TCP on port 9100 and UDP on 9200, and prints what arrives at UDP 9300 without an
+answer. `flows` opens one flow to each port and reads orders, one a line: `tcp` and `udp` send a
+packet and print whether an echo came within 2 s; `send TEXT` sends to 9300 and prints whether no
+refusal came within 0.5 s. Standard library only.
 """
 
 import select

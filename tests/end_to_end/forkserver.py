@@ -1,4 +1,4 @@
-"""Services that start fast enough to be killed a hundred times: see `forkserverprogram`."""
+"""Starts services by fork, fast enough to kill a hundred of them (see `forkserverprogram`)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.end_to_end.harness import HERE, Lines, Rig
 
 
 class ForkedService(Lines):
-    """A running twistd, forked."""
+    """A running twistd that was forked; its output is read line by line."""
 
     def __init__(self, server: ForkServer, pid: int, output: Any) -> None:
         super().__init__(SimpleNamespace(stdout=output))  # type: ignore[arg-type]
@@ -25,25 +25,25 @@ class ForkedService(Lines):
         self._output = output
 
     def children(self) -> list[int]:
-        """The tools that it runs now."""
+        """The process ids of its children: the firewall tools."""
         found: list[int] = []
         for task in Path(f"/proc/{self.pid}/task").iterdir():
             found += map(int, (task / "children").read_text().split())
         return found
 
     def kill(self, children_too: bool) -> None:
-        """As `kill -9` does, to all of them at once as far as anybody can."""
+        """Send SIGKILL to it, and to its children with `children_too`."""
         victims = [self.pid, *(self.children() if children_too else ())]
         for pid in victims:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
 
     def terminate(self) -> None:
-        """SIGTERM."""
+        """Send SIGTERM to it."""
         os.kill(self.pid, signal.SIGTERM)
 
     def wait(self) -> int:
-        """Its exit status, negative for a signal."""
+        """Wait for its end; the exit status, negative for a signal."""
         status = self._server.ask({"wait": self.pid})
         self.reader.join()
         self._output.close()
@@ -52,7 +52,7 @@ class ForkedService(Lines):
 
 
 class ForkServer:
-    """Starts services on the rig's host."""
+    """A program on the rig's host that starts services; `close` kills all of them."""
 
     def __init__(self, rig: Rig) -> None:
         self._folder = rig.folder
@@ -70,7 +70,7 @@ class ForkServer:
             raise
 
     def ask(self, order: dict[str, Any]) -> int:
-        """Send one order; return its answer."""
+        """Send the program one order; returns its answer."""
         assert self._program.stdin is not None
         self._program.stdin.write(json.dumps(order) + "\n")
         answer = self._lines.next()
@@ -89,7 +89,7 @@ class ForkServer:
         return fork
 
     def close(self) -> None:
-        """Kill whatever runs."""
+        """Kill the services that still run, and the program."""
         for fork in list(self.running):
             fork.kill(children_too=True)
             fork.wait()

@@ -1,8 +1,8 @@
-"""Starts twistd many times for the price of once: everything is imported, then forked.
+"""A program that starts twistd many times but imports everything only once: it forks.
 
-A program that is told what to do line by line, in JSON: `{"start": [twistd's arguments], "to": a
-FIFO for its output}` answers with the process id, `{"wait": pid}` with the exit status. Each child
-runs twistd's own main and makes its own reactor.
+It reads orders in JSON, one a line: `{"start": [twistd's arguments], "to": a FIFO for its output}`
+is answered with the process id, `{"wait": pid}` with the exit status. Each child runs twistd's own
+main function and makes its own reactor.
 """
 
 import json
@@ -16,13 +16,13 @@ from twisted.scripts.twistd import run
 
 import envelope.service
 
-assert "twisted.internet.reactor" not in sys.modules, "each child has to make its own"
+assert "twisted.internet.reactor" not in sys.modules, "the reactor was made before the fork"
 IMPORTED = (autobahn.twisted.websocket, twisted.internet.epollreactor,
             twisted.scripts._twistd_unix, envelope.service)
 
 
 def serve():
-    """Do as told; returns in a child, once it is to be twistd."""
+    """Carry out orders; returns only in a child, which then runs twistd."""
     print("up", flush=True)
     for line in sys.stdin:
         order = json.loads(line)

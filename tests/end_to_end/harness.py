@@ -1,4 +1,4 @@
-"""The real service through twistd on one host, real clients on another."""
+"""The real service, run by twistd on one host, and real clients on another."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from envelope.lab import NetLab
 from tests.end_to_end.credentialfiles import MACHINE, SUBJECT, make_key, sign, write_certificate
 
 HERE = Path(__file__).parent
-# For programs of the standard library alone: they start fast, and `-S` keeps coverage out of them,
-# which would take a fifth of a second of a processor each.
+# Runs programs of the standard library: they start fast, and `-S` keeps coverage out of them, which
+# would cost 0.2 s of CPU each.
 BARE_PYTHON = (sys.executable, "-IS")
 PATH = "/v0/envelope/access"
 PATIENCE = 60.0
@@ -31,13 +31,12 @@ UPGRADE = (
 )
 
 
-# Every kind of tool that the service drives the kernel with; what a test does over its two kinds
-# of iptables alone does not depend on the backend.
+# For tests that depend on the backend; the others run with the two kinds of iptables only.
 every_kind = pytest.mark.parametrize("rig", ["nft", "legacy", "nftables"], indirect=True)
 
 
 class Lines:
-    """What a child process prints, a line at a time, as it comes."""
+    """The output of a child process, line by line; `seen` keeps the lines that were read."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self.process = process
@@ -53,7 +52,7 @@ class Lines:
         self._queue.put(None)
 
     def next(self, patience: float = PATIENCE) -> str | None:
-        """The next line; None at the end; an `AssertionError` if nothing comes in time."""
+        """The next line, None at the end; an `AssertionError` after `patience` seconds."""
         try:
             line = self._queue.get(timeout=patience)
         except queue.Empty:
@@ -63,23 +62,23 @@ class Lines:
         return line
 
     def until(self, pattern: str, patience: float = PATIENCE) -> re.Match[str]:
-        """Read on to a line that matches."""
+        """Read until a line matches `pattern`; returns the match."""
         while (line := self.next(patience)) is not None:
             if match := re.search(pattern, line):
                 return match
-        raise AssertionError(f"{pattern!r} never came; the last lines: {self.seen[-15:]}")
+        raise AssertionError(f"{pattern!r} was not printed; the last lines: {self.seen[-15:]}")
 
 
 class Client(Lines):
-    """One client's connection; events are dicts as `clientprogram.py` prints them."""
+    """One client's connection, made by `clientprogram.py`; events are dicts as it prints them."""
 
     def event(self, patience: float = PATIENCE) -> dict[str, Any]:
-        """What happens next."""
+        """The next event; an `AssertionError` after `patience` seconds."""
         line = self.next(patience)
         return {"event": "gone"} if line is None else json.loads(line)
 
     def tell(self, word: str) -> None:
-        """Make the client do something: close, data, ping, leave."""
+        """Send the client an order: close, data, ping, leave."""
         assert self.process.stdin is not None
         self.process.stdin.write(word + "\n")
         self.process.stdin.flush()
@@ -89,7 +88,7 @@ class Service(Lines):
     """A running twistd."""
 
     def stop(self, how: int = signal.SIGTERM) -> int:
-        """Ask it to end, and return its exit status."""
+        """Send it a signal, wait for its end, and return its exit status."""
         self.process.send_signal(how)
         return self.ended()
 
@@ -99,21 +98,24 @@ class Service(Lines):
 
 
 class Rig:
-    """A lab with keys, a certificate and a service to be started in it."""
+    """A lab with two hosts, a certificate and keys, in which services and clients are started.
+
+    `kind` is the kind of tool: nft, legacy or nftables. `close` ends all programs.
+    """
 
     def __init__(self, lab: NetLab, folder: Path, kind: str = "nft") -> None:
         self.lab, self.folder, self.kind = lab, folder, kind
         self.key = make_key(folder)
         write_certificate(folder)
         if kind == "legacy":
-            # Once made, a legacy table stays until its namespace goes: nothing can take it back.
+            # A legacy table stays until its namespace ends, so it is made before any comparison.
             for tool in ("iptables-legacy", "ip6tables-legacy"):
                 lab.host.run([tool, "-S"], check=True)
         self._children: list[subprocess.Popen[str]] = []
         self._readers: list[threading.Thread] = []
 
     def options(self, *more: str) -> list[str]:
-        """The options of a common start."""
+        """The options of a usual start, and `more`."""
         folder = self.folder
         return [
             f"--cert={folder / 'cert.pem'}", f"--key={folder / 'key.pem'}",
@@ -128,16 +130,16 @@ class Rig:
                 f"--ip6tables=/usr/sbin/ip6tables-{self.kind}"]
 
     def token(self, lasts: float = 60, key: jwk.JWK | None = None, **claims: Any) -> str:
-        """An access token."""
+        """An access token; see `credentialfiles.sign`."""
         return sign(key or self.key, lasts, **claims)
 
     def twistd(
         self, *options: str, env: dict[str, str] | None = None, by: Sequence[str] = (),
         python: str | Path = sys.executable, own: Sequence[str] = (),
     ) -> Service:
-        """Start twistd with exactly these options, and do not wait.
+        """Start twistd with exactly these options of the service, without waiting.
 
-        `by` goes before the command, `own` are twistd's own options.
+        `by` is put before the command, `own` are twistd's own options.
         """
         twistd = Path(sys.executable).with_name("twistd")
         process = self.lab.host.popen(
@@ -148,7 +150,7 @@ class Rig:
         return self.keep(Service(process))
 
     def start(self, *more: str, **how: Any) -> Service:
-        """Start the service, and wait until it is ready; `how` as `twistd` takes it."""
+        """Start the service with the usual options and `more`, and wait until it is ready."""
         service = self.twistd(*self.options(*more), **how)
         service.until(r"\bready$")
         return service
@@ -158,10 +160,10 @@ class Rig:
         to: str | None = None, host: Any = None, secure: str = "tls", port: int = 8880,
         before: bytes = b"", source: str = "", patience: float = PATIENCE,
     ) -> Client:
-        """Connect from another host; the first event is the answer.
+        """Connect from the client host; the first event is the answer.
 
-        `before` goes out in front of everything, TLS included. `source` is the address to connect
-        from. After `patience` seconds without an answer the client gives up.
+        `before` is sent first, before TLS. `source` is the address to connect from. After
+        `patience` seconds without an answer the client gives up.
         """
         if path is None:
             path = PATH if token is None else f"{PATH}?access_token={token}"
@@ -176,7 +178,7 @@ class Rig:
         return self.keep(Client(process))
 
     def saved(self) -> str:
-        """Both families' rules, without what changes by itself."""
+        """All rules as text, without the parts that change by themselves (counters, times)."""
         text = ""
         if self.kind == "nftables":
             return self.lab.host.run(["nft", "-s", "list", "ruleset"], check=True).stdout
@@ -186,18 +188,18 @@ class Rig:
         return "\n".join(re.sub(r" \[\d+:\d+\]$", "", line) for line in lines)
 
     def grants(self) -> str:
-        """The lines that let networks in, among the rules."""
+        """The rules' lines that let networks in."""
         sign = "timeout " if self.kind == "nftables" else "datestop"
         return "\n".join(line for line in self.saved().splitlines() if sign in line)
 
     def drops(self) -> bool:
-        """Whether what no rule lets in is dropped."""
+        """Whether the default drop is in force."""
         if self.kind == "nftables":
             return "hook input priority filter; policy drop;" in self.saved()
         return ":INPUT DROP" in self.saved()
 
     def serve(self, port: int) -> None:
-        """Something worth measuring, on the host's `port` of both families."""
+        """Start a TCP server on the host's `port`, for both address families."""
         program = (
             "import socket, sys\n"
             "s = socket.create_server(('::', int(sys.argv[1])), family=socket.AF_INET6, "
@@ -212,7 +214,7 @@ class Rig:
         assert process.stdout.readline() == "up\n"
 
     def reaches(self, port: int, to: str | None = None, source: str = "") -> bool:
-        """Whether a packet of the client's gets through to the host's `port`."""
+        """Whether the client host can connect to `port` of a server made by `serve`, within 2 s."""
         program = (
             "import socket, sys\n"
             "try:\n    s = socket.create_connection((sys.argv[1], int(sys.argv[2])), 2, "
@@ -225,13 +227,13 @@ class Rig:
         return done.returncode == 0
 
     def keep(self, lines: Any) -> Any:
-        """End this child, too, when all ends."""
+        """Let `close` end this child too; returns it."""
         self._children.append(lines.process)
         self._readers.append(lines.reader)
         return lines
 
     def close(self) -> None:
-        """End whatever still runs."""
+        """End all programs that still run."""
         for child in self._children:
             if child.poll() is None:
                 child.kill()

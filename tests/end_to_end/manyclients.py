@@ -1,4 +1,4 @@
-"""Many clients as one program on the lab's client host."""
+"""Many clients, as one program on the lab's client host."""
 
 from __future__ import annotations
 
@@ -9,7 +9,11 @@ from tests.end_to_end.harness import BARE_PYTHON, HERE, PATH, Lines, Rig
 
 
 class ManyClients(Lines):
-    """Clients that come and go: see `manyclientsprogram`."""
+    """Clients that connect, stay for a while and leave (see `manyclientsprogram`).
+
+    `addresses` client addresses of each family are added to the client host. `stay` is the shortest
+    and the longest visit, in seconds.
+    """
 
     def __init__(self, rig: Rig, token: str, clients: int, stay: tuple[float, float],
                  tls: bool, addresses: int) -> None:
@@ -28,20 +32,20 @@ class ManyClients(Lines):
         super().__init__(self._program)
 
     def tell(self, word: str) -> None:
-        """Give the word, and do not wait."""
+        """Send an order, without waiting."""
         assert self._program.stdin is not None
         self._program.stdin.write(word + "\n")
 
     def heard(self, word: str) -> dict[str, int]:
-        """Wait for what the crowd says; return how often what has happened."""
+        """Wait until the program reports `word`; returns its counts of what happened."""
         while (line := self.next()) is not None:
             said = json.loads(line)
             if said["said"] == word:
                 return dict(said["happened"])
-        raise AssertionError("the crowd is gone")
+        raise AssertionError("the program has ended")
 
     def close(self) -> None:
-        """Send everybody home."""
+        """Kill the program."""
         self._program.kill()
         self._program.wait()
         self.reader.join()

@@ -1,13 +1,16 @@
-"""Many clients at once, on one host: each comes, stays a while, leaves, and comes again.
+"""Many clients at once, as a program: each connects, stays a while, leaves, and connects again.
 
-Arguments: JSON with `port`, `tls` (true or false), `clients` (how many), `stay` (seconds, at least
-and at most), `path`, `pairs` (the client's own address and the server's, dealt out to the clients
-in turn). Obeys lines:
-`go`; `pause`, everybody leaves; `end`, nobody comes again, and those who are in leave when they
-would have or when they are sent away. Says in JSON, once it is so, what it has obeyed, and how
-often what has happened; and `crowded` as soon as everybody has been in since `go`.
+Its argument is JSON: `port`, `tls` (true or false), `clients` (number), `stay` (seconds, shortest
+and longest), `path`, `pairs` (addresses of client and server, given to the clients in turn). It
+reads orders, one a line:
 
-Standard library only, so that it shares nothing with the service that it tests.
+    go     connect, again and again
+    pause  all clients leave now
+    end    no client connects again; open visits go on until their time or the service's close
+
+When an order is carried out it prints it in JSON, with its counts of what happened; it prints
+`crowded` once every client has been let in since `go`. Standard library only, so that it shares no
+code with the service.
 """
 
 import asyncio
@@ -41,7 +44,7 @@ def frame(opcode, payload):
 async def close_code(reader):
     first, length = await reader.readexactly(2)
     payload = await reader.readexactly(length & 0x7F)
-    assert first == 0x88, "nothing but a close frame ever comes"
+    assert first == 0x88, "a frame that is not a close frame"
     return struct.unpack("!H", payload[:2])[0]
 
 

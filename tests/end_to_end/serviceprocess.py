@@ -1,6 +1,6 @@
-"""The real service on this machine's loopback, and raw sockets to throw bytes at it with.
+"""The real service on this machine's loopback, and raw sockets to send it any bytes.
 
-No rules are at stake here: `--firewall=none`, with access tokens required all the same.
+It manages no rules (`--firewall=none`), but requires access tokens.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ _GONE = (ConnectionResetError, BrokenPipeError, ssl.SSLEOFError, ssl.SSLZeroRetu
 
 
 class ServiceProcess:
-    """A running service, ended with its context at the latest.
+    """A running service; a context manager that kills it at the end.
 
-    `ports` are those of its `--listen` options, in their order.
+    `listen` are its listeners, `ports` their ports in the same order; `own` are twistd's options.
     """
 
     def __init__(
@@ -65,18 +65,18 @@ class ServiceProcess:
         return self.service.process.pid
 
     def token(self, **claims: Any) -> bytes:
-        """An access token that is good for a minute."""
+        """An access token that is valid for a minute."""
         return sign(self.key, **claims).encode()
 
     def metrics(self) -> dict[str, float]:
-        """Every sample, by its name with its labels."""
+        """Every sample of `/metrics`, by its name with its labels."""
         with urlopen(f"http://127.0.0.1:{self.admin_port}/metrics", timeout=PATIENCE) as page:
             lines = page.read().decode().splitlines()
         samples = (line.rpartition(" ") for line in lines if not line.startswith("#"))
         return {name: float(value) for name, _, value in samples}
 
     def connections(self) -> dict[str, int]:
-        """How many connections there are, by their state; none in a state is left out."""
+        """The number of connections by state; states without any are left out."""
         found = {
             match[1]: int(value) for name, value in self.metrics().items()
             if (match := re.fullmatch(r'envelope_connections\{state="(\w+)"\}', name))
@@ -84,14 +84,14 @@ class ServiceProcess:
         return {state: number for state, number in found.items() if number}
 
     def dropped(self) -> dict[str, int]:
-        """How many connections had to go, by the reason."""
+        """The number of dropped connections by reason."""
         return {
             match[1]: int(value) for name, value in self.metrics().items()
             if (match := re.fullmatch(r'envelope_connections_dropped_total\{reason="(.+)"\}', name))
         }
 
     def sockets(self) -> int:
-        """How many sockets the process holds."""
+        """The number of sockets that the process has open."""
         links = list(Path(f"/proc/{self.pid}/fd").iterdir())
         targets = []
         for link in links:
@@ -100,9 +100,9 @@ class ServiceProcess:
         return sum(target.startswith("socket:") for target in targets)
 
     def settle(self) -> None:
-        """Wait until no connection is left, and no socket but those that listen.
+        """Wait until no connection is left, and no more sockets than at the start.
 
-        Nothing tells of that by itself.
+        Polls, because the service reports neither.
         """
         limit = time.monotonic() + PATIENCE
         while (left := self.connections()) or self.sockets() > self._idle:
@@ -110,11 +110,11 @@ class ServiceProcess:
             time.sleep(0.01)
 
     def connect(self, port: int = 0) -> socket.socket:
-        """A bare connection to the `port`-th place."""
+        """A TCP connection to listener number `port`."""
         return socket.create_connection(("127.0.0.1", self.ports[port]), PATIENCE)
 
     def speak(self, port: int = 0, before: bytes = b"") -> socket.socket:
-        """A connection that TLS is up on, if it is served; `before` goes out in front of it."""
+        """A connection after its TLS handshake, if the service has TLS; `before` is sent first."""
         plain = self.connect(port)
         plain.sendall(before)
         if not self.tls:
@@ -124,14 +124,14 @@ class ServiceProcess:
         return context.wrap_socket(plain, suppress_ragged_eofs=False)
 
     def throw(self, data: bytes, port: int = 0, before: bytes = b"") -> bytes:
-        """Send `data`, and return all that comes back until the service hangs up."""
+        """Send `data` on a new connection; returns all bytes until the service closes it."""
         with closing(self.speak(port, before)) as stream:
             with suppress(*_GONE):
                 stream.sendall(data)
             return until_end(stream)
 
     def stop(self) -> list[str]:
-        """Let it end; the whole log."""
+        """Stop it with SIGTERM, check its exit status, and return the whole log."""
         status = self.service.stop(signal.SIGTERM)
         while self.service.next() is not None:
             pass
@@ -150,7 +150,7 @@ class ServiceProcess:
 
 
 def until_end(stream: socket.socket) -> bytes:
-    """All that comes until the other side hangs up; a timeout is an error."""
+    """All bytes until the other side closes; a time-out is an error."""
     received = b""
     with suppress(*_GONE):
         while more := stream.recv(65536):
@@ -159,7 +159,7 @@ def until_end(stream: socket.socket) -> bytes:
 
 
 def describe(answer: bytes) -> dict[str, Any]:
-    """An answer's status and header names; none of an empty one."""
+    """An answer's `status` (0: no answer), names of `headers`, and `body`."""
     head, _, body = answer.partition(b"\r\n\r\n")
     if not head:
         return {"status": 0, "headers": [], "body": b""}

@@ -1,6 +1,6 @@
-"""Fuzz targets: one module for each way in, each with a function `one(data)`.
+"""Fuzz targets: a module for each kind of input, with a function `one(data)`.
 
-`one` raises whatever is wrong. `python -m tests.fuzz.run PATH` lets a coverage-guided fuzzer loose
-on it (`make fuzz` does for all of them); `test_fuzz.py` runs it over the corpus and over bytes of
-hypothesis' making, with the rest of the suite.
+`one` raises an exception when the service handles the input wrongly. The command
+`python -m tests.fuzz.run PATH` runs a coverage-guided fuzzer on it (`make fuzz`: on all of them).
+`test_fuzz.py` runs it on the corpus and on bytes that hypothesis generates, as part of the suite.
 """

@@ -1,7 +1,7 @@
-"""The frame path: any bytes behind the 101 -> pongs, and one end, as RFC 6455 has it.
+"""Frames: any bytes after the 101 must give the pongs and the one end that RFC 6455 asks for.
 
-The first byte is the size of the pieces, 0 for whole. A reader of the tests' own says beforehand
-which pongs and which end must come.
+The first byte is the size of the pieces that the rest is sent in, 0 for one piece. `read`, which
+shares no code with the service, computes the expected pongs and end.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from tests.support.frontfakes import HELLO, Client, FakeGate
 
 _FRAMES_A_SECOND = 100
 _DATA, _CONTROL = frozenset((0, 1, 2)), frozenset((8, 9, 10))
-# RFC 6455 section 7.4, and the registry of close codes: those that may be sent. The registry has
-# 1014 too, of gateways; Autobahn (26.10) does not know it, and its sender is told 1002.
+# Close codes that may be sent (RFC 6455 section 7.4 and its registry). The registry has 1014 too,
+# for gateways; Autobahn (26.10) does not know it and answers 1002.
 _CODES = frozenset((*range(1000, 1004), *range(1007, 1014), *range(3000, 5000)))
 
 
 @dataclass
 class Expected:
-    """Pongs in their order; then the end: None while the session goes on."""
+    """The expected pongs in their order, and the end: None while the session goes on."""
 
     pongs: list[bytes] = field(default_factory=list)
     end: str | None = None
@@ -29,7 +29,7 @@ class Expected:
 
 
 def one(data: bytes) -> None:
-    """Open a session, send the bytes, and compare."""
+    """Open a session, send the bytes, and compare with `read`."""
     size, sent = (data[0] if data else 0), data[1:]
     client = Client(FakeGate())
     client.send(HELLO)
@@ -47,7 +47,7 @@ def one(data: bytes) -> None:
 
 
 def read(sent: bytes) -> Expected:
-    """What must come of these bytes (RFC 6455 sections 5.2 to 5.5 and 7.4)."""
+    """The expected outcome of these bytes (RFC 6455 sections 5.2 to 5.5 and 7.4)."""
     expected, inside, frames = Expected(), False, 0
     while len(sent) >= 2:
         first, second = sent[0], sent[1]

@@ -1,4 +1,4 @@
-"""What every target of the front checks: nothing logged, nothing left, work in proportion."""
+"""Checks of the front's fuzz targets: nothing logged, nothing left, work within bounds."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from twisted.logger import LogEvent, LogLevel, globalLogPublisher
 from tests.support.callcounter import CallCounter
 from tests.support.frontfakes import Client
 
-# Calls of Python functions for any connection, and for each byte sent on it.
+# Bounds on calls of Python functions: for a connection, and for each byte sent on it.
 FEW, EACH = 2000, 60
 
 
 @contextmanager
 def silence() -> Iterator[None]:
-    """Nothing is logged above debug."""
+    """A context manager: fail if anything above debug is logged."""
     events: list[LogEvent] = []
 
     def observe(event: LogEvent) -> None:
@@ -32,12 +32,12 @@ def silence() -> Iterator[None]:
 
 
 def pieces(data: bytes, size: int) -> list[bytes]:
-    """Cut as a network might; 0 leaves it whole."""
+    """`data` cut into pieces of `size` bytes; 0: one piece."""
     return [data[i : i + size] for i in range(0, len(data), size)] if size else [data]
 
 
 def send(client: Client, data: bytes, size: int) -> None:
-    """Send in pieces, and count the work."""
+    """Send in pieces, let 12 s pass, and check the number of calls."""
     parts = pieces(data, size)
     with CallCounter() as work, silence():
         client.send(*parts)
@@ -47,7 +47,7 @@ def send(client: Client, data: bytes, size: int) -> None:
 
 
 def leave(client: Client) -> None:
-    """The connection is lost: no timer, no connection, no session is left."""
+    """Lose the connection; check that no timer, connection or session is left."""
     with silence():
         client.leave()
     assert not client.factory.connections

@@ -1,6 +1,6 @@
-"""The request path: any bytes from a client -> at most one answer, the same however they are cut.
+"""Requests: any bytes must give at most one answer, which does not depend on how they are cut.
 
-The first byte is the size of the pieces, 0 for whole.
+The first byte is the size of the pieces that the rest is sent in, 0 for one piece.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from tests.support.frontfakes import Client, FakeGate
 _STATUSES = frozenset((101, 400, 401, 404, 405, 426, 431, 503))
 _HEAD = re.compile(
     rb"HTTP/1\.1 [1-5]\d\d [A-Za-z -]+\r\n(?:[A-Z][A-Za-z-]+: [\x20-\x7e]+\r\n)+\r\n")
-# What the service says of its own accord; nothing longer than this may be an echo.
+# The most bytes that the service sends by itself; more than that can only come from the input.
 _LONGEST_ANSWER = 400
 
 
 def one(data: bytes) -> None:
-    """Serve one connection, then the same bytes whole on another."""
+    """Send the bytes in pieces on one connection, and in one piece on another; compare."""
     size, sent = (data[0] if data else 0), data[1:]
     first, second = _served(sent, size), _served(sent, 0)
-    assert first == second, "it depends on how the bytes were cut"
+    assert first == second, "the outcome depends on how the bytes were cut"
 
 
 def _served(sent: bytes, size: int) -> tuple[bytes, int, list[str]]:
@@ -31,7 +31,7 @@ def _served(sent: bytes, size: int) -> tuple[bytes, int, list[str]]:
     heard = [word for session in client.gate.sessions for word in session.heard]
     assert len(received) <= _LONGEST_ANSWER + len(sent)
     assert sessions <= 1
-    assert len(client.gate.asked) <= 1, "one request for each connection"
+    assert len(client.gate.asked) <= 1, "more than one request on a connection"
     if received:
         head = _HEAD.match(received)
         assert head, received[:200]
@@ -43,7 +43,7 @@ def _served(sent: bytes, size: int) -> tuple[bytes, int, list[str]]:
         assert (request.token, request.method, request.path) == (
             "good", "GET", "/v0/envelope/access")
     else:
-        assert client.gone, "nobody waits for ever"
+        assert client.gone, "the connection was not closed"
         assert len(received) <= _LONGEST_ANSWER
     leave(client)
     return received, sessions, heard

@@ -1,8 +1,8 @@
-"""Lets atheris loose on one target: `python -m tests.fuzz.run PATH [libFuzzer's options]`.
+"""Fuzzes one target with atheris: `python -m tests.fuzz.run PATH [libFuzzer's options]`.
 
-PATH is token, request or frame. The corpus is where it starts; new inputs that reach new code are
-kept in memory alone, unless folders are named. An input that fails is written to `crash-*` in the
-working directory; `python -m tests.fuzz.run PATH crash-...` repeats it.
+PATH is token, request or frame. It starts with the corpus. Inputs that reach new code are kept in
+memory only, unless folders are named. An input that fails is written to `crash-*` in the working
+directory; `python -m tests.fuzz.run PATH crash-...` repeats it.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from pathlib import Path
 import atheris
 
 CORPUS = Path(__file__).with_name("corpus")
-# The longest input of each, in bytes; tokens may be 8 kB long.
+# The longest input of each target, in bytes; tokens may be 8 kB long.
 PATHS = {"token": 9000, "request": 4000, "frame": 2000}
 
 
 def main() -> None:
-    """Fuzz until the time is up or something fails."""
+    """Fuzz until the time is up or an input fails."""
     path, options = (sys.argv[1:2] or [""])[0], sys.argv[2:]
     if path not in PATHS:
         sys.exit(f"usage: python -m tests.fuzz.run {'|'.join(PATHS)} [libFuzzer's options]")

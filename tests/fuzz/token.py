@@ -1,7 +1,8 @@
-"""The token path: any text, any signed header, any signed payload -> claims or a refusal.
+"""Tokens: any text, any signed header and any signed payload must give claims or a refusal.
 
-The first letter says what the rest is: `H` a header, `P` a payload, both soundly signed, anything
-else the token itself. What is taken, and only that, is what the strict reading takes.
+The first letter tells what the rest is: `H` a header, `P` a payload, both with a valid signature;
+anything else is the token itself. Exactly those tokens must be accepted that `referencetokens`
+accepts.
 """
 
 from __future__ import annotations
@@ -15,12 +16,12 @@ _PUBLIC = {kid: key.get_op_key("verify") for kid, key in KEYS.items()}
 _HEADER = b'{"alg":"EdDSA","kid":"EdDSA"}'
 _REASONS = frozenset(TokenReason)
 _KEYS = dict(RING)
-# Calls of Python functions for any token, and for each letter more.
+# Bounds on calls of Python functions: for a token, and for each of its letters.
 FEW, EACH = 300, 2
 
 
 def one(data: bytes) -> None:
-    """Judge one token."""
+    """Verify one token, and compare with the reference."""
     kind, rest = data[:1], data[1:]
     if kind == b"H":
         text = signed_as_is(rest, PAYLOAD)
@@ -37,6 +38,6 @@ def one(data: bytes) -> None:
     else:
         assert isinstance(verdict, Claims)
     strictly = accepts(text, _PUBLIC, "locate", "mlab1", NOW)
-    assert isinstance(verdict, Claims) == strictly, f"{verdict} but strictly {strictly}"
-    assert judge(text) == verdict, "judged twice, in two ways"
+    assert isinstance(verdict, Claims) == strictly, f"{verdict} but the reference says {strictly}"
+    assert judge(text) == verdict, "a second verification differs"
     assert dict(RING) == _KEYS

@@ -1,7 +1,7 @@
-"""Tokens of the right people, written in ways that two readers could read in two ways.
+"""Tokens with a valid signature, in forms that two parsers could read in two ways.
 
-Each name stands for a token and for the reason that it is refused with. All that can be are
-soundly signed: nothing but the writing is wrong.
+Each name stands for a token and the reason for its refusal. Wherever possible the signature is
+valid: only the form is wrong.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ SHAPES = {
         "malformed"),
     "json serialization, header not protected": (
         json.dumps({**_WHOLE, "header": {"kid": "EdDSA"}}), "malformed"),
-    # CVE-2022-39227: one reader sees three parts, another an object.
+    # CVE-2022-39227: one parser sees three parts, another a JSON object.
     "both serializations at once": (
         json.dumps({f" {HEAD}.{BODY}.": "", **_WHOLE}), "malformed"),
     "too long": (".".join((HEAD, b64(b" " * 9000), SIGNATURE)), "malformed"),
@@ -64,7 +64,7 @@ ENCODINGS = {
     "encoded twice": (signed_as_is(b64(_HEADER), PAYLOAD), "malformed"),
 }
 
-# What is done to a JSON object, header or payload, that no strict reader takes.
+# Changes to a JSON object, header or payload, that a strict parser rejects.
 _SPOILT: dict[str, Callable[[bytes], bytes]] = {
     "with a bom": lambda text: b"\xef\xbb\xbf" + text,
     "in utf-16": lambda text: text.decode().encode("utf-16"),

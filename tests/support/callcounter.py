@@ -1,4 +1,4 @@
-"""How much work something is, in steps instead of seconds: the same on every machine."""
+"""Measures work in function calls instead of seconds: the same on every machine."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ from typing import Any
 
 
 class CallCounter:
-    """Counts, while entered: calls of Python functions, and of others by their names."""
+    """A context manager that counts calls.
+
+    `calls` are those of Python functions, `builtin` those of C functions by name.
+    """
 
     def __init__(self) -> None:
         self.calls = 0

@@ -1,4 +1,4 @@
-"""Certificates for tests: an authority, and what it vouches for."""
+"""Certificates for tests: an authority and the certificates that it signs."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def _alternative(name: str) -> x509.GeneralName:
 
 
 class Authority:
-    """A certificate authority, its certificate in `path`."""
+    """A certificate authority; `path` is the file of its certificate, in `folder`."""
 
     def __init__(self, folder: Path, name: str = "authority") -> None:
         self._folder = folder
@@ -63,7 +63,10 @@ class Authority:
         self, *names: str, begins: float = -1.0, ends: float = 60.0, key: Any = None,
         stem: str = "leaf",
     ) -> tuple[Path, Path]:
-        """A certificate for `names`, valid from and until so many days from now: its files."""
+        """Sign a certificate for `names`; returns the files of certificate and private key.
+
+        It is valid from `begins` to `ends`, in days from now.
+        """
         key = key or ec.generate_private_key(ec.SECP256R1())
         now = datetime.now(UTC)
         made = (

@@ -1,7 +1,7 @@
-"""A model of nft and of its one table: it takes the commands of our plans, and prints as nft does.
+"""A table `inet envelope` in memory that takes nft's commands and prints as nft does.
 
-Only what our plans use is understood; what the kernel would refuse raises `Refused`, and then
-nothing of the transaction holds.
+It understands only the commands that our plans use. What the kernel would refuse raises `Refused`,
+and then nothing of the transaction is applied.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class ModelChain:
 
 @dataclass
 class ModelTable:
-    """The table: chains, sets with their declarations and elements (None: for ever)."""
+    """The table: chains, and sets with declarations and elements (timeouts in ms; None: no end)."""
 
     flags: str = ""
     chains: dict[str, ModelChain] = field(default_factory=dict)
@@ -37,14 +37,14 @@ class ModelTable:
 
 
 class FakeNft:
-    """The kernel's side of a table `inet envelope`."""
+    """The kernel's side of the table."""
 
     def __init__(self) -> None:
         self.table: ModelTable | None = None
         self.handles = count(100)
 
     def apply(self, lines: list[str]) -> None:
-        """One transaction, all or nothing."""
+        """Apply one transaction, all of it or nothing."""
         before = copy.deepcopy(self.table)
         try:
             for line in lines:
@@ -58,7 +58,7 @@ class FakeNft:
             raise
 
     def printed(self) -> str:
-        """What `nft -a list table` shows; nothing when there is no table."""
+        """The output of `nft -a list table`; empty without a table."""
         table = self.table
         if table is None:
             return ""
@@ -181,7 +181,7 @@ class FakeNft:
             raise Refused(f"no set {name}")
         for each in listed.strip("{} ").split(", "):
             element, _, lasts = each.partition(" timeout ")
-            # As older kernels do: what is there keeps its timeout.
+            # As in older kernels, an element that exists keeps its timeout.
             self._there().elements[name].setdefault(
                 element, _milliseconds(lasts) if lasts else None)
 
@@ -193,7 +193,7 @@ class FakeNft:
             del self._there().elements[name][element]
 
     def _check(self) -> None:
-        """Rules that lead nowhere, or look into sets that are not there, are refused."""
+        """Refuse rules that name a chain or a set that does not exist."""
         if self.table is None:
             return
         for chain in self.table.chains.values():
@@ -213,7 +213,7 @@ def _milliseconds(time: str) -> int:
 
 
 def _as_printed(rule: str) -> str:
-    """In the words of nft 1.0.6, which are not always those that it was given."""
+    """A rule as nft 1.0.6 prints it, which may differ from what it was given."""
     rule = re.sub(r"\{ (\d+) \}", r"\1", rule)
     rule = rule.replace("meta nfproto ipv6 meta l4proto icmpv6", "meta l4proto ipv6-icmp")
     rule = re.sub(r"(& \S+) @", r"\1 == @", rule)

@@ -1,4 +1,4 @@
-"""CallCounter that is done in steps, done without a reactor."""
+"""Runs work that is divided into steps (generators) without a reactor."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ T = TypeVar("T")
 
 
 def run_steps(steps: Generator[int, None, T], sizes: list[int] | None = None) -> T:
-    """What they come to; how large they were is added to `sizes`."""
+    """Run all steps; returns the generator's result, and appends the steps' sizes to `sizes`."""
     while True:
         try:
             size = next(steps)

@@ -1,4 +1,4 @@
-"""The program `jwksserverprogram.py` while it runs, and the keys it publishes."""
+"""A JWKS server (`jwksserverprogram.py`), its certificate and the keys it publishes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def make_key(kid: str) -> jwk.JWK:
 
 
 class Publisher:
-    """A folder with an authority, a certificate and the published file."""
+    """A folder with an authority, a certificate for `host` and the published file."""
 
     def __init__(self, folder: Path, host: str = "127.0.0.1") -> None:
         folder.mkdir()
@@ -42,7 +42,10 @@ class Publisher:
     def serve(
         self, control: str = "", popen: Callable[..., Any] = subprocess.Popen
     ) -> Iterator[Lines]:
-        """Serve on a free port, the same one the next time; `popen` runs it on another host."""
+        """A context manager: the server runs; its lines are the port and the requests' paths.
+
+        The first run takes a free port, later ones the same. `popen` may run it on another host.
+        """
         process = popen(
             [*BARE_PYTHON, PROGRAM, self.host, str(self.port), self.cert, self.key, self.path,
              control],
@@ -60,7 +63,7 @@ class Publisher:
 
     @property
     def options(self) -> tuple[str, str]:
-        """The service's options, once it has been served; the query stands for a secret."""
+        """The service's options for this server, after `serve`; the query stands for a secret."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return (
             f"--verify-jwks-url=https://{host}:{self.port}/jwks?secret=hush",

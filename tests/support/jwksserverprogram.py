@@ -1,8 +1,8 @@
-"""A server of keys on another host: run as a program there, standard library only.
+"""A JWKS server as a program, of the standard library only.
 
-Arguments: address, port, certificate, private key, the file to serve, Cache-Control. Prints the
-port it listens on, and then the path of each request. What it serves is read anew each time; when
-the file is not there, the answer is 503.
+Arguments: address, port, certificate, private key, the file to serve, Cache-Control. It prints its
+port, and then the path of each request. The file is read anew for each request; without it the
+answer is 503.
 """
 
 import http.server

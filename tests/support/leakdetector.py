@@ -1,4 +1,4 @@
-"""What a test may leave behind without anybody noticing: looked for, and told in words."""
+"""Finds what a test has left behind: timers, sockets, processes, descriptors, logged failures."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from twisted.internet.task import deferLater
 from twisted.logger import LogEvent, globalLogPublisher
 from twisted.python.failure import Failure
 
-# Made once by the reactor itself, when it first needs them.
+# The reactor makes these once, when it first needs them.
 _REACTORS_OWN = ("_UnixWaker", "_SocketWaker", "_SIGCHLDWaker", "_Waker")
 _PATIENCE = 1.0
 
 
 class LoggedFailures:
-    """Observes Twisted's log while entered, and keeps the failures."""
+    """A context manager that observes Twisted's log and keeps the failures."""
 
     def __init__(self) -> None:
         self.failures: list[Failure] = []
@@ -48,21 +48,21 @@ class LoggedFailures:
             self.failures.append(event["log_failure"])
 
     def flush(self, *kinds: type[BaseException]) -> list[Failure]:
-        """Take out the failures of these kinds (of all, without any): they were expected."""
+        """Remove and return the failures of these kinds (none given: all): they were expected."""
         wanted = [each for each in self.failures if not kinds or each.check(*kinds)]
         self.failures[:] = [each for each in self.failures if each not in wanted]
         return wanted
 
 
 class LeakDetector:
-    """What there is at its making is nobody's leak."""
+    """Compares with the state at its creation: everything that was added since is a leak."""
 
     def __init__(self, logged: LoggedFailures) -> None:
         self._logged = logged
         self._before = self._things()
 
     def wait_for_none(self) -> list[str]:
-        """What is left behind, once the reactor had its chance to finish what was under way."""
+        """The leaks, after the reactor had up to 1 s to finish what was under way."""
         end = time.monotonic() + _PATIENCE
         while (left := self.look()) and time.monotonic() < end:
             gc.collect()
@@ -70,15 +70,15 @@ class LeakDetector:
         return left
 
     def look(self) -> list[str]:
-        """What is left behind now."""
+        """The leaks at this moment, a line each."""
         left = [str(thing) for key, thing in self._things().items() if key not in self._before]
         return left + [f"logged: {each.getErrorMessage()}" for each in self._logged.failures]
 
     def end_what_is_left(self) -> None:
-        """Close and kill what has been told, or it would be told again, as another test's.
+        """Close and kill the leaks, so that they are not reported again for another test.
 
-        What a test that failed has left lives on in its traceback; when that goes, some tests
-        later, Python complains of each file that is still open.
+        A failed test's leaks live on in its traceback; when that is freed, some tests later,
+        Python warns of each file that is still open.
         """
         left = {key for key in self._things() if key not in self._before}
         for thing in gc.get_objects():
@@ -89,7 +89,7 @@ class LeakDetector:
                 thing.wait()
 
     def _things(self) -> dict[object, object]:
-        # The value is kept with the key, so that no id is used twice.
+        # The value is kept with its key, so that its id is not used again.
         things: dict[object, object] = {}
         any_reactor: Any = reactor
         for call in any_reactor.getDelayedCalls():
@@ -125,7 +125,7 @@ def _command(pid: int) -> str:
 
 
 def _number(file: io.FileIO | socket.socket) -> object:
-    """What a file that is open is called among the things."""
+    """The key of an open file in `_things`; None when it is closed."""
     with suppress(OSError, ValueError):
         number = str(file.fileno())
         return "descriptor", number, os.readlink(f"/proc/self/fd/{number}")

@@ -1,4 +1,4 @@
-"""The real service through twistd on this machine's loopback, without a firewall to manage."""
+"""The real service, run by twistd on this machine's loopback, with `--firewall=none`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ TWISTD = Path(sys.executable).with_name("twistd")
 def twistd(
     folder: Path, *options: str, env: Mapping[str, str] | None = None, before: tuple[str, ...] = ()
 ) -> Iterator[Service]:
-    """A service with these options and free ports; `before` are twistd's own options."""
+    """A context manager: a service with these options, on free ports, which is killed at the end.
+
+    `before` are twistd's own options; `env` is added to the environment.
+    """
     process = subprocess.Popen(
         [sys.executable, TWISTD, "-n", "--pidfile=", *before, "envelope",
          "--listen=127.0.0.1:0", "--admin=127.0.0.1:0", "--firewall=none", *options],
@@ -38,5 +41,5 @@ def twistd(
 
 
 def port_of(service: Service, what: str = "listening") -> int:
-    """The port that its log names."""
+    """Read the log until it names a port, and return that."""
     return int(service.until(rf"{what} .*port=(\d+)")[1])

@@ -1,5 +1,4 @@
-"""JSON as RFC 8259's grammar has it, read letter by letter; shares nothing with what is tested.
-"""
+"""A strict JSON parser after RFC 8259's grammar; it shares no code with the service."""
 
 from __future__ import annotations
 
@@ -10,18 +9,21 @@ _ESCAPES = {'"': '"', "\\": "\\", "/": "/", "b": "\b", "f": "\f", "n": "\n", "r"
 _DIGITS, _HEX = frozenset("0123456789"), frozenset("0123456789abcdefABCDEF")
 
 
-# Letters of a whole number; a limit of ours, not of RFC 8259.
+# The most letters of a number; a limit of this service, not of RFC 8259.
 LONGEST_NUMBER = 20
 # From here on the nearest float is infinity (IEEE 754 section 4.3.1).
 _BEYOND_FLOATS = Fraction(2) ** 1024 - Fraction(2) ** 970
 
 
 class Unreadable(Exception):
-    """The text is not what a strict reader takes."""
+    """The text is not valid for a strict parser."""
 
 
 def read_object(raw: bytes, deepest: int) -> dict[str, Any]:
-    """The one object in `raw`, names unique, nested at most `deepest`; numbers as floats."""
+    """The object in `raw`: unique names, at most `deepest` levels, numbers as floats.
+
+    Raises `Unreadable`.
+    """
     try:
         text = raw.decode("utf-8", "strict")
     except UnicodeDecodeError:
@@ -109,7 +111,7 @@ class _Reader:
             self.at += 1
             units.append(self.escape() if letter == "\\" else letter)
         self.at += 1
-        # Escaped surrogates make one character where they are a pair.
+        # A pair of escaped surrogates is one character.
         return "".join(units).encode("utf-16", "surrogatepass").decode("utf-16", "surrogatepass")
 
     def escape(self) -> str:
@@ -149,7 +151,7 @@ class _Reader:
             self.at += 1
             sign = self.next() if self.next() in ("+", "-") else ""
             self.at += len(sign)
-            # Text of 8 kB cannot make up for a power beyond this.
+            # The other digits, at most 8 kB, cannot outweigh an exponent beyond this.
             size = min(int(self.digits().lstrip("0")[:9] or 0), 100_000)
             power = -size if sign == "-" else size
         if not fraction and not exponent and self.at - start > LONGEST_NUMBER:

@@ -1,8 +1,7 @@
-"""What RFC 7515, 7519 and 8725 say of a token, in as few words as possible and other means.
+"""A second token verifier, after RFC 7515, 7519 and 8725, to compare the service's with.
 
-The reference that `envelope.credentials.tokens` is compared with: base64url, JSON, signature and
-claims are each read anew here, with nothing of jwcrypto, `json` or `base64`. The limits that the
-product adds (length, nesting, escapes, how far a time may reach) are named as such.
+It parses base64url, JSON, signature and claims by itself, without jwcrypto, `json` and `base64`.
+The limits that the service adds (length, nesting, escapes, latest time) are named as such.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
 from tests.support.referencejson import Unreadable, read_object
 
-# Limits of ours.
+# Limits of the service, not of the RFCs.
 LONGEST, DEEPEST, MOST_ESCAPES, LATEST = 8192, 16, 32, 1e12
 _ALPHABET = string.ascii_uppercase + string.ascii_lowercase + string.digits + "-_"
 
@@ -26,7 +25,7 @@ _ALPHABET = string.ascii_uppercase + string.ascii_lowercase + string.digits + "-
 def accepts(
     token: str, keys: Mapping[str, Any], issuer: str, machine: str, now: float
 ) -> bool:
-    """Whether the token is good at `now`; `keys` are public keys of cryptography's by `kid`."""
+    """Whether the token is valid at `now` (epoch seconds); `keys`: cryptography's, by `kid`."""
     try:
         claims = read_object(_payload(token, keys), DEEPEST)
         return _claims_hold(claims, issuer, machine, now)
@@ -40,7 +39,7 @@ def _payload(token: str, keys: Mapping[str, Any]) -> bytes:
     raw_header, payload, signature = (decode(part) for part in parts)
     _require(raw_header.count(b"\\") <= MOST_ESCAPES)
     header = read_object(raw_header, DEEPEST)
-    # Nothing is understood, so nothing may be critical (RFC 7515, 4.1.11) or change the meaning.
+    # No extension is supported, so none may be critical (RFC 7515, 4.1.11) or change the meaning.
     _require(not {"crit", "b64", "zip", "enc", "cty"} & set(header))
     kid, alg = header.get("kid"), header.get("alg")
     _require(isinstance(kid, str) and isinstance(alg, str) and kid in keys)
@@ -49,7 +48,7 @@ def _payload(token: str, keys: Mapping[str, Any]) -> bytes:
 
 
 def decode(text: str) -> bytes:
-    """Base64url by the bit (RFC 4648 section 5), without padding, and with no bit left over."""
+    """Decode base64url (RFC 4648 section 5) without padding; unused bits must be zero."""
     _require(bool(text) and set(text) <= set(_ALPHABET))
     bits = 0
     for letter in text:
@@ -82,7 +81,7 @@ def _claims_hold(claims: dict[str, Any], issuer: str, machine: str, now: float) 
     names = [audience] if isinstance(audience, str) else audience
     _require(isinstance(names, list | tuple))
     for text in (*names, *(claims[name] for name in ("iss", "sub", "jti") if name in claims)):
-        # Half a surrogate pair is no character (RFC 7493 section 2.1).
+        # A single surrogate is not a character (RFC 7493 section 2.1).
         _require(isinstance(text, str) and not any("\ud800" <= c <= "\udfff" for c in text))
     for name in {"exp", "nbf", "iat"} & set(claims):
         _require(type(claims[name]) is float and 0 <= claims[name] <= LATEST)

@@ -1,4 +1,4 @@
-"""Every attack on a token that is known here, with the reason that it is refused with."""
+"""All attacks on tokens: forgeries and ambiguous forms, each with the reason for its refusal."""
 
 from __future__ import annotations
 

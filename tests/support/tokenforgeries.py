@@ -1,6 +1,6 @@
-"""Tokens that nobody had the right to sign: what RFC 8725 and the public collections know.
+"""Forged tokens: the attacks of RFC 8725 and of public collections.
 
-Each name stands for a token and for the reason that it is refused with.
+Each name stands for a token and the reason for its refusal.
 """
 
 from __future__ import annotations
@@ -34,24 +34,24 @@ ED25519_ORDER = 2**252 + 27742317777372353535851937790883648493
 
 
 def hmac_confusion(kid: str, secret: bytes, alg: str = "HS256") -> str:
-    """Signed with what everybody knows, as if that were a secret."""
+    """A token signed with public data as the HMAC secret."""
     core = f"{b64(json.dumps({'alg': alg, 'kid': kid}))}.{b64(PAYLOAD)}"
     return f"{core}.{b64(hmac.digest(secret, core.encode(), f'sha{alg[2:]}'))}"
 
 
 def by_a_stranger(key: jwk.JWK = STRANGER, alg: str = "EdDSA", **header: object) -> str:
-    """Signed by another key, in the name of ours."""
+    """A token signed by another key under the `kid` of ours."""
     return signed_as_is(json.dumps({"alg": alg, "kid": alg, **header}), PAYLOAD, alg, key)
 
 
 def _unbound(key: jwk.JWK) -> jwk.JWK:
-    """The key without what it says that it is for."""
+    """The key without `alg`, `use` and other limits of its use."""
     said = key.export(as_dict=True)
     return jwk.JWK(**{name: said[name] for name in said if name not in ("alg", "use")})
 
 
 def rsa_made_with(alg: str) -> str:
-    """A sound signature of another RSA algorithm, by the very key."""
+    """A valid signature of our own key with another RSA algorithm."""
     token = jws.JWS(PAYLOAD)
     token.allowed_algs = [alg]
     token.add_signature(_unbound(KEYS["RS256"]), alg, json.dumps({"alg": alg, "kid": "RS256"}))
@@ -59,22 +59,22 @@ def rsa_made_with(alg: str) -> str:
 
 
 def with_alg(alg: object, **header: object) -> str:
-    """Soundly signed, and called something else."""
+    """A valid signature under another `alg`."""
     return signed_as_is(json.dumps({"alg": alg, "kid": "EdDSA", **header}), PAYLOAD)
 
 
 def with_signature(alg: str, signature: bytes) -> str:
-    """A good token but for its signature."""
+    """A good token with another signature."""
     return f"{signed(GOOD, alg).rpartition('.')[0]}.{b64(signature)}"
 
 
 def ecdsa(r: int, s: int) -> str:
-    """A pair of numbers in place of an ECDSA signature."""
+    """A token with these two numbers as its ECDSA signature."""
     return with_signature("ES256", r.to_bytes(32) + s.to_bytes(32))
 
 
 def der_instead_of_raw() -> str:
-    """The ECDSA signature as X.509 has it."""
+    """A token with its ECDSA signature in DER, as in X.509."""
     head, _, raw = signed(GOOD, "ES256").rpartition(".")
     number = unb64(raw)
     r, s = int.from_bytes(number[:32]), int.from_bytes(number[32:])
@@ -82,21 +82,21 @@ def der_instead_of_raw() -> str:
 
 
 def another_s() -> str:
-    """The same Ed25519 signature with a group order more in its second half."""
+    """A token whose Ed25519 signature has the group order added to its second half."""
     head, _, raw = signed(GOOD).rpartition(".")
     half, s = unb64(raw)[:32], int.from_bytes(unb64(raw)[32:], "little")
     return f"{head}.{b64(half + (s + ED25519_ORDER).to_bytes(32, 'little'))}"
 
 
 def encrypted(alg: str, key: jwk.JWK, **header: object) -> str:
-    """A sound token inside a JWE, or one that everybody can make with the public key."""
+    """A good token inside a JWE, which anyone can make with a public key."""
     inner = jwe.JWE(signed(GOOD).encode(), json.dumps({"alg": alg, "enc": "A128GCM", **header}))
     inner.add_recipient(_unbound(key))
     return str(inner.serialize(compact=True))
 
 
 def self_signed(key: jwk.JWK) -> str:
-    """A certificate for `key`, as `x5c` has it."""
+    """A self-signed certificate for `key`, in the form of `x5c`."""
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "locate")])
     now, private = datetime.now(UTC), key.get_op_key("sign")
     made = (
@@ -108,7 +108,7 @@ def self_signed(key: jwk.JWK) -> str:
 
 
 def pem(alg: str) -> bytes:
-    """A public key as PEM has it."""
+    """A public key in PEM."""
     return bytes(KEYS[alg].export_to_pem())
 
 

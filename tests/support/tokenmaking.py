@@ -1,4 +1,4 @@
-"""Keys for tests, and tokens that they signed properly, whatever the tokens say."""
+"""Keys for tests, and tokens with valid signatures and any content."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from jwcrypto import jwk
 from envelope.credentials.tokens import Claims, TokenExpectations, TokenRefusal, verify
 from tests.support.keyrings import key_ring
 
-# Far ahead, so that a service by the real clock refuses an attack for nothing but the attack.
+# In the far future, so that a service with the real clock refuses an attack for no other reason.
 NOW = 4_000_000_000.0
 EXPECTED = TokenExpectations("locate", "mlab1")
 KINDS: dict[str, dict[str, Any]] = {
@@ -30,18 +30,18 @@ STRANGER = jwk.JWK.generate(kty="OKP", crv="Ed25519")
 
 
 def b64(raw: bytes | str) -> str:
-    """Base64url, as tokens have it."""
+    """Encode base64url without padding."""
     raw = raw.encode() if isinstance(raw, str) else raw
     return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
 
 
 def unb64(text: str) -> bytes:
-    """What base64url stands for."""
+    """Decode base64url without padding."""
     return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
 
 
 def raw_signature(text: bytes, alg: str, key: jwk.JWK | None = None) -> bytes:
-    """The signature over `text` that `alg` calls for (RFC 7518 section 3, RFC 8037 section 3)."""
+    """The signature of `text` with `alg` (RFC 7518 section 3, RFC 8037 section 3)."""
     private: Any = (key or KEYS[alg]).get_op_key("sign")
     if alg == "EdDSA":
         return bytes(private.sign(text))
@@ -54,19 +54,19 @@ def raw_signature(text: bytes, alg: str, key: jwk.JWK | None = None) -> bytes:
 def signed_as_is(
     header: bytes | str, payload: bytes, alg: str = "EdDSA", key: jwk.JWK | None = None
 ) -> str:
-    """Any header and any payload, soundly signed; by the key of `alg`, unless another is given."""
+    """A token of this header and payload with a valid signature, by `key` or the key of `alg`."""
     core = f"{b64(header)}.{b64(payload)}"
     return f"{core}.{b64(raw_signature(core.encode(), alg, key))}"
 
 
 def signed(payload: bytes | dict[str, Any], alg: str = "EdDSA", /, **header: object) -> str:
-    """Signed properly, whatever the header says besides."""
+    """A token with a valid signature; `header` adds header parameters or replaces them."""
     raw = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
     return signed_as_is(json.dumps({"alg": alg, "kid": alg, **header}), raw, alg)
 
 
 def judge(token: str, expected: TokenExpectations = EXPECTED) -> Claims | TokenRefusal:
-    """The verdict of the moment `NOW`."""
+    """The service's verdict on a token at `NOW`."""
     return verify(token, RING, expected, NOW)
 
 

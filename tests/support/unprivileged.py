@@ -1,4 +1,4 @@
-"""Starting things as an ordinary user with chosen capabilities; only root can."""
+"""Runs commands as an ordinary user, or with few capabilities; this needs root."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ _ON_FILE = struct.pack("<5I", 0x02000001, 1 << Capability.NET_ADMIN, 0, 0, 0)
 
 
 def as_nobody(*capabilities: str) -> tuple[str, ...]:
-    """The words to put before a command; `capabilities` as setpriv(1) names them, ambient.
+    """The words to put before a command to run it as nobody, with these ambient capabilities.
 
-    Where the interpreter or this repository lies in a folder of root's own, the command sees it
-    all the same, at the same place, in a mount namespace of its own.
+    Names as in setpriv(1). If the interpreter or this repository lies in a folder that only root
+    may enter, the command gets it at the same path, in a mount namespace of its own.
     """
     everyone = Path("/proc/self/uid_map").read_text().split() == ["0", "0", str(2**32 - 1)]
     if os.geteuid() != 0 or not everyone:
@@ -38,19 +38,19 @@ def as_nobody(*capabilities: str) -> tuple[str, ...]:
 
 
 def as_bare_root(*capabilities: str) -> tuple[str, ...]:
-    """Root with these capabilities and no way to others."""
+    """The words to put before a command to run it as root with these capabilities only."""
     kept = "".join(f",+{name}" for name in capabilities)
     return ("setpriv", "--inh-caps=-all", f"--bounding-set=-all{kept}", "--no-new-privs")
 
 
 def need_own_mounts() -> None:
-    """Go on only where root can have mounts of its own: not in a chroot."""
+    """Skip the test where no mount namespace can be made, as in a chroot."""
     if subprocess.run(["unshare", "-m", "true"], capture_output=True).returncode:
         leave_out("no mounts of one's own here, as in a chroot")
 
 
 def _opened_up() -> tuple[str, ...]:
-    """What shows everybody the trees that we run from, when folders above them are shut."""
+    """The words that make this repository and Python readable, where folders above them are not."""
     trees = sorted({Path(sys.base_prefix), Path(sys.prefix), Path(__file__).parents[2]})
     shut = {tree: folder for tree in trees if (folder := _shut_above(tree))}
     if not shut:
@@ -71,7 +71,7 @@ def _shut_above(tree: Path) -> Path | None:
 
 @contextmanager
 def public_folder() -> Iterator[Path]:
-    """A folder that everybody may read, unlike pytest's."""
+    """A context manager: a folder that every user may read, unlike pytest's own."""
     with tempfile.TemporaryDirectory(prefix="envelope-test-") as name:
         folder = Path(name)
         folder.chmod(0o755)
@@ -79,7 +79,7 @@ def public_folder() -> Iterator[Path]:
 
 
 def python_with_a_capability(folder: Path) -> Path:
-    """A copy of the interpreter with CAP_NET_ADMIN on its file; finds what ours finds."""
+    """A copy of the interpreter with the file capability CAP_NET_ADMIN and the same packages."""
     (folder / "bin").mkdir()
     copy = folder / "bin" / "python"
     shutil.copy(Path(sys.executable).resolve(), copy)
