@@ -26,6 +26,9 @@ require_use(
     "current_frame", "current_frame_masker", "data", "inside_message",
 )
 require_use(WebSocketServerProtocol.consumeData, "processData", "state")
+require_use(WebSocketServerProtocol.dataReceived, "_dataReceived")
+require_use(WebSocketServerProtocol._dataReceived, "data", "consumeData")
+require_use(WebSocketServerProtocol.sendFrame, "sendData")
 require_use(WebSocketServerProtocol.onCloseFrame, "sendCloseFrame", "dropConnection")
 for _method in (
     WebSocketServerProtocol._protocol_violation, WebSocketServerProtocol._invalid_payload,
@@ -113,6 +116,10 @@ class Channel(WebSocketServerProtocol):
         """Whether our close frame was sent."""
         return bool(self.state != self.STATE_OPEN)
 
+    def sendData(self, data: bytes, *_: Any, **__: Any) -> None:
+        """Send the bytes of a frame; Autobahn's own method describes them for its log too."""
+        self.transport.write(data)
+
     def connectionLost(self, *_: Any) -> None:
         """Stop; Autobahn's own would refer to the channel from one of its Deferreds, a cycle."""
         self.state = self.STATE_CLOSED
@@ -121,7 +128,9 @@ class Channel(WebSocketServerProtocol):
     def dataReceived(self, data: bytes) -> None:
         """Parse these bytes, unless reading has stopped."""
         if self.reading:
-            super().dataReceived(data)
+            # Autobahn's own method colours a description of the bytes for its log first.
+            self.data += data
+            self.consumeData()
 
     def _stop_reading(self) -> None:
         self.reading = False
