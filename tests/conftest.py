@@ -1,4 +1,4 @@
-"""Fixtures for every test; the first fails a test that leaves anything behind."""
+"""Fixtures for every test, among them one that fails a test which leaves anything behind."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from envelope.lab import LabUnavailable, NetLab, search_env
 from tests.support.environment import need
 from tests.support.leakdetector import LeakDetector, LoggedFailures
 
-# How long an example takes says more about the machine than about what is tested.
+# How long an example takes depends on the machine more than on what is tested.
 settings.register_profile("envelope", deadline=None)
 settings.load_profile("envelope")
 
@@ -32,8 +32,8 @@ _WITH_CHILDREN = tuple(Path(__file__).parent / name for name in ("end_to_end", "
 _CHILDRENS_FIXTURE = "lab"
 _CHILD_EVENTS = {"os.fork", "os.forkpty", "os.posix_spawn", "subprocess.Popen"}
 
-# A test with one of these fixtures judges what is logged by itself.
-_LOOKS_ITSELF = {"logged", "caplog"}
+# A test with one of these fixtures checks by itself what is logged.
+_CHECKS_LOG_ITSELF = {"logged", "caplog"}
 
 
 class ChildStartedError(Exception):
@@ -41,7 +41,10 @@ class ChildStartedError(Exception):
 
 
 class NoChildren:
-    """Forbids child processes while a test runs; modules that are imported may start theirs."""
+    """Forbids child processes while a test runs.
+
+    While modules are imported they are allowed: ifaddr starts one.
+    """
 
     def __init__(self) -> None:
         self._in_test = False
@@ -64,7 +67,7 @@ class NoChildren:
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_call(self) -> Generator[None, None, None]:
-        """Fail a test in which the attempt was taken for a failure of the child."""
+        """Fail a test that tried, even if the code under test caught the error."""
         self._tried = False
         yield
         if self._tried:
@@ -72,16 +75,17 @@ class NoChildren:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add the option with which `make check` leaves out what is slow or needs privileges."""
+    """Add `--no-children`, which `make check` uses."""
     parser.addoption("--no-children", action="store_true",
-                     help="leave out tests marked `process`, and forbid child processes to others")
+                     help="leave out tests marked `process`, and let the others start no child")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Begin logging, and forbid child processes where that is asked for.
+    """Begin logging; with `--no-children`, forbid child processes.
 
-    Until logging begins, Twisted keeps the last 200 events with the objects that logged them. So
-    they would go in the middle of a later test, which may count what it leaves (test_garbage).
+    Until logging begins, Twisted keeps the last 200 events, and with them the objects that logged
+    them. Those of an earlier test would be freed in the middle of a later one, which may count
+    garbage (test_garbage).
     """
     failures = FilteringLogObserver(textFileLogObserver(sys.__stderr__),
                                     [LogLevelFilterPredicate(defaultLogLevel=LogLevel.critical)])
@@ -91,7 +95,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Mark whole folders with `process`, and leave out what is marked where that is asked for."""
+    """Mark whole folders with `process`; with `--no-children`, leave out what is marked."""
     for item in items:
         if (any(item.path.is_relative_to(folder) for folder in _WITH_CHILDREN)
                 or _CHILDRENS_FIXTURE in getattr(item, "fixturenames", ())):
@@ -104,7 +108,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.fixture
 def logged_failures() -> Iterator[LoggedFailures]:
-    """What Twisted's log was told went wrong; a test that provokes it calls `flush`."""
+    """The failures that Twisted's log was given; a test that provokes some calls `flush`."""
     with LoggedFailures() as logged:
         yield logged
 
@@ -116,14 +120,14 @@ def nothing_leaks(
     """No timer, socket, pipe, child process or logged failure outlives its test."""
     watch = LeakDetector(logged_failures)
     yield
-    if _LOOKS_ITSELF & set(request.fixturenames):
+    if _CHECKS_LOG_ITSELF & set(request.fixturenames):
         logged_failures.flush()
     _tell_leaks(watch)
 
 
 @pytest.fixture(autouse=True, scope="module")
 def nothing_leaks_from_a_module() -> Iterator[None]:
-    """The same of what several tests share."""
+    """The same for what the tests of a module share."""
     watch = LeakDetector(LoggedFailures())
     yield
     _tell_leaks(watch)
@@ -137,7 +141,7 @@ def _tell_leaks(watch: LeakDetector) -> None:
 
 @pytest.fixture
 def lab() -> Iterator[NetLab]:
-    """A host and a client of this test's own (some 30 ms)."""
+    """A host and a client for this test alone; making them takes some 30 ms."""
     lab = NetLab()
     try:
         lab.__enter__()
@@ -148,9 +152,9 @@ def lab() -> Iterator[NetLab]:
 
 
 def _rules() -> list[str]:
-    """Rules, own chains and strict policies in the network that was made for the tests."""
+    """Rules, own chains and policies other than ACCEPT in the network made for the tests."""
     if os.environ.get("ENVELOPE_TEST_NAMESPACE") != "1":
-        return []  # looking is not for free: it makes iptables-legacy's tables
+        return []  # reading has an effect: it makes iptables-legacy's tables
     text = ""
     for tool in ("iptables-nft-save", "iptables-legacy-save"):
         for name in (tool, f"ip6{tool[2:]}"):
@@ -160,7 +164,7 @@ def _rules() -> list[str]:
                 text += done.stdout
     tables: list[str] = []
     with suppress(OSError):
-        # iptables-nft makes none of this family.
+        # iptables-nft makes no table of family inet.
         listed = subprocess.run(["nft", "list", "tables", "inet"], capture_output=True, text=True,
                                 env=search_env())
         tables = listed.stdout.splitlines()
@@ -179,7 +183,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Fail a run that leaves rules in the network that it ran in."""
+    """Fail a run that leaves rules in its network."""
     if (now := _rules()) != session.stash[_BEFORE]:
         print("\nThe tests left these firewall rules behind:", *now, sep="\n  ")
         session.exitstatus = pytest.ExitCode.TESTS_FAILED

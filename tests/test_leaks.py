@@ -1,4 +1,4 @@
-"""The watch over what tests leave behind finds what it is there for."""
+"""The leak detector finds what tests leave behind, and blames the right test."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def test_which_finds_nothing_of_the_others():
 
 @pytest.mark.process
 def test_what_is_left_behind_fails_the_test_that_leaves_it_and_no_other(tmp_path: Path) -> None:
-    """Planted leaks, in a run of its own: kept by a traceback, by a global, by itself."""
+    """Planted leaks in a run of its own: held by a traceback, by a global, by a cycle."""
     (tmp_path / "test_planted.py").write_text(PLANTED)
     root = Path(__file__).parent.parent
     done = subprocess.run(
@@ -117,7 +117,7 @@ def test_what_is_left_behind_fails_the_test_that_leaves_it_and_no_other(tmp_path
          "-p", "tests.conftest", tmp_path / "test_planted.py"],
         cwd=root, capture_output=True, text=True, timeout=120,
     )
-    # Where CI is set, pytest repeats whole messages in its summary.
+    # With CI set, pytest repeats whole messages in its summary.
     messages, _, summary = done.stdout.partition("short test summary info")
     told = re.findall(r"^(ERROR|FAILED) \S*::test_(\w+)", summary, re.MULTILINE)
     assert sorted(told) == [
@@ -127,6 +127,6 @@ def test_what_is_left_behind_fails_the_test_that_leaves_it_and_no_other(tmp_path
         ("ERROR", "which_finds_nothing_of_the_others"),
         ("FAILED", "a_failure_that_leaves_a_child_and_its_pipes"),
     ], done.stdout
-    # The last test's error is of what its module shares, which goes with it.
+    # The last test's error is about the module's fixture, which ends with it.
     assert len(re.findall(r"^left behind:", messages, re.MULTILINE)) == 3
     assert len(re.findall(r"^  descriptor \d+: socket:", messages, re.MULTILINE)) == 1

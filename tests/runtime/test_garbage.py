@@ -1,7 +1,7 @@
-"""Nothing that a connection leaves has to be looked for by the garbage collector.
+"""A connection leaves no reference cycles, however it ends.
 
-References in a circle are found only by going through every object there is, which with
-thousands of sessions holds the reactor up; so none are left, however a connection ends.
+The garbage collector finds cycles only by going through all objects, which with thousands of
+sessions blocks the reactor for too long.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from twisted.internet.address import IPv4Address
 from twisted.internet.error import ConnectionLost
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from envelope.config import Config
@@ -35,11 +34,10 @@ from tests.support.frontfakes import HELLO, Client, close_frame, frame, request
 from tests.support.scriptedfirewall import ScriptedFirewall
 
 _VISITS = 20
-_log = Logger(namespace="tests")
 
 
 class World:
-    """A front and its sessions, without sockets or kernel."""
+    """A front factory and its sessions, without sockets or kernel."""
 
     def __init__(self) -> None:
         self.clock = Clock()
@@ -154,10 +152,6 @@ def is_refused_by_the_firewall(world: World) -> None:
 @pytest.fixture
 def _no_collector() -> Iterator[None]:
     gc.disable()
-    # Until a process begins to log, Twisted keeps its last 200 events. Those of earlier tests hold
-    # on to failures, which would become garbage while a visit logs.
-    for _ in range(200):
-        _log.debug("an event of this test")
     yield
     gc.set_debug(0)
     gc.garbage.clear()
@@ -171,9 +165,9 @@ def _no_collector() -> Iterator[None]:
     is_refused_by_the_firewall,
 ], ids=lambda visit: visit.__name__)
 def test_a_client_that(visit: Callable[[World], None]) -> None:
-    """Leaves nothing for the collector, whichever way it ends."""
+    """The collector finds nothing of it."""
     world = World()
-    visit(world)  # what is made once, at the first visit, is not the visit's
+    visit(world)  # the first visit makes what is made only once
     gc.collect()
     gc.set_debug(gc.DEBUG_SAVEALL)
     for _ in range(_VISITS):
@@ -187,7 +181,7 @@ def test_a_client_that(visit: Callable[[World], None]) -> None:
 
 
 class SecureClient:
-    """A client of a front behind TLS, in memory."""
+    """A TLS client of a front factory, in memory."""
 
     def __init__(self, world: World, tls: ServerTLS) -> None:
         factory = TLSFactory(tls, False, world.factory, world.clock)
@@ -208,7 +202,7 @@ class SecureClient:
             self.transport.clear()
 
     def send(self, data: bytes) -> bytes:
-        """What the service answers."""
+        """Send `data`, and return the answer."""
         self.peer.send(data)
         self._exchange()
         with suppress(SSL.WantReadError):
@@ -216,14 +210,14 @@ class SecureClient:
         return b""
 
     def vanish(self) -> None:
-        """Be gone without TLS's goodbye, as most clients are."""
+        """Lose the connection without TLS's close_notify, as with most clients."""
         self.service.connectionLost(Failure(ConnectionLost()))
 
 
 @pytest.mark.usefixtures("_no_collector")
 @pytest.mark.parametrize("parting", [b"", close_frame(1000)], ids=["at once", "with a close frame"])
 def test_a_client_that_vanishes_from_tls(tmp_path: Path, parting: bytes) -> None:
-    """Leaves nothing either; an error met on the way would hold on to the whole connection."""
+    """The collector finds nothing of it; a kept error would hold the whole connection."""
     files = Pair(tmp_path)
     files.write("first.example")
     world, tls = World(), ServerTLS.load(files.cert, files.key)

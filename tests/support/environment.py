@@ -1,4 +1,4 @@
-"""What a machine must offer, and what happens when it does not."""
+"""Skip or fail a test that this machine cannot run."""
 
 import os
 from typing import NoReturn
@@ -7,22 +7,22 @@ import pytest
 
 
 def need(reason: str) -> NoReturn:
-    """Skip for `reason`, loudly; under `CI=true` a missing piece is a failure."""
+    """Skip with `NOT TESTED` and `reason`; with `CI=true`, fail: CI has to be able to run all."""
     if os.environ.get("CI") == "true":
         pytest.fail(f"this machine cannot run this test: {reason}")
     pytest.skip(f"NOT TESTED: {reason}")
 
 
 def leave_out(reason: str) -> NoReturn:
-    """Skip for `reason`, loudly, under `CI=true` as well.
+    """Skip with `NOT TESTED` and `reason`, with `CI=true` too.
 
-    For what depends on who runs the tests and from where, and not on what the machine lacks: an
-    ordinary user, or root in a chroot, has to be able to pass.
+    For what depends on the user who runs the tests, or on a chroot: CI need not run as root outside
+    of one.
     """
     pytest.skip(f"NOT TESTED: {reason}")
 
 
 def need_own_network() -> None:
-    """Go on only in a network namespace that was made for the tests (`make test` makes one)."""
+    """Skip, or fail, outside a network namespace made for the tests (tools/in-namespace)."""
     if os.environ.get("ENVELOPE_TEST_NAMESPACE") != "1":
-        need("these tests change firewall rules in place and run under tools/in-namespace only")
+        need("tests that change firewall rules run only under tools/in-namespace")
