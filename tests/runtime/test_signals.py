@@ -38,6 +38,7 @@ def test_real_time_signals_have_names() -> None:
     assert name_of(signal.SIGRTMAX) == f"SIGRTMIN+{signal.SIGRTMAX - signal.SIGRTMIN}"
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("number", STOPS, ids=name_of)
 def test_a_stop_is_clean(tmp_path: Path, number: int) -> None:
     with twistd(tmp_path, *OPEN) as service:
@@ -46,6 +47,7 @@ def test_a_stop_is_clean(tmp_path: Path, number: int) -> None:
         service.until("stopped")
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("when", ["ready", "before"])
 def test_no_stray_ends_the_service(tmp_path: Path, when: str) -> None:
     """Each is a line in the log at the most, also when it comes while twistd is being imported."""
@@ -66,6 +68,7 @@ def test_no_stray_ends_the_service(tmp_path: Path, when: str) -> None:
         assert service.stop() == 0
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("name", FATAL)
 def test_a_fault_of_the_process_ends_it(tmp_path: Path, name: str) -> None:
     with twistd(tmp_path, *OPEN) as service:
@@ -74,6 +77,7 @@ def test_a_fault_of_the_process_ends_it(tmp_path: Path, name: str) -> None:
         assert service.stop(number) == -number
 
 
+@pytest.mark.process
 def test_signals_that_were_blocked_or_ignored_are_answered(tmp_path: Path) -> None:
     """As a parent may leave them behind."""
     code = (
