@@ -1,4 +1,4 @@
-"""`python -m benchmarks`: measure, keep, report."""
+"""`python -m benchmarks`: take the measurements, keep them, and write the report."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ from benchmarks.variants import BACKENDS, IPTABLES, NFTABLES, NONE, Variant
 from envelope.lab import LabUnavailable
 
 RESULTS = REPOSITORY / "benchmarks" / "results.json"
-# An interrupted run goes on where it was, for as long as this (seconds).
+# With --resume, measurements younger than this (seconds) are not repeated.
 RESUME_WITHIN = 3 * 3600
 
 Measurement = tuple[str, Callable[[], dict[str, Any]]]
 
 
 def measurements(plan: Plan) -> Iterator[Measurement]:
-    """Each by its name; the large ones only in the long run."""
+    """All measurements with their names; the large ones only in the long run."""
     yield "start", partial(start.measure, plan)
     yield "unloaded", partial(unloaded.measure, plan)
     yield "coming", partial(coming.measure, plan)
@@ -61,7 +61,7 @@ def _steps(plan: Plan, backend: Variant) -> tuple[int, ...]:
 
 
 def main() -> int:
-    """Run; 0 if everything could be measured, met or not."""
+    """Run; the exit status is 0 if everything was measured, whether or not goals were met."""
     arguments = _arguments()
     results = Results(RESULTS)
     if not arguments.report:
@@ -73,7 +73,7 @@ def main() -> int:
                 print(f"there is no measurement {name!r}; there are: {', '.join(wanted)}",
                       file=sys.stderr)
                 return 2
-            # Long and short runs do not mix.
+            # Results of long and short runs are not mixed.
             if arguments.resume and results.age(name, plan.full) < RESUME_WITHIN:
                 continue
             tell(name)
@@ -85,7 +85,7 @@ def main() -> int:
 
 
 def _available(names: list[str]) -> tuple[Variant, ...]:
-    """Those of the wanted backends that this service and this machine have."""
+    """The backends of these names that run on this machine; raise `CannotRun` without any."""
     found = []
     for name in names:
         try:

@@ -1,11 +1,11 @@
-"""How long a grant waits that comes right behind a revocation, and how long after nobody does.
+"""How long a grant takes right after a revocation, and after pauses of different lengths.
 
     tools/in-namespace .venv/bin/python -m benchmarks.behind
 
-Milliseconds from asking for a grant to its being in force, medians, by the pause since the last
-revocation. A kernel that has just deleted a rule of iptables-nft waits for everyone who may still
-look at it (synchronize_rcu, from nf_tables' destroy work) before it adds one with a match of
-xtables (nft_compat): `-m time`, without which a grant would not end by itself.
+Prints the median milliseconds from `allow` to its answer, by the pause since the last revocation.
+After iptables-nft has deleted a rule, the kernel waits until no CPU uses that rule any more
+(synchronize_rcu, from nf_tables' destroy work) before it adds a rule with an xtables match
+(nft_compat). A grant has such a match, `-m time`; without it a grant would not end by itself.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from twisted.internet.task import deferLater, react
 from benchmarks.comparison import KINDS, make_firewall
 from envelope.addresses import PortRange
 
-# Milliseconds.
+# Pauses in milliseconds.
 PAUSES: Final = (0, 2, 5, 10, 20, 50)
 _CHANGES: Final = 40
 

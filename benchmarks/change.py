@@ -1,9 +1,9 @@
-"""What one change costs: a grant and its end, alone and among many.
+"""How long one grant and one revocation take, alone and among many other grants.
 
     tools/in-namespace .venv/bin/python -m benchmarks.change [GRANTS, 10000]
 
-Milliseconds from asking to in force, through the tool that stays open, medians of as many rounds
-with no other grant and among GRANTS; the two take turns, so that a busy machine is busy for both.
+Prints median milliseconds from the call to its answer, with no other grant and among GRANTS. The
+two cases take turns, so that load on the machine affects both.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
-"""What it costs the reactor to compare the kernel's rules with those that should be.
+"""What the periodic comparison of the kernel's rules with the wanted ones costs the reactor.
 
     tools/in-namespace .venv/bin/python -m benchmarks.comparison [GRANTS, 1000] [KIND...]
 
-CPU of the reactor's thread, in milliseconds, for one look at all families with what it leads to,
-and for the longest single event in it: the least of several looks, since a machine that does other
-things makes all dearer, and for the event the most as well. The process has as many descriptors
-open as there would be clients. The child processes that read the rules are not counted: they hold
-nothing up.
+Prints CPU of the reactor's thread, in milliseconds: for one comparison of all address families with
+its repairs, and for the longest single event in it. Both are the minimum of several comparisons,
+because other work on the machine only adds; for the event the maximum is shown too. The process has
+as many descriptors open as it would have with so many clients. The child processes that read the
+rules are not counted, because they do not block the reactor.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from envelope.runtime.collector import Collector
 from envelope.runtime.reactor import spawn_cheaply
 
 _TIMES = 9
-# Clients that come, and clients that leave, in ten seconds of a busy server.
+# Clients that connect, and clients that leave, within ten seconds on a busy server.
 _CHURN = 200
 _SBIN = Path("/usr/sbin")
 KINDS = ("iptables-nft", "iptables-legacy", "nftables")
@@ -44,7 +44,7 @@ _ONE = "10.0.0.0"
 
 
 def make_firewall(kind: str, reactor: Any, trust: float = 60.0) -> Any:
-    """A firewall of one of `KINDS` that compares nothing by itself."""
+    """A firewall of one of `KINDS` that makes no comparison by itself."""
     never = 1e9
     metrics = FirewallMetrics(new_registry())
     if kind == "nftables":
@@ -62,13 +62,13 @@ def _run(*words: str) -> None:
 
 
 class _Strangers:
-    """What others do to the rules."""
+    """Changes to the rules by others."""
 
     def __init__(self, kind: str) -> None:
         self._kind = kind
 
     def add(self) -> None:
-        """A rule of theirs among our grants."""
+        """Add a rule of theirs among our grants."""
         if self._kind == "nftables":
             _run("nft", "add rule inet envelope grants counter")
         else:
@@ -76,7 +76,7 @@ class _Strangers:
                  "theirs", "-j", "DROP")
 
     def delete(self) -> None:
-        """The rule of one client."""
+        """Delete the grant of one client."""
         if self._kind == "nftables":
             _run("nft", f"delete element inet envelope grants4 {{ {_ONE} }}")
         else:
@@ -86,7 +86,7 @@ class _Strangers:
             _run(self._kind, "-D", *rule.split()[1:])
 
     def flush(self) -> None:
-        """Everybody's."""
+        """Delete all grants."""
         if self._kind == "nftables":
             _run("nft", "flush set inet envelope grants4")
         else:
@@ -94,7 +94,7 @@ class _Strangers:
 
 
 class _Bench:
-    """One firewall with its grants."""
+    """A firewall with many grants."""
 
     def __init__(self, reactor: Any, kind: str, grants: int) -> None:
         self._reactor = reactor
@@ -107,14 +107,14 @@ class _Bench:
         self._collector = Collector(reactor, lambda: grants)
 
     async def open(self) -> None:
-        """Begin, and let everybody in."""
-        # As in the service.
+        """Open the firewall and make all grants."""
+        # As the service does.
         self._collector.start()
         await self.firewall.open((PortRange("tcp", 8880, 8880),))
         await self._allow(self._grants)
 
     async def close(self) -> None:
-        """Shut everybody out."""
+        """Revoke all grants and close the firewall."""
         await self.firewall.close()
         self._collector.stop()
 
@@ -122,13 +122,13 @@ class _Bench:
         await gatherResults([self.firewall.allow(each, self._end) for each in networks])
 
     async def churn(self) -> None:
-        """Let some in, and out those of the last time."""
+        """Make some grants, and revoke those of the last call."""
         gone, self._passing = self._passing, [next(self._fresh) for _ in range(_CHURN)]
         await self._allow(self._passing)
         await gatherResults([self.firewall.revoke(each) for each in gone])
 
     def forget(self) -> None:
-        """Make the next look the first one."""
+        """Drop what was read, so that the next comparison reads everything."""
         for table, _ in self.firewall._tables:
             if self.kind == "nftables":
                 table._certainty.know(None)
@@ -136,7 +136,7 @@ class _Bench:
                 table._reader = Rereader()
 
     async def look(self) -> tuple[float, float]:
-        """Milliseconds of one look, and of the longest event in it."""
+        """Make one comparison; returns its milliseconds, and those of its longest event."""
         await deferLater(self._reactor, 0)
         self._reactor.times.forget()
         began = time.thread_time()
@@ -145,14 +145,14 @@ class _Bench:
             reconciler._working for _, reconciler in self.firewall._tables if reconciler._working
         ])
         spent = time.thread_time() - began
-        # The event that ended it counts when it is over.
+        # The event that ends the comparison is counted after it is over.
         await deferLater(self._reactor, 0)
         return spent * 1000, self._reactor.times.event_cpu * 1000
 
     async def looks(
         self, change: Callable[[], Awaitable[None] | None], times: int = _TIMES
     ) -> tuple[float, float, float]:
-        """The least of each after `change`, with nothing else to be found; the longest event."""
+        """The minimum of both after each `change`, and the maximum of the longest event."""
         found = []
         for _ in range(times):
             for _ in range(2):

@@ -1,4 +1,4 @@
-"""A certificate, a key pair and a heap of tokens, as files in a folder."""
+"""Files for the service and its clients: certificate, keys, and many tokens."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.x509.oid import NameOID
 
 MACHINE, SUBJECT, KID = "mlab1.example", "ndt", "bench"
-# Each is presented more than once in a long run; the service looks at every one anew.
+# In a long run each token is used more than once; the service verifies it every time.
 TOKENS = 1000
 _LIFE = 3600
 

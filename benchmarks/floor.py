@@ -1,6 +1,6 @@
-"""What no service in user space can go below: the handshake, the signature, the transaction.
+"""The least that a visit can cost in user space: TLS handshake, signature, transaction.
 
-Each is done alone and in a loop, by the very libraries and tools that the service uses.
+Each is done alone in a loop, with the same libraries and tools as in the service.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _CHUNK = 65536
 
 
 def handshake_ms(folder: Path) -> float:
-    """CPU of the server's half of a TLS handshake, request and answer included; milliseconds."""
+    """CPU milliseconds of the server's part of a TLS handshake with request and answer."""
     tls = ServerTLS.load(folder / "cert.pem", folder / "key.pem")
     client_context = SSL.Context(SSL.TLS_CLIENT_METHOD)
     spent = 0.0
@@ -62,7 +62,7 @@ def _carry(giver: SSL.Connection, taker: SSL.Connection) -> None:
 
 
 def token_ms(folder: Path) -> dict[str, float]:
-    """CPU of one Ed25519 verification alone, and of the whole check of a token; milliseconds."""
+    """CPU milliseconds of one Ed25519 verification alone, and of a token's whole check."""
     keys = load_key_ring((folder / "token.pub",))
     expected = TokenExpectations("locate", None)
     tokens = (folder / "tokens").read_text().split()[:_TIMES]
@@ -91,9 +91,9 @@ def _public_key(folder: Path) -> Any:
 
 
 def transaction_ms(tool: str = "/usr/sbin/iptables-nft-restore") -> float:
-    """CPU of the tool that stays open, for one rule in or out; milliseconds.
+    """CPU milliseconds of the open tool for one rule added or deleted.
 
-    Run it in a network namespace of its own.
+    To be run in a network namespace of its own.
     """
     child = subprocess.Popen([tool, "--noflush", "-v", "-w", "5"], stdin=subprocess.PIPE,
                              stdout=subprocess.PIPE, text=True, bufsize=1)

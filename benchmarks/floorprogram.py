@@ -1,4 +1,4 @@
-"""The kernel's part of the floor, measured in a network namespace of its own."""
+"""`floor.transaction_ms` as a program in a network namespace of its own."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from envelope.lab import NetLab
 
 
 def in_namespace() -> float:
-    """CPU of one transaction of the tool that stays open; milliseconds."""
+    """Run the program; CPU milliseconds of one transaction of the open tool."""
     with NetLab() as lab:
         command = [sys.executable, "-m", "benchmarks.floorprogram"]
         return float(lab.host.run(command, cwd=REPOSITORY, check=True).stdout)

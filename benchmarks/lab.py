@@ -1,4 +1,4 @@
-"""Two hosts for one variant: the service on one, on the other clients with 65,000 addresses."""
+"""Two hosts for one variant: the service on one, clients with 65,000 addresses on the other."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ REPOSITORY = Path(__file__).parents[1]
 PORT = 8880
 START_PATIENCE = 60.0
 ANSWER_PATIENCE = 300.0
-# Most sockets that were closed in the last minutes are still tracked; the lab forgets sooner.
+# Connection tracking forgets closed sockets after seconds instead of minutes.
 _SYSCTLS = (
     "net/ipv4/icmp_ratelimit=0",
     "net/netfilter/nf_conntrack_tcp_timeout_time_wait=5",
@@ -33,13 +33,15 @@ _SYSCTLS = (
 
 
 class CannotRun(Exception):
-    """This variant cannot run here; the text is the one line that the service says."""
+    """This variant cannot run here; the text is the service's own error line."""
 
 
 class BenchLab:
-    """A service and its clients; a context manager.
+    """A running service and its clients; a context manager that ends both.
 
-    `checkout` is the tree that the service is run from, by that tree's `.venv` unless it is ours.
+    `more` are further options of the service, `twistd` options of twistd. `checkout` is the tree
+    that the service is run from, with that tree's `.venv` unless it is this one. Raises
+    `CannotRun`.
     """
 
     def __init__(
@@ -71,7 +73,7 @@ class BenchLab:
         self._stack.close()
 
     def stop(self) -> float:
-        """SIGTERM, and wait for the end; seconds."""
+        """Send SIGTERM and wait for the end; returns the seconds that it took."""
         began = time.perf_counter()
         if self.service.poll() is None:
             self.service.terminate()
@@ -82,9 +84,9 @@ class BenchLab:
     # -- the clients -----------------------------------------------------------------------
 
     def do(self, what: str, **how: Any) -> dict[str, Any]:
-        """Let the clients do something (`benchmarks.client.program`), and wait for its tally.
+        """Send the clients an order (`benchmarks.client.program`), and return their figures.
 
-        CPU is that of the service and its children meanwhile.
+        `cpu` is added: CPU seconds of the service and its children meanwhile.
         """
         before = self.cpu()
         self._load.stdin.write(json.dumps({"do": what, **how}) + "\n")
@@ -97,7 +99,7 @@ class BenchLab:
         return {**answer, "cpu": self.cpu() - before}
 
     def packets_per_second(self, seconds: float) -> float:
-        """What of a flood of the last client's arrives behind the rules."""
+        """How many packets a second of a flood by the last client pass the rules."""
         before = delivered(self.net.host.pid)
         answer = self.do("flood", seconds=seconds)
         return (delivered(self.net.host.pid) - before) / float(answer["seconds"])
@@ -113,14 +115,14 @@ class BenchLab:
         return resident_kilobytes(self.service.pid)
 
     def grants(self) -> int:
-        """How many clients the kernel's rules let in."""
+        """The number of grants in the kernel's rules."""
         if not self.variant.list_grants:
             return 0
         listed = self.net.host.run(self.variant.list_grants, check=True).stdout
         return listed.count("10.9.")
 
     def metric(self, name: str) -> float:
-        """The sum over a metric's series."""
+        """The sum of all samples of a metric."""
         script = "import sys, urllib.request as r; print(r.urlopen(sys.argv[1]).read().decode())"
         text = self.net.host.run(
             [sys.executable, "-c", script, "http://127.0.0.1:9990/metrics"], check=True
@@ -130,7 +132,7 @@ class BenchLab:
             if line.replace("{", " ").partition(" ")[0] == name
         )
 
-    # -- what it is made of ----------------------------------------------------------------
+    # -- parts -------------------------------------------------------------------------------
 
     def _make_addresses(self) -> None:
         self.net.client().ip("route add local 10.9.0.0/16 dev lo")
@@ -138,7 +140,7 @@ class BenchLab:
         for host in (self.net.host, self.net.client()):
             for setting in _SYSCTLS:
                 name, _, value = setting.partition("=")
-                # Some are not there without conntrack, and none may be set in a container.
+                # Some do not exist without conntrack, and none can be set in a container.
                 host.run(["sh", "-c", f"echo {value} > /proc/sys/{name}"])
 
     def _start_guarded(self) -> None:
@@ -172,7 +174,7 @@ class BenchLab:
                 env={**env, "PYTHONPATH": path, **self._env},
             )
         self._wait_until_ready(service)
-        # Seconds from the command to the doors being open.
+        # Seconds from the command to the line `ready`.
         self.ready_after = time.perf_counter() - began
         return service
 
@@ -208,7 +210,7 @@ class BenchLab:
 
 
 def raise_limit() -> None:
-    """Let us, and so our children, open as many descriptors as the machine allows."""
+    """Raise the limit of descriptors, which children inherit, to 65,536 or the maximum."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     with suppress(ValueError, OSError):
         # Only root may raise the hard limit.

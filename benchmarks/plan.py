@@ -1,4 +1,4 @@
-"""How large a run is, and what takes part in it."""
+"""The size of a run, the backends in it, and helpers for rounds and medians."""
 
 from __future__ import annotations
 
@@ -16,35 +16,35 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The backends to compare with `none`, and whether this is the long run."""
+    """The backends to compare with `none`; `full` is the long run."""
 
     backends: tuple[Variant, ...]
     full: bool = False
 
     def pick(self, quick: int, full: int) -> int:
-        """A size: one for minutes, one for the long run."""
+        """`quick` for the short run, `full` for the long one."""
         return full if self.full else quick
 
 
 def turns(rounds: int, takers: Sequence[T]) -> Iterator[tuple[int, T]]:
-    """Who is when: everybody once a round, in alternating order (A B, B A, A B, …)."""
+    """Round and taker: each taker once a round, in alternating order (A B, B A, A B, …)."""
     for number in range(rounds):
         for taker in takers if number % 2 == 0 else reversed(takers):
             yield number, taker
 
 
 def median(values: Iterable[float]) -> float:
-    """The median; of nothing, not a number."""
+    """The median; NaN without values."""
     found = list(values)
     return statistics.median(found) if found else float("nan")
 
 
 def percentile(values: Iterable[float], share: float) -> float:
-    """The smallest value that `share` (0 to 1) of them do not exceed."""
+    """The smallest value that `share` (0 to 1) of the values do not exceed; NaN without values."""
     found = sorted(values)
     return found[min(len(found) - 1, int(share * len(found)))] if found else float("nan")
 
 
 def tell(text: str) -> None:
-    """Say what is going on."""
+    """Print progress, with the time, to standard error."""
     print(f"{time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)

@@ -21,7 +21,7 @@ _COLOURS = {"none": "#777777", "iptables": "#1f77b4", "nftables": "#2ca02c",
 
 
 def draw(entries: Entries, folder: Path) -> list[tuple[str, str]]:
-    """Draw whatever there are entries for: file names, and what is to be seen."""
+    """Draw all plots that have entries; returns their file names and captions."""
     folder.mkdir(parents=True, exist_ok=True)
     drawn = []
     if "coming" in entries:
@@ -51,7 +51,7 @@ def _grants(held: Entries, path: Path) -> tuple[str, str]:
     figure, (cost, packets) = plt.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
     for name, entry in held.items():
         steps = entry["steps"]
-        # There is no 0 on a logarithmic axis; the last client's own rule is 1.
+        # A logarithmic axis has no 0; the last client's own rule counts as 1.
         number = [max(1, step["held"]) for step in steps]
         cost.plot(number, [step["connect_ms"]["rules"] for step in steps], marker="o",
                   markersize=3, label=f"{name}: in", color=_COLOURS[name])

@@ -1,4 +1,4 @@
-"""What a process and its children cost, read from /proc (proc(5))."""
+"""CPU and memory of a process and its children, read from /proc (proc(5))."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ _TICK = os.sysconf("SC_CLK_TCK")
 
 
 def _fields(pid: int) -> list[str]:
-    # The name in parentheses may hold anything.
+    # The name in parentheses may contain any character.
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
 
 
 def children(pid: int) -> list[int]:
-    """Direct children that live now."""
+    """The process ids of direct children that are alive."""
     found = []
     for task in Path(f"/proc/{pid}/task").iterdir():
         with suppress(OSError):
@@ -24,9 +24,9 @@ def children(pid: int) -> list[int]:
 
 
 def cpu_seconds(pid: int) -> float:
-    """CPU time of `pid` and of all its descendants, those that have ended included.
+    """CPU seconds of `pid` and all its descendants, including those that have ended.
 
-    What lives is counted in nanoseconds (schedstat), what has ended in ticks of 10 ms.
+    Living ones are counted in nanoseconds (schedstat), ended ones in ticks of 10 ms.
     """
     total = 0.0
     with suppress(OSError):
@@ -47,7 +47,7 @@ def resident_kilobytes(pid: int) -> int:
 
 
 def delivered(pid: int) -> int:
-    """IPv4 packets that have passed the INPUT rules of the network that `pid` lives in."""
+    """The number of IPv4 packets that have passed the INPUT rules in `pid`'s network namespace."""
     lines = Path(f"/proc/{pid}/net/snmp").read_text().splitlines()
     names, values = (line.split() for line in lines if line.startswith("Ip:"))
     return int(values[names.index("InDelivers")])

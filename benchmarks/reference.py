@@ -1,8 +1,8 @@
-"""The way of the service that this one replaces: an iptables process for each rule.
+"""The firewall of the service that this one replaces: an iptables process for each rule.
 
-Three rules let a client in, one process after the other, and three processes take them out
-again; different clients' processes run side by side. The rest of the service is ours, so that
-nothing but the way differs.
+A grant is three rules, added by one process after the other and deleted in the same way; different
+clients' processes run side by side. Everything else is this service, so that only the firewall
+differs.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ _PATIENCE = 30.0
 
 
 class ReferenceFirewall:
-    """Just enough of `IFirewall` to let clients in and out."""
+    """As much of `IFirewall` as grants and revocations need."""
 
     def open(self, service_ports: tuple[PortRange, ...]) -> Deferred[None]:
-        """Default drop, and the service's own port."""
+        """Set the default drop, and open the service's own port."""
         return Deferred.fromCoroutine(self._open(service_ports))
 
     async def _open(self, service_ports: tuple[PortRange, ...]) -> None:
@@ -45,12 +45,12 @@ class ReferenceFirewall:
         await _iptables("-P", "INPUT", "DROP")
 
     def allow(self, network: Network, end: float) -> Deferred[None]:
-        """Three processes."""
+        """Run three processes."""
         del end
         return Deferred.fromCoroutine(self._each("-I", network))
 
     def revoke(self, network: Network) -> Deferred[None]:
-        """Three processes; one that fails is tried again."""
+        """Run three processes; one that fails is run again."""
         return Deferred.fromCoroutine(self._each("-D", network))
 
     async def _each(self, what: str, network: Network) -> None:
@@ -63,13 +63,13 @@ class ReferenceFirewall:
                     continue
 
     def close(self) -> Deferred[None]:
-        """Leave all to the end of the namespace."""
+        """Nothing to do: the rules end with the namespace."""
         done: Deferred[None] = Deferred()
         done.callback(None)
         return done
 
     def problems(self) -> list[str]:
-        """None are kept."""
+        """Always empty."""
         return []
 
 
@@ -84,5 +84,5 @@ class _ReferenceService(EnvelopeService):
 
 
 def makeService(options: Options) -> EnvelopeService:
-    """For twistd."""
+    """Called by twistd."""
     return _ReferenceService(reactor, options.config, dict(os.environ))

@@ -1,11 +1,11 @@
-"""What refusing costs, and how a good client fares in a flood.
+"""What a refusal costs, and how long good clients take during a flood.
 
     tools/in-namespace .venv/bin/python -m benchmarks.refusals [TIMES, 1000] [FLOOD, 2000]
 
-First the CPU of the service's process, in milliseconds, for each of TIMES connections one after the
-other; then, in a flood of FLOOD connections, its memory and how long good clients took from
-connecting to the answer. On loopback over TLS 1.3 with a P-256 certificate, with access tokens but
-without rules.
+First: CPU milliseconds of the service for each kind of refusal, mean of TIMES connections one after
+the other. Then: memory of the service, and good clients' milliseconds from connecting to the
+answer, during each kind of flood of FLOOD connections. All on loopback, over TLS 1.3 with a P-256
+certificate, with access tokens but without rules.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ _VISITS = 40
 
 
 def cpu(running: ServiceProcess) -> float:
-    """Seconds of CPU that the service has used."""
+    """CPU seconds that the service has used."""
     fields = Path(f"/proc/{running.pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / _TICKS
 
 
 def memory(running: ServiceProcess) -> float:
-    """Megabytes that the service holds."""
+    """Resident memory of the service in megabytes."""
     status = Path(f"/proc/{running.pid}/status").read_text()
     found = re.search(r"VmRSS:\s+(\d+) kB", status)
     assert found is not None
@@ -56,7 +56,7 @@ def _let_in(running: ServiceProcess) -> None:
 
 
 def refusals(running: ServiceProcess, times: int) -> None:
-    """Print what each kind costs."""
+    """Print the CPU of each kind of refusal."""
     forged = HELLO.replace(
         b"access_token=good",
         b"access_token=" + running.token().rpartition(b".")[0] + b"." + b"A" * 86,
@@ -78,7 +78,7 @@ def refusals(running: ServiceProcess, times: int) -> None:
 
 
 def floods(running: ServiceProcess, number: int) -> None:
-    """Print what each kind of flood does to memory and good clients."""
+    """Print memory and good clients' times for each kind of flood."""
     for kind in ("silent", "hello", "drip", "token"):
         holders = number // 20 if kind == "token" else number
         process = subprocess.Popen(

@@ -1,4 +1,4 @@
-"""docs/performance.md and its plots, written from what was measured."""
+"""Writes docs/performance.md and its plots from the results."""
 
 from __future__ import annotations
 

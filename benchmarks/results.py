@@ -1,4 +1,4 @@
-"""What was measured, as JSON: one entry a measurement, each with when and on what."""
+"""The results as JSON: an entry for each measurement, with time, commit and machine."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PACKAGES = ("twisted", "autobahn", "pyopenssl", "cryptography", "jwcrypto")
 
 
 class Results:
-    """The entries of one file, written anew after each measurement, so that a run can go on."""
+    """The entries of one file, written after each measurement: a run can be resumed."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -24,13 +24,13 @@ class Results:
         )
 
     def put(self, name: str, full: bool, data: dict[str, Any], seconds: float) -> None:
-        """Keep an entry under its name, in place of an older one."""
+        """Store an entry in place of the older one of that name."""
         self.entries[name] = {"taken": {"full": full, **taken(seconds)}, **data}
         self._path.parent.mkdir(parents=True, exist_ok=True)
         self._path.write_text(json.dumps(self.entries, indent=1, sort_keys=True) + "\n")
 
     def age(self, name: str, full: bool) -> float:
-        """Seconds since an entry of this commit was taken in a run as long; infinite without."""
+        """Seconds since this commit's entry of a run of this length was taken; else infinity."""
         entry = self.entries.get(name)
         if entry is None or (entry["taken"]["commit"], entry["taken"]["full"]) != (commit(), full):
             return float("inf")
@@ -38,7 +38,7 @@ class Results:
 
 
 def commit() -> str:
-    """The commit that is checked out; with a plus when files differ from it."""
+    """The commit that is checked out, with a plus when files differ from it."""
     here = Path(__file__).parent
     try:
         text = subprocess.run(
@@ -51,7 +51,7 @@ def commit() -> str:
 
 
 def taken(seconds: float) -> dict[str, Any]:
-    """When, how long, on what machine, and how busy that was with other things."""
+    """Time, duration, machine and load of a measurement."""
     cpu = [line.partition(":")[2].strip() for line in Path("/proc/cpuinfo").read_text().splitlines()
            if line.startswith("model name")]
     return {

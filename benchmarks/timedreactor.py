@@ -1,7 +1,7 @@
-"""A reactor that notes how long it was held up: by each event, by each turn, by the collector.
+"""A reactor that records how long events, turns and the garbage collector block it.
 
-An event is one call out of the reactor: a socket that is ready, or a timer. SIGUSR2 makes it write
-what it has seen since the last time, as JSON, to the file that `BENCHMARK_TIMES` names.
+An event is one call from the reactor, for a ready socket or a timer. On SIGUSR2 it writes what it
+has recorded since the last time, as JSON, to the file that `BENCHMARK_TIMES` names.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from typing import Any
 from twisted.internet import main
 from twisted.internet.epollreactor import EPollReactor
 
-# Events that took longer (seconds) are listed by name.
+# Events that take longer than this (seconds) are listed by name.
 _REMARKABLE = 0.005
 
 
 class Times:
-    """The longest of each kind; seconds on the clock, and of this thread's CPU."""
+    """The longest of each kind, in seconds of real time and of this thread's CPU."""
 
     def __init__(self) -> None:
         self.forget()
 
     def forget(self) -> None:
-        """Begin anew."""
+        """Clear everything."""
         self.events = self.turns = 0
         self.event_cpu = 0.0
         self.longest: dict[str, dict[str, float]] = {}
@@ -37,7 +37,7 @@ class Times:
         self.collector = 0.0
 
     def event(self, name: str, seconds: float, cpu: float) -> None:
-        """One event is over."""
+        """Record one event."""
         self.events += 1
         self.event_cpu = max(self.event_cpu, cpu)
         if seconds > _REMARKABLE:
@@ -47,7 +47,7 @@ class Times:
                 entry["seconds"], entry["cpu"] = seconds, cpu
 
     def as_json(self) -> dict[str, Any]:
-        """For the driver."""
+        """The values as JSON for the driver."""
         return {
             "events": self.events, "turns": self.turns, "longest": self.longest,
             "turn": self.turn, "collector": self.collector,
@@ -55,7 +55,7 @@ class Times:
 
 
 class _Poller:
-    """Between one poll's end and the next one's beginning is a turn."""
+    """A poller that records turns: the time from the end of one poll to the start of the next."""
 
     def __init__(self, poller: Any, times: Times) -> None:
         self._poller, self._times = poller, times
@@ -78,7 +78,7 @@ class _Poller:
 
 
 class TimedReactor(EPollReactor):
-    """See the module."""
+    """An epoll reactor that records times; see the module's docstring."""
 
     def __init__(self) -> None:
         self.times = Times()
@@ -89,7 +89,7 @@ class TimedReactor(EPollReactor):
         signal.signal(signal.SIGUSR2, self._write)
 
     def _doReadOrWrite(self, selectable: Any, fd: int, event: int) -> None:
-        # With TLS the interesting protocol is the innermost.
+        # With TLS the innermost protocol names the event.
         protocol = getattr(selectable, "protocol", selectable)
         inner = getattr(protocol, "wrappedProtocol", protocol)
         self._timed(
@@ -126,7 +126,7 @@ class TimedReactor(EPollReactor):
 
 
 def install() -> TimedReactor:
-    """Make it the process's reactor (`twistd --reactor=timed`)."""
+    """Install it as the process's reactor (`twistd --reactor=timed`)."""
     reactor = TimedReactor()
     main.installReactor(reactor)
     return reactor

@@ -1,4 +1,4 @@
-"""What takes turns: the ways to keep the firewall."""
+"""The variants that are compared: ways to manage the firewall."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """One way: a name for the tables, the twistd plugin that runs it, and its options."""
+    """One variant: its name in tables, the twistd plugin that runs it, and the plugin's options."""
 
     name: str
     options: tuple[str, ...]
     plugin: str = "envelope"
-    # Prints every grant there is as a line with the client's address in it; nothing without rules.
+    # A command that prints each grant as a line with the client's address; empty without rules.
     list_grants: tuple[str, ...] = ()
 
 
@@ -32,7 +32,7 @@ NFTABLES = Variant(
     "nftables", ("--firewall=nftables",),
     list_grants=("/usr/sbin/nft", "list", "table", "inet", "envelope"),
 )
-# Three iptables processes to let a client in, three to shut it out (`benchmarks.reference`).
+# Three iptables processes for a grant, three for a revocation (`benchmarks.reference`).
 REFERENCE = Variant(
     "reference", ("--firewall=none",), "envelope-reference",
     ("/usr/sbin/iptables-nft-save", "-t", "filter"),

@@ -1,4 +1,4 @@
-"""The goals, and whether they are met: one row each, computed from what was measured. Pure."""
+"""The goals and whether they are met: one row each, computed from the results. Pure."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from benchmarks.plan import median
 
 Entries = Mapping[str, Mapping[str, Any]]
 BACKENDS = ("iptables", "nftables", "iptables-legacy")
-# A client on a phone gives up after this (seconds).
+# Clients in the field give up after this (seconds).
 _PATIENCE = 2.0
-# Of visits one at a time: what they are called in the results, and here.
+# Visits one at a time: their name in the results, and in the table.
 _PACES = (("unloaded", "unloaded"), ("behind", "right behind another"))
 
 
@@ -31,12 +31,12 @@ class Row:
 
     @property
     def met(self) -> bool:
-        """Whether the goal is met; never by what is not a number."""
+        """Whether the goal is met; NaN never meets it."""
         return self.value <= self.bound if self.at_most else self.value >= self.bound
 
 
 def rows(entries: Entries) -> list[Row]:
-    """A row for every goal that something was measured for."""
+    """A row for each goal that has results."""
     return [
         *_unloaded(entries), *_coming(entries), *_burst(entries), *_held(entries),
         *_memory(entries), *_blocking(entries), *_start(entries),

@@ -1,4 +1,4 @@
-"""The load: a program of the standard library that is thousands of clients at once.
+"""The load: a program of the standard library with thousands of clients.
 
-It runs on the client's host, and is told what to do line by line (`client.program`).
+It runs on the clients' host and takes orders, one a line (`client.program`).
 """

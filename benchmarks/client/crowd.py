@@ -1,4 +1,4 @@
-"""Many visitors at once, each from an address of its own."""
+"""Many clients at once, each from its own address."""
 
 from __future__ import annotations
 
@@ -12,13 +12,16 @@ from typing import Any
 
 from benchmarks.client.visitor import Visitor, tls_context
 
-# Seconds without any event after which a run counts as stuck.
+# A run without any event for so long (seconds) counts as stuck.
 PATIENCE = 30.0
 
 
 @dataclass
 class Tally:
-    """What a run came to; milliseconds. `connect`: to 101; `leave`: close frame to its answer."""
+    """Figures of a run. `connect`: ms from connecting to 101; `leave`: ms from close to its answer.
+
+    `faults` counts errors by text; `seconds` and `cpu` (of the clients) are of the whole run.
+    """
 
     connect: list[float] = field(default_factory=list)
     leave: list[float] = field(default_factory=list)
@@ -27,7 +30,7 @@ class Tally:
     cpu: float = 0.0
 
     def as_json(self) -> dict[str, Any]:
-        """For the driver."""
+        """The figures as JSON for the driver."""
         return {
             "connect": [round(value, 3) for value in self.connect],
             "leave": [round(value, 3) for value in self.leave],
@@ -36,7 +39,7 @@ class Tally:
 
 
 def addresses() -> Iterator[str]:
-    """The addresses of 10.9.0.0/16 but those that end in 0 or 255, over and over."""
+    """The addresses of 10.9.0.0/16 except those that end in 0 or 255, repeated without end."""
     return cycle(f"10.9.{high}.{low}" for high in range(256) for low in range(1, 255))
 
 
@@ -54,9 +57,9 @@ class Crowd:
         self.held: set[Visitor] = set()
 
     def visits(self, count: int, at_once: int, pause: float = 0.0) -> Tally:
-        """`count` visits, `at_once` of them under way: in, out, and the next one comes.
+        """Make `count` visits, `at_once` at a time; each client leaves as soon as it is let in.
 
-        Before each, nobody does anything for `pause` seconds; for one at a time.
+        With one at a time, `pause` is the number of seconds before each visit.
         """
         left = count
 
@@ -78,7 +81,7 @@ class Crowd:
         return self._run(lambda: [come() for _ in range(at_once)])
 
     def hold(self, count: int, at_once: int) -> Tally:
-        """`count` clients come, `at_once` of them under way, and stay."""
+        """Let `count` clients connect, `at_once` at a time, and stay."""
         left = count
 
         def come() -> None:
@@ -102,7 +105,7 @@ class Crowd:
         return self._run(lambda: [come() for _ in range(at_once)])
 
     def leave(self) -> Tally:
-        """All who stayed leave at once."""
+        """Let all clients that stayed leave at once."""
 
         def leave_all() -> None:
             going = list(self.held)
@@ -113,7 +116,7 @@ class Crowd:
         return self._run(leave_all)
 
     def enter(self) -> Visitor:
-        """One client comes, and is returned once it is in."""
+        """Let one client connect; returns it once it is let in. Raises `RuntimeError`."""
         self._tally = Tally()
         visitor = self._start(lambda _: None)
         self._turn_until(lambda: visitor.is_open or bool(visitor.fault))
@@ -122,7 +125,7 @@ class Crowd:
         return visitor
 
     def see_off(self, visitor: Visitor) -> None:
-        """Wait until a client that has left is answered."""
+        """Wait until the close frame of a leaving client is answered."""
         self._turn_until(lambda: not visitor.is_open)
 
     def _start(self, on_step: Callable[[Visitor], None]) -> Visitor:

@@ -1,7 +1,7 @@
-"""As many small UDP packets as one core can send, by sendmmsg(2); reached through ctypes.
+"""Sends as many small UDP packets as one core can, by sendmmsg(2) through ctypes.
 
-A virtual cable's packets are received by the core that sends them, so what the receiver's rules
-cost slows the sender, and the rate that arrives is the rate that the rules allow.
+The core that sends on a veth device also runs the receiver's rules. So expensive rules slow the
+sender down, and the rate that arrives is the rate that the rules allow.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class _Iovec(ctypes.Structure):
 
 
 class _Message(ctypes.Structure):
-    # struct mmsghdr: a msghdr, and how much of it was sent.
+    # struct mmsghdr: a msghdr, and the number of bytes sent.
     _fields_ = (
         ("name", ctypes.c_void_p), ("name_length", ctypes.c_uint32),
         ("vector", ctypes.POINTER(_Iovec)), ("vector_length", ctypes.c_size_t),
@@ -30,7 +30,7 @@ class _Message(ctypes.Structure):
 
 
 def flood(source: str, sink: tuple[str, int], seconds: float) -> tuple[int, float]:
-    """Send from `source` for so long; how many packets, and in how many seconds."""
+    """Send from `source` for so long; returns the number of packets and the exact seconds."""
     send = ctypes.CDLL(None, use_errno=True).sendmmsg
     payload = ctypes.create_string_buffer(_PAYLOAD)
     vector = _Iovec(ctypes.addressof(payload), _PAYLOAD)

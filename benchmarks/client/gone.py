@@ -1,4 +1,4 @@
-"""When a grant is gone, as its client's own packets tell: the first that is refused."""
+"""When a revoked grant is gone, measured by the first refused packet of its client."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import time
 
 from benchmarks.client.crowd import Crowd
 
-# Seconds between two packets while a grant is still there.
+# Seconds between two packets while the grant still holds.
 _PAUSE = 0.0002
 PATIENCE = 10.0
 
 
 def seconds_until_gone(crowd: Crowd, echo: tuple[str, int]) -> float:
-    """One visit; seconds from its close frame to the first packet that the rules refuse."""
+    """Make one visit; returns the seconds from its close frame to the first refused packet."""
     visitor = crowd.enter()
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         probe.bind((visitor.source, 0))
@@ -32,7 +32,7 @@ def seconds_until_gone(crowd: Crowd, echo: tuple[str, int]) -> float:
 
 
 def _passes(probe: socket.socket) -> bool:
-    """Whether a packet is answered; refused ones come back as an ICMP error."""
+    """Whether a packet is answered; a refused one causes an ICMP error."""
     try:
         probe.send(b"?")
         probe.recv(16)

@@ -1,6 +1,6 @@
-"""What the envelope guards, as a program on the service's host: an echo, and a sink for floods.
+"""The guarded services, as a program on the service's host: a UDP echo, and a sink for floods.
 
-Prints the ports of both, then works until its input ends.
+It prints both ports, and runs until its standard input ends.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ def main() -> None:
     """Serve."""
     echo = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     sink = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    # Nobody reads it: what has passed the rules is counted by the kernel, then dropped.
+    # The sink is never read: the kernel counts the packets that passed the rules, and drops them.
     sink.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     for opened in (echo, sink):
         opened.bind(("0.0.0.0", 0))

@@ -1,10 +1,10 @@
-"""The load as a program: a JSON object a line says what to do, one comes back when it is done.
+"""The load as a program: each line of input is an order in JSON, answered when it is done.
 
-- `{"do": "visits", "count": 100, "at_once": 16}`: clients come and go;
-- `{"do": "hold", "count": 1000, "at_once": 16}`: clients come and stay;
-- `{"do": "leave"}`: all who stayed leave at once;
+- `{"do": "visits", "count": 100, "at_once": 16}`: clients connect and leave;
+- `{"do": "hold", "count": 1000, "at_once": 16}`: clients connect and stay;
+- `{"do": "leave"}`: all clients that stayed leave at once;
 - `{"do": "gone", "count": 20}`: milliseconds from close frame to refused packet;
-- `{"do": "flood", "seconds": 1}`: packets from the one who came last.
+- `{"do": "flood", "seconds": 1}`: packets from the client that connected last.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def main() -> None:
     program = _Program(
         host, int(port), int(echo), int(sink), Path(tokens).read_text().split()
     )
-    # A pause of the client's would count as one of the service's.
+    # A pause for garbage collection here would count as a pause of the service.
     gc.freeze()
     gc.disable()
     for line in sys.stdin:

@@ -1,7 +1,7 @@
-"""One client: connects, speaks TLS, asks, is let in, leaves; driven by readiness, never blocking.
+"""One client: connects, speaks TLS, sends a request, is let in, and leaves; never blocks.
 
-Leaner than the service it loads, so that the service is what is measured: one epoll, OpenSSL
-directly on the socket, and no parsing beyond the status line and the close frame.
+It costs less than the service, so that the service is what is measured: one epoll for all clients,
+OpenSSL directly on the socket, and no parsing but of the status line and the close frame.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 READ, WRITE = select.EPOLLIN, select.EPOLLOUT
 _CLOSE_OPCODE = 0x88
-# A masked close frame with code 1000 (RFC 6455 section 5.5.1); a mask of zeros is one, too.
+# A masked close frame with code 1000 (RFC 6455 section 5.5.1); the mask is all zeros.
 _GOODBYE = b"\x88\x82\0\0\0\0\x03\xe8"
 _REQUEST = (
     "GET /v0/envelope/access?access_token={token} HTTP/1.1\r\nHost: envelope.example\r\n"
@@ -24,7 +24,7 @@ _REQUEST = (
 
 
 def tls_context() -> ssl.SSLContext:
-    """What a client needs to speak to any certificate."""
+    """A TLS context that accepts any certificate."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     context.set_alpn_protocols(["http/1.1"])
@@ -32,9 +32,9 @@ def tls_context() -> ssl.SSLContext:
 
 
 class Visitor:
-    """One visit. Times are `time.perf_counter` seconds; `fault` says what went wrong, if anything.
+    """One visit. Times are `time.perf_counter` seconds; `fault` is the text of an error, or empty.
 
-    `on_step` hears of each change: open, or over (the connection is closed).
+    `on_step` is called when the session opens, and when the connection is closed.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class Visitor:
         self.fault = ""
 
     def start(self, source: str, target: tuple[str, int]) -> int:
-        """Begin to connect from `source`; the descriptor that the epoll will name."""
+        """Start to connect from `source`; returns the descriptor that the epoll will report."""
         self.source = source
         raw = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         raw.setblocking(False)
@@ -70,7 +70,7 @@ class Visitor:
         return self.fd
 
     def ready(self) -> None:
-        """The socket is ready for what this visit waits for."""
+        """To be called when the epoll reports the socket as ready."""
         try:
             self._step()
         except ssl.SSLWantReadError:
@@ -81,7 +81,7 @@ class Visitor:
             self._over(f"{type(error).__name__} {error.errno or ''}".strip())
 
     def leave(self) -> None:
-        """Send the close frame; the visit is over once it is answered."""
+        """Send the close frame; the visit ends with its answer."""
         assert self._sock is not None
         self.left = time.perf_counter()
         try:
@@ -90,7 +90,7 @@ class Visitor:
             self._over(f"{type(error).__name__} at the end")
 
     def drop(self) -> None:
-        """Close the socket without a word."""
+        """Close the socket without a close frame."""
         self._over("")
 
     def _connected(self) -> None:

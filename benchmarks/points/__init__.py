@@ -1,2 +1,1 @@
-"""The measurements: each module has `measure(plan) -> dict`, JSON that `verdicts` and `plots` read.
-"""
+"""The measurements: each module's `measure` returns JSON that `verdicts` and `plots` read."""

@@ -1,9 +1,8 @@
-"""Point 6: how long anything holds the reactor up, by its own account (`benchmarks.timedreactor`).
+"""Point 6: how long single events block the reactor, recorded by `benchmarks.timedreactor`.
 
-A turn of the reactor handles whatever is ready; one that handles hundreds of clients lasts as long
-as they take together. What counts as held up is a single event: nothing else can be done before
-it is over. Times are CPU of the reactor's thread, so that a busy machine is not taken for a slow
-service.
+A turn of the reactor handles all events that are ready, so a turn for hundreds of clients may last
+long. What counts is the longest single event, because nothing else can run before it ends. Times
+are CPU of the reactor's thread, so that load on the machine does not count.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ _PATIENCE = 10.0
 
 
 def measure(_plan: Plan, variant: Variant, held: int) -> dict[str, Any]:
-    """What was longest in each phase of a service's life under load."""
+    """The longest events in each phase of a service under load."""
     found: dict[str, Any] = {}
     times = Path(f"/tmp/envelope-benchmark-times.{os.getpid()}")
     lab = BenchLab(variant, twistd=("--reactor=timed",), env={"BENCHMARK_TIMES": str(times)})
@@ -39,7 +38,7 @@ def measure(_plan: Plan, variant: Variant, held: int) -> dict[str, Any]:
         phase("coming and going", lambda: lab.do("visits", count=1000, at_once=16))
         phase("a burst of 500", lambda: lab.do("hold", count=500, at_once=500))
         phase("filling up", lambda: lab.do("hold", count=held - 500, at_once=16))
-        # Two of the periodic comparisons fall into it.
+        # Long enough for two of the periodic comparisons.
         phase("quiet", lambda: time.sleep(21))
         phase("coming and going, full", lambda: lab.do("visits", count=4000, at_once=16))
         phase("metrics", lambda: [lab.metric("envelope_sessions") for _ in range(3)])
@@ -48,7 +47,7 @@ def measure(_plan: Plan, variant: Variant, held: int) -> dict[str, Any]:
 
 
 def _read(lab: BenchLab, times: Path) -> dict[str, Any]:
-    """What was seen since the last time."""
+    """The reactor's records since the last call."""
     lab.service.send_signal(signal.SIGUSR2)
     until = time.monotonic() + _PATIENCE
     while not times.exists():

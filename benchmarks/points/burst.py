@@ -13,7 +13,7 @@ CLIENTS = 500
 
 
 def measure(plan: Plan) -> dict[str, Any]:
-    """Of each variant, by round: how many were let in, and milliseconds from connect to 101."""
+    """Of each variant, by round: the number let in, and milliseconds from connecting to 101."""
     found: dict[str, Any] = {}
     with ExitStack() as stack:
         labs = [stack.enter_context(BenchLab(one)) for one in (NONE, *plan.backends)]

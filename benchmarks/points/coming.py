@@ -12,7 +12,7 @@ from benchmarks.variants import NONE, REFERENCE
 
 AT_ONCE = 16
 SWEEP = (1, 2, 4, 8, 16, 32, 64, 128)
-# How many visits of the reference's way: it manages some 20 a second.
+# Visits a round of the reference, which makes some 20 a second.
 _FEW = 3 * AT_ONCE
 
 

@@ -1,4 +1,4 @@
-"""Points 4 and 5: what a newcomer, a leaver and a packet cost while many are held."""
+"""Points 4 and 5: the time of a connect, a close and a packet while many sessions are held."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _SECONDS = 1.0
 
 
 def measure(plan: Plan, backend: Variant, steps: tuple[int, ...]) -> dict[str, Any]:
-    """Of `backend` at each number of held sessions, with a machine without rules beside it."""
+    """Figures of `backend` at each number of held sessions, beside a service without rules."""
     found: list[dict[str, Any]] = []
     with ExitStack() as stack:
         bare = stack.enter_context(BenchLab(NONE))
@@ -53,7 +53,7 @@ def _at_this_number(plan: Plan, bare: BenchLab, lab: BenchLab) -> dict[str, Any]
         leave[names[one]] += answer["leave"]
     for _ in range(plan.pick(1, 3)):
         gone += lab.do("gone", count=10)["gone"]
-    # The last client of all, with its rule behind everybody's.
+    # One more client, whose rule is the last of all.
     for one in (bare, lab):
         one.do("hold", count=1, at_once=1)
     for _, one in turns(plan.pick(3, 8), (bare, lab)):

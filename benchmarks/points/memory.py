@@ -9,7 +9,7 @@ from benchmarks.lab import REPOSITORY, BenchLab
 from benchmarks.plan import Plan, tell
 from benchmarks.variants import Variant
 
-# Those that come first make room for all: arenas, caches, the interpreter's own.
+# First visits fill the interpreter's arenas and caches, which are not part of a session's memory.
 _WARM = 200
 
 

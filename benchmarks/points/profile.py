@@ -1,6 +1,6 @@
-"""Where the service's time goes while 16 clients come and go, by cProfile and by kind of code.
+"""The service's CPU by kind of code while 16 clients come and go, measured by cProfile.
 
-A profiler makes Python code look dearer than it is, beside what is done in C; shares, not times.
+A profiler makes Python code look slower than it is beside C code: read shares, not times.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from benchmarks.lab import BenchLab
 from benchmarks.plan import Plan
 from benchmarks.variants import Variant
 
-# The first that matches a function's file and name says what kind of work it is.
+# The first pattern that matches a function's file and name tells its kind.
 KINDS = (
     ("waiting for events", r"method 'poll' of 'select.epoll'"),
     ("OpenSSL through pyOpenSSL", r"OpenSSL|_rust|openssl|cffi|twisted/protocols/tls"),
@@ -33,7 +33,7 @@ KINDS = (
 
 
 def measure(_plan: Plan, variant: Variant) -> dict[str, Any]:
-    """Shares by kind, the dearest functions, and the floor beside them (milliseconds a visit)."""
+    """Milliseconds a visit by kind, the most expensive functions, and the floor beside them."""
     visits = 2000
     with BenchLab(variant, twistd=(
         "--savestats", "--profiler=cprofile", "--profile=profile.stats",

@@ -1,4 +1,4 @@
-"""Point 7: start to listening, less what Python takes to import; and `twistd --help`."""
+"""Point 7: time from start to listening, without Python's imports; and `twistd --help`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from benchmarks.plan import Plan, median, turns
 from benchmarks.variants import NONE, Variant
 
 _IMPORTS = "import twisted.internet.reactor, autobahn.twisted.websocket"
-# twistd as the script of that name runs it, with or without the folder that our plugin lies in.
+# Runs twistd's main function with or without our plugin's folder on the path.
 _HELP = """
 import sys
 if sys.argv.pop() == "without":
@@ -34,7 +34,7 @@ def measure(plan: Plan) -> dict[str, Any]:
         name = variant.name if variant else "imports"
         seconds = _start(variant) if variant else _run([sys.executable, "-c", _IMPORTS])
         found.setdefault(name, []).append(seconds)
-    # A quarter of a second each: more rounds than a start gets, for a difference that is smaller.
+    # Each takes 0.25 s; more rounds than a start, because the difference is smaller.
     for _, which in turns(3 * rounds, ("without", "with")):
         command = [sys.executable, "-c", _HELP, str(REPOSITORY), which]
         found.setdefault(f"help {which}", []).append(_run(command))
@@ -49,7 +49,7 @@ def _start(variant: Variant) -> float:
 
 
 def _run(command: list[str]) -> float:
-    # Elsewhere than in the repository, which Python would put on its path.
+    # In another folder than the repository, which Python would put on its path.
     began = time.perf_counter()
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, cwd="/", env={
         name: value for name, value in os.environ.items() if name != "PYTHONPATH"

@@ -9,14 +9,13 @@ from benchmarks.lab import BenchLab
 from benchmarks.plan import Plan, median, turns
 from benchmarks.variants import NONE
 
-# Seconds since anybody came or left, in which a kernel is done with what was deleted; and a visit
-# right behind another one, as a client makes them that has nothing else to do.
+# Seconds between visits, in which the kernel finishes deletions; and visits in one round.
 PAUSE: Final = 0.05
 _VISITS: Final = 25
 
 
 def measure(plan: Plan) -> dict[str, Any]:
-    """Medians in milliseconds by variant, those of each round too."""
+    """Medians in milliseconds by variant, and those of each round."""
     with ExitStack() as stack:
         labs = [stack.enter_context(BenchLab(one)) for one in (NONE, *plan.backends)]
         for lab in labs:
