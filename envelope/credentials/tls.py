@@ -91,7 +91,6 @@ class ServerTLS:
 
     limitation: Final = _limitation
 
-
     def __init__(self, cert: Path, key: Path, profile: Profile) -> None:
         self._cert = cert
         self._key = key

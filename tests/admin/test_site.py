@@ -1,4 +1,4 @@
-"""Metrics and health over HTTP, spoken to byte by byte without sockets."""
+"""Metrics and health over HTTP, byte by byte, without sockets."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_metrics_are_prometheus_text(operator: Operator) -> None:
     assert headers["content-length"] == str(len(body))
 
 
-def test_alive_while_it_answers(operator: Operator) -> None:
+def test_livez(operator: Operator) -> None:
     operator.reasons = ["stopping"]
     assert operator.ask("/livez")[::2] == (200, b"ok\n")
 
@@ -91,19 +91,19 @@ def test_not_ready_says_why(operator: Operator) -> None:
 
 
 @pytest.mark.parametrize("path", ["/", "/metrics/", "/metric", "//livez", "/debug/pprof", "*"])
-def test_everything_else_is_not_there(operator: Operator, path: str) -> None:
+def test_other_paths_are_404(operator: Operator, path: str) -> None:
     status, headers, body = operator.ask(path)
     assert status == 404
     assert len(body) < 60
     assert "server" not in headers
 
 
-def test_a_query_does_not_matter(operator: Operator) -> None:
+def test_a_query_is_ignored(operator: Operator) -> None:
     assert operator.ask("/livez?probe=1")[0] == 200
 
 
 @pytest.mark.parametrize("path", ["/metrics", "/livez", "/readyz", "/nothing"])
-def test_no_answer_is_kept_or_names_the_software(operator: Operator, path: str) -> None:
+def test_no_answer_may_be_cached_or_names_the_software(operator: Operator, path: str) -> None:
     _, headers, _ = operator.ask(path)
     assert headers["cache-control"] == "no-store"
     assert "server" not in headers
@@ -124,7 +124,7 @@ def test_other_methods_are_refused(operator: Operator, method: str) -> None:
     assert headers["allow"] == "GET, HEAD"
 
 
-def test_a_small_body_is_swallowed(operator: Operator) -> None:
+def test_a_small_body_is_discarded(operator: Operator) -> None:
     status, _, _ = operator.send(
         b"POST /metrics HTTP/1.1\r\nHost: admin\r\nContent-Length: 4\r\n\r\nbody"
     )
@@ -132,7 +132,7 @@ def test_a_small_body_is_swallowed(operator: Operator) -> None:
     assert operator.ask("/livez")[0] == 200
 
 
-def test_a_large_body_cuts_the_connection(operator: Operator) -> None:
+def test_a_large_body_ends_the_connection(operator: Operator) -> None:
     operator.channel.dataReceived(
         b"POST /metrics HTTP/1.1\r\nHost: admin\r\nContent-Length: 99999999\r\n\r\n"
     )
@@ -141,17 +141,17 @@ def test_a_large_body_cuts_the_connection(operator: Operator) -> None:
     assert operator.transport.disconnected
 
 
-def test_endless_headers_cut_the_connection(operator: Operator) -> None:
+def test_too_many_headers_end_the_connection(operator: Operator) -> None:
     operator.channel.dataReceived(b"GET /metrics HTTP/1.1\r\n" + b"X-Filler: yes\r\n" * 1000)
     assert operator.transport.disconnecting
 
 
-def test_a_silent_client_is_cut_off(operator: Operator) -> None:
+def test_a_silent_client_is_disconnected(operator: Operator) -> None:
     operator.clock.advance(IDLE_TIMEOUT + 1)
     assert operator.transport.disconnecting
 
 
-def test_a_page_that_breaks_is_logged_and_tells_nothing(
+def test_an_exception_is_logged_and_not_shown(
     operator: Operator, caplog: pytest.LogCaptureFixture
 ) -> None:
     operator.broken = True
@@ -160,8 +160,7 @@ def test_a_page_that_breaks_is_logged_and_tells_nothing(
     assert b"secret" not in body
 
 
-def test_the_site_leaves_no_timer(operator: Operator) -> None:
-    """A site that is started but not spoken to owns nothing in the reactor."""
+def test_a_site_without_connections_has_no_timer(operator: Operator) -> None:
     clock = Clock()
     site = admin_site(new_registry(), list, reactor=clock)
     site.doStart()
@@ -169,8 +168,8 @@ def test_the_site_leaves_no_timer(operator: Operator) -> None:
     site.doStop()
 
 
-def test_too_many_connections_cost_the_oldest() -> None:
-    """So that who keeps connections open keeps no prober out."""
+def test_above_the_limit_the_oldest_connection_is_dropped() -> None:
+    """So idle connections cannot keep a prober out."""
     site = admin_site(new_registry(), list, reactor=Clock())
     channels = []
     for _ in range(MOST_CONNECTIONS + 2):

@@ -1,4 +1,4 @@
-"""The certificate in use: when it ends, and who hears of it when."""
+"""Warnings before the certificate in use expires."""
 
 from __future__ import annotations
 
@@ -44,13 +44,13 @@ DAY = 86_400.0
          "the certificate expired at 2026-04-01 12:00:00 UTC: clients refuse it"),
     ],
 )
-def test_what_is_said_when(now: datetime, line: str | None) -> None:
+def test_the_warning_by_date(now: datetime, line: str | None) -> None:
     assert GOOD.trouble(now) == line
 
 
 @given(st.datetimes(datetime(2025, 1, 1), datetime(2027, 1, 1), timezones=st.just(UTC)))
-def test_the_next_look_comes_within_a_day_and_just_after_each_end(now: datetime) -> None:
-    """Nothing graver than what was said stays unsaid for longer than a second."""
+def test_the_next_check_comes_within_a_day_and_just_after_each_date(now: datetime) -> None:
+    """A graver warning is late by a second at most."""
     wait = GOOD.next_change(now)
     assert timedelta(0) < wait <= timedelta(days=1)
     for edge in (BEGIN, END):
@@ -94,7 +94,7 @@ def watched(tmp_path: Path) -> Iterator[Watched]:
     globalLogPublisher.removeObserver(watched.hear)
 
 
-def test_the_end_is_told_at_the_start_and_measured(watched: Watched) -> None:
+def test_the_expiry_is_logged_at_the_start_and_exported(watched: Watched) -> None:
     assert watched.registry.get_sample_value("envelope_tls_not_after_seconds") is None
     certificate = watched.watch(ends=60)
     certificate.start()
@@ -108,7 +108,7 @@ def test_the_end_is_told_at_the_start_and_measured(watched: Watched) -> None:
     assert watched.clock.getDelayedCalls() == []
 
 
-def test_a_warning_comes_each_day_of_the_last_two_weeks_and_at_the_end(watched: Watched) -> None:
+def test_a_warning_is_logged_on_each_of_the_last_14_days_and_at_the_end(watched: Watched) -> None:
     certificate = watched.watch(ends=15.5)
     certificate.start()
     watched.take()
@@ -125,7 +125,7 @@ def test_a_warning_comes_each_day_of_the_last_two_weeks_and_at_the_end(watched: 
 
 
 @pytest.mark.parametrize("dates", [{"begins": 1.0}, {"begins": -9.0, "ends": -1.0}])
-def test_one_that_clients_refuse_is_told_at_the_start(
+def test_a_certificate_that_clients_refuse_is_logged_at_the_start(
     watched: Watched, dates: dict[str, float]
 ) -> None:
     certificate = watched.watch(**dates)
@@ -136,7 +136,7 @@ def test_one_that_clients_refuse_is_told_at_the_start(
     certificate.stop()
 
 
-def test_a_renewed_one_ends_the_warnings_and_a_bad_one_changes_nothing(watched: Watched) -> None:
+def test_a_renewed_certificate_ends_the_warnings_a_bad_one_does_not(watched: Watched) -> None:
     certificate = watched.watch(ends=3)
     certificate.start()
     watched.take()
@@ -154,18 +154,18 @@ def test_a_renewed_one_ends_the_warnings_and_a_bad_one_changes_nothing(watched: 
     certificate.stop()
 
 
-def test_a_reload_before_the_start_begins_no_watch(watched: Watched) -> None:
-    """SIGHUP may come at any moment."""
+def test_a_reload_before_the_start_starts_no_timer(watched: Watched) -> None:
+    """SIGHUP can arrive at any moment."""
     certificate = watched.watch()
     certificate.reload()
     assert watched.clock.getDelayedCalls() == []
 
 
 @pytest.mark.process
-def test_an_expired_certificate_is_told_everywhere_and_keeps_the_service_ready(
+def test_an_expired_certificate_is_reported_and_keeps_the_service_ready(
     tmp_path: Path,
 ) -> None:
-    """The real service: log, `/readyz`, `/metrics`; SIGHUP with a good one ends it."""
+    """In the log, `/readyz` and `/metrics`, until SIGHUP finds a good one."""
     authority = Authority(tmp_path)
     cert, key = authority.issue("localhost", begins=-9, ends=-1)
     with twistd(

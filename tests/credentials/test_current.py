@@ -1,4 +1,4 @@
-"""Keys and certificate together, on a reactor that only pretends to connect."""
+"""Keys and certificate together, on a reactor that does not really connect."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ class Subject:
         return len(self.reactor.tcpClients)
 
 
-def test_only_a_token_with_an_unknown_kid_brings_a_fetch(tmp_path: Path) -> None:
-    """After a minute's rest; what is well, and what is wrong otherwise, brings none."""
+def test_only_a_token_with_an_unknown_kid_causes_a_fetch(tmp_path: Path) -> None:
+    """A minute after the last fetch; valid tokens and other invalid ones cause none."""
     subject = Subject(tmp_path, verify_key=(tmp_path / "own.pub",), verify_jwks_url=URL)
     subject.credentials.start()
     while subject.reactor.seconds() < 400:  # until the pause between failures is a long one
@@ -64,8 +64,8 @@ def test_only_a_token_with_an_unknown_kid_brings_a_fetch(tmp_path: Path) -> None
     assert subject.reactor.getDelayedCalls() == []
 
 
-def test_what_is_said_depends_on_whether_clients_can_come(tmp_path: Path) -> None:
-    """Without any key nobody can; unless there is one in a file, or tokens are optional."""
+def test_missing_keys_are_a_problem_only_if_no_client_can_be_admitted(tmp_path: Path) -> None:
+    """With a key from a file, or with optional tokens, they are a warning."""
     lines = [f"the keys of {URL}: they have not been fetched yet"]
     for more, problems, warnings in (
         ({}, lines, []),

@@ -1,4 +1,4 @@
-"""Fetching over https from a real server that behaves, and from many that do not."""
+"""Fetching over https from a real server: correct answers, and every kind of failure."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ def read(*pieces: bytes) -> Reply | None:
     return reply
 
 
-def test_what_is_asked() -> None:
-    """The port and the query belong to it; nothing tells what software asks beyond its name."""
+def test_the_request() -> None:
+    """It has the port and the query of the URL; the user agent has no version."""
     reader = ReplyReader("https://keys.example:8443/a/jwks?b=c")
     assert (reader.host, reader.port) == ("keys.example", 8443)
     lines = reader.request.decode().split("\r\n")
@@ -89,7 +89,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_answers_that_are_of_no_use(name: str) -> None:
+def test_unusable_answers(name: str) -> None:
     content, outcome = BAD[name]
     with pytest.raises(FetchFailed) as caught:
         read(*(content[start : start + 10_000] for start in range(0, len(content), 10_000)))
@@ -102,7 +102,7 @@ def test_a_redirect_says_that_it_is_not_followed() -> None:
         read(BAD["redirect"][0])
 
 
-def test_as_much_as_is_allowed() -> None:
+def test_the_largest_answer() -> None:
     content = b"x" * MOST_CONTENT
     reply = read(OK + b"Content-Length: %d\r\n\r\n" % len(content), content)
     assert reply == Reply(content, (("content-length", str(MOST_CONTENT)),))
@@ -196,7 +196,7 @@ async def refusal(fetcher: HttpsFetcher) -> FetchFailed:
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
 @ensureDeferred
 async def test_a_document_is_fetched(server: Server, host: str) -> None:
-    """By address and by name; a server that does not hang up is hung up on."""
+    """By address and by name; the connection is closed even if the server keeps it open."""
     port = await server.serve(host)
     fetcher = server.fetcher(port, host)
     reply = await fetcher.fetch()
@@ -206,7 +206,7 @@ async def test_a_document_is_fetched(server: Server, host: str) -> None:
 
 
 @ensureDeferred
-async def test_one_that_ends_with_the_connection(server: Server) -> None:
+async def test_an_answer_that_ends_with_the_connection(server: Server) -> None:
     server.words, server.hangs_up = OK + b"\r\n{}", True
     reply = await server.fetcher(await server.serve("127.0.0.1")).fetch()
     assert reply.content == b"{}"
@@ -223,10 +223,10 @@ async def test_one_that_ends_with_the_connection(server: Server) -> None:
     ids=["other-address", "name-only", "expired", "not-yet-valid"],
 )
 @ensureDeferred
-async def test_a_certificate_that_proves_nothing(
+async def test_an_invalid_certificate(
     server: Server, names: tuple[str, ...], dates: dict[str, float], words: str
 ) -> None:
-    """And nothing is asked of such a server."""
+    """No request is sent to such a server."""
     failed = await refusal(server.fetcher(await server.serve(*names, **dates)))
     assert failed.outcome == "tls"
     assert words in str(failed)
@@ -235,7 +235,7 @@ async def test_a_certificate_that_proves_nothing(
 
 @ensureDeferred
 async def test_an_authority_that_is_not_trusted(server: Server) -> None:
-    """Neither by a list that does not name it, nor by the system."""
+    """Neither the given authorities nor the system's include it."""
     port = await server.serve("127.0.0.1")
     for trusted in (Authority(server.folder, "another").path, None):
         fetcher = HttpsFetcher(reactor, f"https://127.0.0.1:{port}/", trust_of(trusted))
@@ -246,7 +246,7 @@ async def test_an_authority_that_is_not_trusted(server: Server) -> None:
 
 @pytest.mark.process
 def test_the_systems_authorities_are_trusted(tmp_path: Path) -> None:
-    """OpenSSL says where they are; here, in a process of its own, it is told another place."""
+    """OpenSSL knows where they are; SSL_CERT_FILE names another place to a process of its own."""
     code = (
         "import sys\nfrom OpenSSL import SSL\nfrom envelope.credentials.fetch import trust_of\n"
         "context = SSL.Context(SSL.TLS_CLIENT_METHOD)\n"
@@ -276,7 +276,7 @@ async def test_plain_http_is_no_answer(server: Server) -> None:
 
 
 @ensureDeferred
-async def test_nobody_there(server: Server) -> None:
+async def test_a_refused_connection(server: Server) -> None:
     port = await server.serve("127.0.0.1")
     await server.close()
     failed = await refusal(server.fetcher(port))
@@ -285,15 +285,15 @@ async def test_nobody_there(server: Server) -> None:
 
 @pytest.mark.parametrize("name", ["nobody.invalid", "xn--0.example"])
 @ensureDeferred
-async def test_a_name_that_nobody_has(server: Server, name: str) -> None:
-    """Or that nobody could have."""
+async def test_an_unknown_host_name(server: Server, name: str) -> None:
+    """And one that cannot exist."""
     failed = await refusal(server.fetcher(1, name))
     assert failed.outcome == "unreachable"
 
 
 @pytest.mark.parametrize("words", [b"", OK, OK + b"Content-Length: 99\r\n\r\n{"])
 @ensureDeferred
-async def test_a_server_that_hangs_up_too_soon(server: Server, words: bytes) -> None:
+async def test_a_connection_that_ends_too_soon(server: Server, words: bytes) -> None:
     server.words, server.hangs_up = words, True
     failed = await refusal(server.fetcher(await server.serve("127.0.0.1")))
     assert failed.outcome == "malformed"
@@ -301,8 +301,8 @@ async def test_a_server_that_hangs_up_too_soon(server: Server, words: bytes) -> 
 
 @pytest.mark.parametrize("words", [b"", OK, OK + b"Content-Length: 99\r\n\r\n{"])
 @ensureDeferred
-async def test_a_server_that_takes_too_long_is_left(server: Server, words: bytes) -> None:
-    """However far it came; and its connection is gone."""
+async def test_a_fetch_that_takes_too_long_ends(server: Server, words: bytes) -> None:
+    """At whatever point the server stops; the connection is dropped."""
     server.words = words
     failed = await refusal(server.fetcher(await server.serve("127.0.0.1"), patience=0.3))
     assert (failed.outcome, str(failed)) == ("timeout", "there was no whole answer within 0.3 s")
@@ -312,7 +312,7 @@ async def test_a_server_that_takes_too_long_is_left(server: Server, words: bytes
 @pytest.mark.parametrize("connected", [False, True])
 @ensureDeferred
 async def test_a_fetch_can_be_cancelled(server: Server, connected: bool) -> None:
-    """While it looks up the name, and while it waits for the answer; nothing is left of it."""
+    """During the name lookup and while it waits for the answer; no connection is left."""
     server.words = b""
     fetching = server.fetcher(await server.serve("127.0.0.1")).fetch()
     if connected:

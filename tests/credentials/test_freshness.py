@@ -1,4 +1,4 @@
-"""How long a fetched answer is used, and how long is waited after failures."""
+"""How long a fetched answer is fresh, and how long the pauses after failures are."""
 
 from __future__ import annotations
 
@@ -50,12 +50,12 @@ DATE = ("date", "Wed, 25 Nov 2026 04:00:00 GMT")
         ([("expires", "next week")], SHORTEST),
     ],
 )
-def test_what_headers_say(headers: list[tuple[str, str]], seconds: float) -> None:
+def test_the_lifetime_by_the_headers(headers: list[tuple[str, str]], seconds: float) -> None:
     assert lifetime(headers, NOW) == seconds
 
 
 def test_the_servers_clock_may_be_wrong() -> None:
-    """Expires is measured against the server's own Date."""
+    """Expires counts from the server's own Date."""
     headers = [("expires", "Wed, 25 Nov 2020 04:10:00 GMT"),
                ("date", "Wed, 25 Nov 2020 04:00:00 GMT")]
     assert lifetime(headers, NOW) == 600

@@ -1,4 +1,4 @@
-"""--verify-jwks-url: the real service and a real server of keys, on this machine's loopback."""
+"""`--verify-jwks-url`: the real service, and a real server on the loopback."""
 
 from __future__ import annotations
 
@@ -59,10 +59,10 @@ def publisher(tmp_path: Path) -> Publisher:
     return Publisher(tmp_path / "keys")
 
 
-def test_keys_come_from_the_url_before_the_first_client(
+def test_keys_are_fetched_before_the_first_client(
     publisher: Publisher, tmp_path: Path
 ) -> None:
-    """Merged with those of files, of which the own one counts; nothing secret is in the log."""
+    """A key of a file replaces a fetched one of the same kid; the log contains no secret."""
     one, two, mine = make_key("one"), make_key("two"), make_key("two")
     publisher.publish(one, two, {"kty": "oct", "kid": "weak", "k": "AAAA"})
     (tmp_path / "mine.pub").write_text(mine.export_public())
@@ -85,10 +85,10 @@ def test_keys_come_from_the_url_before_the_first_client(
     assert "eyJ" not in log
 
 
-def test_without_a_single_key_it_starts_is_not_ready_and_tries_again(
+def test_without_any_key_the_service_starts_unready_and_tries_again(
     publisher: Publisher, tmp_path: Path
 ) -> None:
-    """A machine that comes up while the server of keys is down heals by itself."""
+    """It becomes ready by itself once the server of the keys is up."""
     key = make_key("one")
     with publisher.serve():
         pass
@@ -113,7 +113,7 @@ def test_without_a_single_key_it_starts_is_not_ready_and_tries_again(
 def test_the_last_good_keys_are_kept_and_sighup_fetches_again(
     publisher: Publisher, tmp_path: Path
 ) -> None:
-    """A failing fetch is a warning in `/readyz`; so are other authorities than the server's."""
+    """A failed fetch is a warning in `/readyz`, also when it fails because of new authorities."""
     old, new = make_key("old"), make_key("new")
     publisher.publish(old)
     with publisher.serve() as server, twistd(tmp_path, *WHO, *publisher.options) as service:
@@ -143,10 +143,10 @@ def test_the_last_good_keys_are_kept_and_sighup_fetches_again(
         assert service.stop() == 0
 
 
-def test_a_stop_does_not_wait_for_a_server_that_is_silent(
+def test_a_stop_does_not_wait_for_a_fetch(
     publisher: Publisher, tmp_path: Path
 ) -> None:
-    """Neither does one that comes while the start still waits for the first keys."""
+    """Not even while the start waits for the first keys."""
     program = (
         "import socket\ns = socket.create_server(('127.0.0.1', 0))\n"
         "print(s.getsockname()[1], flush=True)\nc, _ = s.accept()\n"
@@ -175,7 +175,7 @@ def test_a_stop_does_not_wait_for_a_server_that_is_silent(
          "absent.pem cannot be read: No such file or directory"),
     ],
 )
-def test_what_is_wrong_is_one_line(tmp_path: Path, options: tuple[str, ...], words: str) -> None:
+def test_a_failed_start_is_one_line(tmp_path: Path, options: tuple[str, ...], words: str) -> None:
     with twistd(tmp_path, *WHO, *options) as service:
         line = service.next() or ""
         assert line.startswith("envelope: ")

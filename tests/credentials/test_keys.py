@@ -1,4 +1,4 @@
-"""Which keys are taken, and what is said of the others."""
+"""Which keys are accepted, and the reasons for which others are refused."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def close_primes() -> int:
     return prime * next_prime(prime)
 
 
-def test_each_kind_is_taken_and_named_by_its_kid() -> None:
+def test_each_kind_of_key_is_accepted() -> None:
     """An absent `alg` follows from the key itself."""
     text = json.dumps({"keys": [public(k) for k in (ED, EC, RSA)]})
     ring = key_ring(text)
@@ -133,8 +133,8 @@ def test_each_kind_is_taken_and_named_by_its_kid() -> None:
     (RSA.export_to_pem().decode(), "not a JWK"),
     (json.dumps({"keys": [public(ED), public(EC, kid="ed")]}), "same kid"),
 ])
-def test_what_is_wrong_is_said_with_the_files_name(tmp_path, text, said) -> None:
-    """One line, and nothing of the key itself."""
+def test_the_message_names_the_file_and_the_reason(tmp_path, text, said) -> None:
+    """It is one line, and repeats nothing of the key."""
     path = tmp_path / "the.key"
     path.write_text(text)
     with pytest.raises(KeyFileError) as caught:
@@ -146,14 +146,13 @@ def test_what_is_wrong_is_said_with_the_files_name(tmp_path, text, said) -> None
     assert str(ED.export_private(as_dict=True)["d"]) not in message
 
 
-def test_a_kid_of_256_characters_is_taken() -> None:
+def test_a_kid_of_256_characters_is_accepted() -> None:
     """A token has room for it."""
     assert list(key_ring(json.dumps(public(ED, kid="k" * 256))))
 
 
 @pytest.mark.parametrize("key", [ED, EC, RSA])
-def test_a_private_key_in_der_is_refused_and_nothing_of_it_repeated(tmp_path, key) -> None:
-    """Not a byte, whatever the reader stumbles over."""
+def test_the_message_about_a_private_key_in_der_repeats_nothing_of_it(tmp_path, key) -> None:
     raw = key.get_op_key("sign").private_bytes(
         serialization.Encoding.DER, serialization.PrivateFormat.PKCS8,
         serialization.NoEncryption())
@@ -164,8 +163,8 @@ def test_a_private_key_in_der_is_refused_and_nothing_of_it_repeated(tmp_path, ke
     assert str(caught.value) == f"{path}: not a JWK or JWK Set (not UTF-8)"
 
 
-def test_files_are_put_together(tmp_path) -> None:
-    """And the same name in two of them is refused, as is a file that is not there."""
+def test_the_keys_of_several_files(tmp_path) -> None:
+    """Two keys with one kid are refused, and so is a missing file."""
     for name, key in (("a", ED), ("b", EC), ("c", ED)):
         (tmp_path / name).write_text(key.export_public())
     ring = load_key_ring([tmp_path / "a", tmp_path / "b"])
@@ -187,21 +186,21 @@ FIELD = 2**255 - 19
     FIELD - int.from_bytes(bytes.fromhex(ORDER_8), "little"),
 ])
 @pytest.mark.parametrize("sign", [0, 1 << 255])
-def test_ed25519_keys_that_anyone_can_sign_for_are_refused(y, sign) -> None:
-    """The points of small order, whichever the sign of x."""
+def test_ed25519_keys_of_small_order_are_refused(y, sign) -> None:
+    """Anybody can make signatures for them; the sign of x does not matter."""
     with pytest.raises(KeyFileError, match="small order"):
         key_ring(json.dumps(public(ED, x=okp(y + sign))))
 
 
 @pytest.mark.parametrize("y", [2, 7, FIELD, FIELD + 1, 2**255 - 1])
 def test_ed25519_keys_off_the_curve_are_refused(y) -> None:
-    """As are those not written in the one way there is."""
+    """And so are points that are not written in their only valid form."""
     with pytest.raises(KeyFileError, match="no point"):
         key_ring(json.dumps(public(ED, x=okp(y))))
 
 
-def test_sound_keys_are_not_mistaken_for_weak_ones() -> None:
-    """Many of the kind that is quickly made; the base point among them."""
+def test_strong_keys_are_not_taken_for_weak_ones() -> None:
+    """A hundred Ed25519 keys, which are made quickly, and the base point."""
     keys = [jwk.JWK.generate(kty="OKP", crv="Ed25519", kid=str(n)) for n in range(100)]
     keys.append(jwk.JWK(kty="OKP", crv="Ed25519", kid="base",
                         x=okp(4 * pow(5, -1, FIELD) % FIELD)))
@@ -209,15 +208,15 @@ def test_sound_keys_are_not_mistaken_for_weak_ones() -> None:
     assert len(key_ring(text)) == 101
 
 
-def test_what_a_key_says_besides_is_not_passed_on() -> None:
-    """`generate` would have jwcrypto make a key of its own."""
+def test_other_members_of_a_key_are_ignored() -> None:
+    """With `generate`, jwcrypto would make a new key."""
     text = json.dumps(public(ED, generate="RSA", size=16384, x5c=5, note="", key_ops=["verify"]))
     (key,) = key_ring(text).values()
     assert key.jwk.export_public(as_dict=True) == public(ED)
 
 
-def test_a_ring_never_changes() -> None:
-    """It is shared by all that goes on at once."""
+def test_a_key_ring_is_immutable() -> None:
+    """Everything that runs shares it."""
     ring = key_ring(json.dumps(public(ED)))
     with pytest.raises(TypeError):
         ring["x"] = ring["ed"]  # type: ignore[index]
@@ -228,8 +227,7 @@ def test_a_ring_never_changes() -> None:
     assert not KeyRing()
 
 
-def test_a_folder_or_an_odd_name_is_one_line(tmp_path) -> None:
-    """Whatever a file may be called."""
+def test_the_message_about_a_folder_or_an_odd_file_name_is_one_line(tmp_path) -> None:
     with pytest.raises(KeyFileError, match=f"^{tmp_path}: Is a directory$"):
         load_key_ring([tmp_path])
     with pytest.raises(KeyFileError, match=r"a\?b\?\[0m: No such file or directory$"):
@@ -243,7 +241,7 @@ ANYTHING = st.none() | st.booleans() | st.integers() | st.text(max_size=50) | st
 
 @given(st.sampled_from([ED, EC, RSA]), st.dictionaries(MEMBERS, ANYTHING, max_size=4))
 def test_any_member_gives_a_key_or_one_line(key, changes) -> None:
-    """A file that someone else fills must not stop the service with a traceback."""
+    """Whatever a file contains, the service does not stop with a traceback."""
     try:
         ring = key_ring(json.dumps({**public(key), **changes}))
     except KeyFileError as error:
@@ -253,8 +251,8 @@ def test_any_member_gives_a_key_or_one_line(key, changes) -> None:
 
 
 @given(st.binary(max_size=60))
-def test_any_bytes_give_keys_or_one_line(text) -> None:
-    """Of which none can be a key."""
+def test_any_bytes_give_one_line(text) -> None:
+    """No such text contains a key."""
     with pytest.raises(KeyFileError) as caught:
         key_ring(text)
     assert str(caught.value).isprintable()

@@ -1,4 +1,4 @@
-"""Published sets of keys: the good ones are taken, the rest is named and passed over."""
+"""Published sets: the usable keys are taken, and each of the others gets a line."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def text(*members: Any) -> bytes:
     return json.dumps({"keys": members}).encode()
 
 
-def test_good_keys_are_taken() -> None:
+def test_usable_keys_are_taken() -> None:
     found = read_set(text(key("one"), key("two")), ORIGIN)
     assert [each.kid for each in found.keys] == ["one", "two"]
     assert found.skipped == ()
@@ -44,8 +44,8 @@ def test_good_keys_are_taken() -> None:
         (key("x" * 300), "a key: "),
     ],
 )
-def test_others_are_passed_over_and_named(bad: dict[str, Any], words: str) -> None:
-    """A weak key, one for another purpose, or one of a kind that is not known yet."""
+def test_other_keys_are_passed_over_with_a_reason(bad: dict[str, Any], words: str) -> None:
+    """Weak keys, keys for another purpose, and unknown kinds."""
     found = read_set(text(key("good"), bad), ORIGIN)
     assert [each.kid for each in found.keys] == ["good"]
     (line,) = found.skipped
@@ -68,7 +68,7 @@ def test_a_weak_rsa_key_is_passed_over() -> None:
         b'{"keys":' + b"[" * 100_000,
     ],
 )
-def test_a_set_without_a_good_key_is_refused(content: bytes) -> None:
+def test_a_set_without_a_usable_key_is_refused(content: bytes) -> None:
     with pytest.raises(KeyFileError) as caught:
         read_set(content, ORIGIN)
     assert str(caught.value).startswith(f"{ORIGIN}: ")
@@ -76,7 +76,7 @@ def test_a_set_without_a_good_key_is_refused(content: bytes) -> None:
     assert caught.value.reason.isprintable()
 
 
-def test_the_operators_own_key_counts() -> None:
+def test_the_operators_own_key_is_used() -> None:
     own = KeyRing(read_set(text(key("mine"), key("both")), ORIGIN).keys)
     fetched = read_set(text(key("both"), key("theirs")), ORIGIN).keys
     ring, shared = merged(own, fetched)

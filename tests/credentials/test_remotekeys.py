@@ -1,4 +1,4 @@
-"""Keys from a URL: when they are fetched, what is kept, and what is said. No network here."""
+"""Keys from a URL: when they are fetched, which are kept, and what is logged. No network."""
 
 from __future__ import annotations
 
@@ -150,7 +150,7 @@ def test_the_next_fetch_comes_when_the_answer_is_stale(subject: Subject) -> None
 
 
 def test_the_same_answer_is_not_checked_again(subject: Subject) -> None:
-    """Checking keys takes time; but after another answer it is a new one."""
+    """Checking keys takes time. It is checked again if another answer came between."""
     seen = []
     subject.start()
     for kids in ("a", "a", "b", "a"):
@@ -179,7 +179,7 @@ def test_another_key_under_an_old_kid_is_a_change(subject: Subject) -> None:
     assert (subject.kids, subject.changes) == ("a", 2)
 
 
-def test_failures_keep_the_keys_and_are_tried_again_ever_more_rarely(subject: Subject) -> None:
+def test_a_failure_keeps_the_keys_and_each_further_one_doubles_the_pause(subject: Subject) -> None:
     subject.start()
     subject.answer("a", cache_control="max-age=60")
     subject.clock.advance(60)
@@ -213,8 +213,8 @@ def test_an_answer_without_keys_is_a_failure(subject: Subject, content: bytes) -
     assert subject.fetches == 3
 
 
-def test_an_unknown_kid_brings_a_fetch_at_most_once_a_minute(subject: Subject) -> None:
-    """However many come; one that comes too early is remembered until the minute is over."""
+def test_an_unknown_kid_causes_a_fetch_at_most_once_a_minute(subject: Subject) -> None:
+    """However many such tokens come; an early one causes a fetch at the minute's end."""
     subject.start()
     subject.answer("a")
     subject.clock.advance(LEAST_BETWEEN + 1)
@@ -232,7 +232,7 @@ def test_an_unknown_kid_brings_a_fetch_at_most_once_a_minute(subject: Subject) -
     assert subject.fetches == 3
 
 
-def test_an_unknown_kid_never_puts_a_fetch_off(subject: Subject) -> None:
+def test_an_unknown_kid_never_delays_a_fetch(subject: Subject) -> None:
     subject.start()
     subject.fail()
     subject.remote.unknown_kid()
@@ -241,7 +241,7 @@ def test_an_unknown_kid_never_puts_a_fetch_off(subject: Subject) -> None:
 
 
 def test_the_operator_can_ask_for_a_fetch_at_once(subject: Subject) -> None:
-    """But not for two at a time, and not before the start or after the stop."""
+    """Never two fetches at a time, and none before the start or after the stop."""
     subject.remote.refetch()
     assert subject.fetches == 0
     subject.start()
@@ -255,8 +255,8 @@ def test_the_operator_can_ask_for_a_fetch_at_once(subject: Subject) -> None:
     assert subject.fetches == 2
 
 
-def test_what_is_asked_for_during_a_fetch_follows_it(subject: Subject) -> None:
-    """Once, however often it was asked for: what is under way may have begun too early."""
+def test_a_fetch_asked_for_during_another_one_follows_it(subject: Subject) -> None:
+    """Once, however often it was asked for: the first one may have begun too early."""
     subject.start()
     subject.remote.refetch()
     subject.remote.refetch()
@@ -287,8 +287,8 @@ def test_a_stop_cancels_the_fetch_and_a_start_that_waits_for_it(subject: Subject
     assert sum(subject.value("fetches_total", outcome=each) or 0 for each in FetchOutcome) == 0
 
 
-def test_keys_that_are_passed_over_are_named_once(subject: Subject) -> None:
-    """Not again with each fetch, and not each of very many."""
+def test_keys_that_are_passed_over_are_logged_once(subject: Subject) -> None:
+    """Not again at each fetch, and at most ten of them."""
     bad = [{"kty": "oct", "kid": f"bad{number}"} for number in range(MOST_LINES + 5)]
     content = json.dumps({"keys": [KEYS["a"], *bad]}).encode()
     subject.start()
@@ -301,10 +301,9 @@ def test_keys_that_are_passed_over_are_named_once(subject: Subject) -> None:
     assert warned[-1] == "warn: passed over 5 more"
 
 
-def test_a_fetcher_that_breaks_is_asked_again(
+def test_an_unexpected_exception_is_logged_and_the_fetch_tried_again(
     subject: Subject, logged_failures: LoggedFailures
 ) -> None:
-    """A fault of our own is logged, and does not end the fetching."""
     subject.start()
     subject.fetcher.asked[-1].errback(RuntimeError("broken"))
     assert len(logged_failures.flush(RuntimeError)) == 1

@@ -1,4 +1,4 @@
-"""The service's TLS, against clients made with OpenSSL; everything stays in memory."""
+"""The service's TLS against OpenSSL clients, in memory."""
 
 from __future__ import annotations
 
@@ -153,7 +153,7 @@ def test_weak_suites_are_refused(pair: Pair, weak: bytes) -> None:
     ],
 )
 def test_alpn(pair: Pair, offered: list[bytes] | None, selected: bytes) -> None:
-    """A client like curl is answered; whoever offers nothing useful is served without ALPN."""
+    """A client that offers no common protocol is served without ALPN."""
     peer = client(alpn=offered)
     shake_hands(ServerTLS.load(pair.cert, pair.key), peer)
     assert peer.get_alpn_proto_negotiated() == selected
@@ -161,7 +161,7 @@ def test_alpn(pair: Pair, offered: list[bytes] | None, selected: bytes) -> None:
 
 
 def test_a_session_is_not_resumed(pair: Pair) -> None:
-    """A client that brings back its session gets a fresh key all the same."""
+    """A client that offers its old session gets a new key."""
     tls = ServerTLS.load(pair.cert, pair.key)
     context = SSL.Context(SSL.TLS_CLIENT_METHOD)
     context.set_max_proto_version(SSL.TLS1_2_VERSION)
@@ -287,10 +287,10 @@ def test_weak_keys_are_refused(pair: Pair) -> None:
     assert "a kind of key" in refusal(pair)
 
 
-def test_what_openssl_refuses_is_one_line_too(
+def test_a_refusal_by_openssl_is_one_line(
     pair: Pair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A system's stricter OpenSSL settings refuse what is sound elsewhere."""
+    """The system's OpenSSL settings can be stricter than the service's."""
 
     def refuse(*_: object) -> None:
         raise SSL.Error([("SSL routines", "", "ca md too weak")])
@@ -300,7 +300,7 @@ def test_what_openssl_refuses_is_one_line_too(
 
 
 def test_twisted_serves_with_it(pair: Pair) -> None:
-    """Through Twisted's own TLS layer: a client that offers ALPN says something and is heard."""
+    """Through Twisted's TLS layer, with a client that offers ALPN."""
     heard: list[bytes] = []
 
     class Listener(Protocol):

@@ -1,4 +1,4 @@
-"""Clients of every age and temper at the TLS socket, made with the standard library's OpenSSL."""
+"""Old, strict and broken TLS clients, made with the standard library's OpenSSL."""
 
 from __future__ import annotations
 
@@ -58,22 +58,22 @@ class Peer:
 
 
 @pytest.mark.parametrize("name", ["a.example", None])
-def test_a_name_or_none(authority: Authority, name: str | None) -> None:
-    """A client that names the service, and one that names nobody (SNI, RFC 6066 section 3)."""
+def test_with_and_without_a_server_name(authority: Authority, name: str | None) -> None:
+    """SNI, RFC 6066 section 3."""
     peer = Peer(authority, name)
     peer.shake_hands(serve(authority))
     assert peer.tls.version() == "TLSv1.3"
 
 
-def test_an_unknown_name_gets_the_one_certificate_there_is(authority: Authority) -> None:
-    """And the client is the one that refuses it."""
+def test_an_unknown_server_name_gets_the_same_certificate(authority: Authority) -> None:
+    """The client refuses it, not the service."""
     with pytest.raises(ssl.SSLCertVerificationError, match="mismatch"):
         Peer(authority, "b.example").shake_hands(serve(authority))
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
 def test_no_session_is_resumed(authority: Authority, version: ssl.TLSVersion) -> None:
-    """Neither by ticket nor by number, in both versions."""
+    """Neither by ticket nor by session number, in both versions."""
     server = serve(authority)
     context = ssl.create_default_context(cafile=str(authority.path))
     context.maximum_version = version
@@ -183,10 +183,10 @@ HELLOS = {
 
 
 @pytest.mark.process
-def test_hellos_from_the_past_end_in_an_alert_or_a_close(
+def test_invalid_hellos_end_in_an_alert_or_a_close(
     authority: Authority, tmp_path: Path
 ) -> None:
-    """At the real socket: at most an alert comes back, the end comes at once, good clients live."""
+    """At the real socket: at once, and good clients are served meanwhile."""
     cert, key = authority.issue("localhost")
     with twistd(
         tmp_path, "--token-required=false", f"--cert={cert}", f"--key={key}"

@@ -1,4 +1,4 @@
-"""The real service, judged by a scanner of others' making against Mozilla's own profiles."""
+"""The real service, scanned with sslyze for Mozilla's profiles."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def scan(port: int, profile: str, authority: Authority) -> str:
     ids=["intermediate", "intermediate-RSA", "modern", "intermediate-is-not-modern"],
 )
 def test_mozillas_profiles(tmp_path: Path, options, key, profile, verdict) -> None:
-    """The last case shows that the scanner can tell the two apart."""
+    """The last case shows that the scanner can tell the profiles apart."""
     if not SSLYZE.exists():
         leave_out("sslyze is not there; tools/scan-tls --prepare installs it")
     authority = Authority(tmp_path)

@@ -1,4 +1,4 @@
-"""Access tokens: what passes, what does not, and why."""
+"""Access tokens: which are accepted, and for which reason others are refused."""
 
 from __future__ import annotations
 
@@ -34,7 +34,6 @@ def test_each_algorithm_passes_with_its_own_key_only(alg) -> None:
 
 
 def test_the_claims_are_read() -> None:
-    """As they stand in the token."""
     claims = judge(signed({**GOOD, "aud": "mlab1", "nbf": NOW, "iat": NOW - 1}))
     assert claims == Claims("locate", "ndt", ("mlab1",), NOW + 60, NOW, NOW - 1)
 
@@ -56,7 +55,7 @@ def test_the_claims_are_read() -> None:
     ({"sub": "ünïcode"}, "taken"), ({"deep": [[[[[1]]]]]}, "taken"),
 ])
 def test_claims_without_leeway(change, expected) -> None:
-    """To the moment, and of the right type."""
+    """Times are exact, and types are checked."""
     assert reason(signed({**GOOD, **change})) == expected
 
 
@@ -86,8 +85,8 @@ def test_the_shared_jws_object_holds_what_it_is_known_to_hold() -> None:
     assert dict(_jws.header_registry) == dict(JWS().header_registry)
 
 
-def test_no_machine_means_any_audience_and_no_exp_is_admissions_affair() -> None:
-    """A service without tokens required may not know its name."""
+def test_without_machine_any_audience_is_accepted_and_exp_may_be_missing() -> None:
+    """Admission, not the token check, requires `exp`."""
     token = signed({k: v for k, v in GOOD.items() if k not in ("aud", "exp")})
     verdict = judge(token, TokenExpectations("locate", None))
     assert isinstance(verdict, Claims)
@@ -95,27 +94,26 @@ def test_no_machine_means_any_audience_and_no_exp_is_admissions_affair() -> None
     assert reason(token) == "audience"
 
 
-def test_a_token_without_an_issuer_is_never_the_expected_one() -> None:
-    """Not even where none is expected."""
+def test_a_token_without_an_issuer_is_refused() -> None:
+    """Even if the expected issuer is empty."""
     token = signed({k: v for k, v in GOOD.items() if k != "iss"})
     assert reason(token) == "issuer"
     assert judge(token, TokenExpectations("", "mlab1")) == TokenRefusal(TokenReason.ISSUER)
 
 
-def test_a_key_named_by_its_alg_is_not_found_in_an_empty_ring() -> None:
-    """Without keys nothing is taken."""
+def test_without_keys_every_token_is_refused() -> None:
     assert verify(signed(GOOD), KeyRing(), EXPECTED, NOW) == TokenRefusal(TokenReason.UNKNOWN_KEY)
 
 
 @pytest.mark.parametrize("name", ATTACKS)
-def test_attacks_fail_for_a_fixed_reason(name) -> None:
-    """RFC 8725 and the public collections; a good token stands beside them."""
+def test_each_attack_is_refused_for_its_reason(name) -> None:
+    """From RFC 8725 and public collections."""
     token, expected = ATTACKS[name]
     assert reason(token) == expected
 
 
-def test_the_table_of_attacks_is_whole() -> None:
-    """No name stands there twice, and each reason but those of time and of silence is met."""
+def test_the_table_of_attacks_is_complete() -> None:
+    """No name is there twice, and it has every reason but those of time and of a missing token."""
     assert len(ATTACKS) == len(FORGERIES) + len(WRITINGS)
     assert {said for _, said in ATTACKS.values()} == {
         "malformed", "algorithm", "unknown-key", "signature", "claims", "issuer", "audience"}
@@ -123,7 +121,7 @@ def test_the_table_of_attacks_is_whole() -> None:
 
 
 def test_a_token_may_be_8_kb_long_and_not_a_byte_longer() -> None:
-    """Measured as it stands in the address."""
+    """8192 characters, as in the URL."""
     lengths = {}
     for pad in range(5940, 5970):
         token = signed({**GOOD, "pad": "x" * pad})
@@ -135,8 +133,8 @@ def test_a_token_may_be_8_kb_long_and_not_a_byte_longer() -> None:
 
 
 @pytest.mark.parametrize(("count", "expected"), [(32, "taken"), (33, "malformed")])
-def test_a_header_has_few_escapes(count, expected) -> None:
-    """Since a header full of them takes long to scan, and anyone may send one."""
+def test_a_header_has_at_most_32_escapes(count, expected) -> None:
+    """Scanning a header full of them takes long, and anybody can send one."""
     assert reason(signed(GOOD, x="\n" * count)) == expected
 
 
@@ -144,14 +142,14 @@ def test_a_header_has_few_escapes(count, expected) -> None:
     {"typ": "JWT"}, {"typ": "at+jwt"}, {"typ": 5}, {"x5c": ["AA=="]}, {"x5c": 5}, {"jku": "http://x"},
     {"jwk": {}}, {"x5t": ""}, {"ünïcode": None}, {"x": [[[[1]]]]},
 ])
-def test_what_else_a_header_says_is_ignored(header) -> None:
-    """RFC 7515 section 4; a key that it offers is neither looked at nor in the way."""
+def test_other_header_members_are_ignored(header) -> None:
+    """RFC 7515 section 4; among them keys that the header offers."""
     assert reason(signed(GOOD, **header)) == "taken"
     assert reason(signed(GOOD, **header, kid="x")) == "unknown-key"
 
 
-def test_a_deadline_is_met_to_the_moment() -> None:
-    """The same token, a little later."""
+def test_exp_is_exact() -> None:
+    """The same token is refused once `exp` is reached."""
     token = signed(GOOD)
     late = TokenRefusal(TokenReason.EXPIRED)
     assert isinstance(verify(token, RING, EXPECTED, math.nextafter(NOW + 60, 0)), Claims)
@@ -160,8 +158,8 @@ def test_a_deadline_is_met_to_the_moment() -> None:
 
 
 @given(text=st.text(max_size=300) | st.from_regex(r"[\w.-]{0,80}\.[\w-]{0,80}\.[\w-]{0,90}"))
-def test_any_text_is_judged(text) -> None:
-    """Claims or a refusal; never an exception, and never claims without a signature."""
+def test_any_text_is_accepted_or_refused(text) -> None:
+    """Never an exception, and never claims without a valid signature."""
     assert isinstance(judge(text), TokenRefusal)
 
 
@@ -178,8 +176,8 @@ CLAIMS = st.sampled_from(["iss", "aud", "sub", "exp", "nbf", "iat", "jti", "nonc
 
 @given(header=st.dictionaries(HEADERS, ANYTHING, max_size=4))
 @example(header={"kid": 10**400})
-def test_any_header_is_judged(header) -> None:
-    """Properly signed, whatever it holds; and what is taken names the key."""
+def test_any_header_is_accepted_or_refused(header) -> None:
+    """All are signed with a good key; an accepted one names that key."""
     token = signed(GOOD, **header)
     if reason(token) == "taken":
         assert header.keys().isdisjoint(("crit", "b64", "zip", "enc", "cty"))
@@ -187,8 +185,8 @@ def test_any_header_is_judged(header) -> None:
 
 
 @given(claims=st.dictionaries(CLAIMS, ANYTHING, max_size=7))
-def test_any_claims_are_judged(claims) -> None:
-    """And those taken are of the types that the rest of the program relies on."""
+def test_any_claims_are_accepted_or_refused(claims) -> None:
+    """Accepted ones have the types that the rest of the program relies on."""
     verdict = judge(signed({**GOOD, **claims}))
     if isinstance(verdict, Claims):
         times = (verdict.expires, verdict.not_before, verdict.issued_at)
@@ -198,8 +196,8 @@ def test_any_claims_are_judged(claims) -> None:
 
 
 @given(payload=st.binary(max_size=200))
-def test_any_payload_is_judged(payload) -> None:
-    """A good signature does not make claims of bytes."""
+def test_a_payload_that_is_no_json_is_refused(payload) -> None:
+    """Even with a good signature."""
     assert isinstance(judge(signed(payload or b"x")), TokenRefusal)
 
 
@@ -208,8 +206,8 @@ GOOD_TOKENS = {alg: signed(GOOD, alg) for alg in KINDS}
 
 @given(alg=st.sampled_from(sorted(KINDS)), data=st.data(),
        character=st.sampled_from("Ab0-_.=+ ") | st.characters())
-def test_no_changed_token_passes(alg, data, character) -> None:
-    """Whatever single character is changed, left out or put in."""
+def test_a_changed_token_is_refused(alg, data, character) -> None:
+    """Any one character is changed, removed or inserted."""
     good = GOOD_TOKENS[alg]
     place = data.draw(st.integers(0, len(good) - 1))
     for rest in (good[place:], good[place + 1:]):

@@ -1,4 +1,4 @@
-"""The product's reading of tokens beside a strict one of the tests' own: they never differ."""
+"""The product's reading of tokens against an independent, strict one: they never differ."""
 
 from __future__ import annotations
 
@@ -34,8 +34,7 @@ def strictly(token: str) -> bool:
 
 
 @pytest.mark.parametrize("name", ATTACKS)
-def test_the_strict_reading_takes_no_attack(name) -> None:
-    """Or it would be no measure."""
+def test_the_strict_reading_accepts_no_attack(name) -> None:
     assert not strictly(ATTACKS[name][0])
 
 
@@ -81,8 +80,8 @@ def written(draw: Any, members: dict[str, Any], ascii_only: bool = True) -> byte
 
 
 @given(st.data(), ALGS, CLAIMS, EXTRAS, st.booleans())
-def test_all_good_tokens_pass_however_they_are_written(data, alg, claims, extras, escaped) -> None:
-    """Any order, blanks, escapes, numbers whole or not, one audience or several."""
+def test_good_tokens_are_accepted_in_any_notation(data, alg, claims, extras, escaped) -> None:
+    """Any order, spaces, escapes and number formats, with one audience or several."""
     header = data.draw(written({"alg": alg, "kid": alg, **extras}, False))
     token = signed_as_is(header, data.draw(written(claims, escaped)), alg)
     assert strictly(token)
@@ -93,7 +92,7 @@ def test_all_good_tokens_pass_however_they_are_written(data, alg, claims, extras
     "4000000001", "4000000000.5", "4000000060.0", "4.00000006e9", "4.00000006E+9", "4000000060e0",
     "40000000600e-1", "1e12", "1000000000000", "4000000000.0000005",
 ])
-def test_a_time_may_be_written_in_many_ways(exp) -> None:
+def test_a_time_is_accepted_in_any_notation(exp) -> None:
     token = signed(PAYLOAD.replace(b"4000000060.0", exp.encode()))
     assert reason(token) == "taken"
     assert strictly(token)
@@ -102,8 +101,8 @@ def test_a_time_may_be_written_in_many_ways(exp) -> None:
 # -- what is taken is good -------------------------------------------------------------------
 
 @given(st.data(), ALGS)
-def test_what_becomes_of_a_changed_object_is_what_a_strict_reader_says(data, alg) -> None:
-    """Soundly signed, with a few letters of its header or its payload changed."""
+def test_a_changed_header_or_payload_is_read_as_by_the_strict_reader(data, alg) -> None:
+    """With a good signature, and a few characters changed."""
     header, payload = bytearray(json.dumps({"alg": alg, "kid": alg}).encode()), bytearray(PAYLOAD)
     changed = data.draw(st.sampled_from([header, payload]))
     for _ in range(data.draw(st.integers(1, 3))):
@@ -122,8 +121,8 @@ LETTERS = st.binary(max_size=4) | st.sampled_from([
 
 
 @given(st.text(string.ascii_letters + string.digits + "-_=+/ .", max_size=12))
-def test_base64url_is_read_as_by_the_bit(text) -> None:
-    """No padding, no stray bits; and the other way round."""
+def test_base64url_is_read_as_by_the_strict_reader(text) -> None:
+    """No padding, and no unused bits that are set."""
     from envelope.credentials.strictjson import decode_base64url
 
     try:
@@ -143,8 +142,8 @@ JSON_TEXT = st.text('{}[]",:\\ud8390e+-.truefalsn \té', max_size=24) | VALUES.m
 
 
 @given(JSON_TEXT | st.binary(max_size=20).map(lambda raw: raw.decode("latin-1")))
-def test_json_is_read_as_by_the_letter(text) -> None:
-    """The same objects, and the same refusals."""
+def test_json_is_read_as_by_the_strict_reader(text) -> None:
+    """The same objects are accepted and refused."""
     from envelope.credentials.strictjson import decode_object
 
     raw = b'{"x":' + text.encode() + b"}"
@@ -169,7 +168,7 @@ def _floats(value: Any) -> Any:
     return value + 0.0 if type(value) in (int, float) else value
 
 
-def test_the_plain_good_token_is_good_for_both() -> None:
+def test_a_good_token_is_accepted_by_both() -> None:
     for alg in KINDS:
         assert reason(signed(GOOD, alg)) == "taken"
         assert strictly(signed(GOOD, alg))

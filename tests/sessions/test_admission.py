@@ -1,4 +1,4 @@
-"""Admission: the contract's table, in its order, without a socket."""
+"""Admission: the contract's checks, in their order."""
 
 from __future__ import annotations
 
@@ -36,8 +36,7 @@ WRONG = [
 
 
 @pytest.mark.parametrize("first", range(len(WRONG)))
-def test_the_first_check_that_fails_answers(first) -> None:
-    """Whatever else is wrong too."""
+def test_the_first_check_that_fails_decides_the_answer(first) -> None:
     request: dict = {}
     claims: dict = {}
     load: dict = {}
@@ -53,16 +52,15 @@ def test_the_first_check_that_fails_answers(first) -> None:
     assert outcome.status == WRONG[first][4]
 
 
-def test_a_good_request_comes_in_with_its_deadline() -> None:
-    """And with the sub-protocol it offered."""
+def test_a_good_request_is_admitted_with_its_duration_and_sub_protocol() -> None:
     outcome = verdict().outcome
     assert outcome == a.Admission(60.0, "ndt", a.SUBPROTOCOL)
 
 
 @given(expires=st.none() | st.floats(0, 1e12), timeout=st.floats(0, 1e6),
        longest=st.none() | st.floats(0, 1e6))
-def test_the_deadline_is_the_later_but_not_later_than_allowed(expires, timeout, longest) -> None:
-    """`exp` or the least time, whichever is later, within the most."""
+def test_the_deadline(expires, timeout, longest) -> None:
+    """The later of `exp` and now + timeout, but not later than now + max_duration."""
     deadline = a.deadline_of(expires, a.Expectations(None, True, timeout, longest), NOW)
     if longest is not None:
         assert deadline <= NOW + longest
@@ -71,14 +69,14 @@ def test_the_deadline_is_the_later_but_not_later_than_allowed(expires, timeout, 
         assert expires is None or deadline >= expires
 
 
-def test_no_time_left_is_refused() -> None:
-    """When the operator allows none."""
+def test_a_grant_without_time_is_refused() -> None:
+    """`--max-duration` can be 0."""
     outcome = verdict(expected=dataclasses.replace(EXPECTED, max_duration=0.0)).outcome
     assert outcome is a.PAST_EXPIRATION
 
 
-def test_monitoring_needs_no_subject_no_idle_device_and_has_its_own_slots() -> None:
-    """It watches the service when others cannot use it."""
+def test_monitoring_needs_no_subject_and_no_rate_and_has_its_own_slots() -> None:
+    """It watches the service while others are refused."""
     monitoring = dataclasses.replace(CLAIMS, subject="monitoring")
     load = a.Load(sessions=1, monitoring_slots=1, over_rate=True)
     decision = verdict(claims=monitoring, load=load)
@@ -89,8 +87,8 @@ def test_monitoring_needs_no_subject_no_idle_device_and_has_its_own_slots() -> N
 
 
 @pytest.mark.parametrize("token", [None, ""])
-def test_without_tokens_required_nobody_needs_one(token) -> None:
-    """But one that is sent must be valid."""
+def test_optional_tokens(token) -> None:
+    """A token that is sent must be valid all the same."""
     relaxed = dataclasses.replace(EXPECTED, token_required=False)
     request = dataclasses.replace(GOOD, token=token)
     decision = verdict(request, expected=relaxed)
@@ -101,8 +99,8 @@ def test_without_tokens_required_nobody_needs_one(token) -> None:
     assert bad.token is TokenReason.EXPIRED
 
 
-def test_401_carries_a_challenge() -> None:
-    """RFC 6750 section 3: without an error when nothing was sent."""
+def test_401_has_a_challenge() -> None:
+    """RFC 6750 section 3: it names no error if no token was sent."""
     missing = a.unauthorised(TokenRefusal(TokenReason.MISSING))
     invalid = a.unauthorised(TokenRefusal(TokenReason.SIGNATURE))
     assert "error" not in dict(missing.headers)["WWW-Authenticate"]

@@ -1,4 +1,4 @@
-"""Sessions: slots, deadlines, and the order in which things end; without sockets or kernel."""
+"""Sessions: slots, deadlines, and the order in which a session ends; without sockets or kernel."""
 
 from __future__ import annotations
 
@@ -83,8 +83,8 @@ def result(answer: Deferred):
     return found[0] if found else None
 
 
-def test_a_session_ends_at_its_deadline_with_the_grant_gone_before_the_frame() -> None:
-    """4000, after exactly its duration."""
+def test_at_its_deadline_a_session_ends_and_its_grant_is_revoked_before_the_close_frame() -> None:
+    """Close code 4000."""
     world = World()
     answer, carrier = world.admit()
     assert result(answer) is not None
@@ -103,8 +103,7 @@ def test_a_session_ends_at_its_deadline_with_the_grant_gone_before_the_frame() -
     (lambda s: s.client_left(), []),
     (lambda s: s.data_received(), [(1003, "data")]),
 ])
-def test_each_way_to_end_frees_the_slot(act, closed) -> None:
-    """And the network, and the timer."""
+def test_each_end_frees_slot_network_and_timer(act, closed) -> None:
     world = World()
     answer, carrier = world.admit()
     act(result(answer))
@@ -114,8 +113,7 @@ def test_each_way_to_end_frees_the_slot(act, closed) -> None:
     assert world.clock.getDelayedCalls() == []
 
 
-def test_a_client_that_closes_is_answered_once_the_grant_is_gone() -> None:
-    """Not before."""
+def test_a_client_that_closes_is_answered_once_the_grant_is_revoked() -> None:
     world = World()
     answer, carrier = world.admit()
     session = result(answer)
@@ -133,8 +131,7 @@ def test_a_client_that_closes_is_answered_once_the_grant_is_gone() -> None:
     assert len(world.sessions) == 0
 
 
-def test_the_slot_is_taken_while_the_firewall_is_asked() -> None:
-    """Two clients cannot share the last one."""
+def test_a_session_holds_its_slot_while_the_grant_is_made() -> None:
     world = World()
     world.firewall.hold_back = True
     answer, _ = world.admit()
@@ -143,8 +140,8 @@ def test_the_slot_is_taken_while_the_firewall_is_asked() -> None:
     assert result(answer) is not None
 
 
-def test_a_client_that_leaves_while_the_firewall_is_asked_leaves_no_grant() -> None:
-    """Whether the firewall answers before or after the revocation."""
+def test_a_client_that_is_lost_while_the_grant_is_made_leaves_no_grant() -> None:
+    """Whether the firewall finishes the grant or the revocation first."""
     world = World()
     world.firewall.hold_back = True
     answer, _ = world.admit()
@@ -157,8 +154,7 @@ def test_a_client_that_leaves_while_the_firewall_is_asked_leaves_no_grant() -> N
     assert world.clock.getDelayedCalls() == []
 
 
-def test_a_firewall_that_refuses_frees_the_slot() -> None:
-    """And the next client finds room."""
+def test_a_grant_that_fails_frees_the_slot() -> None:
     world = World()
     world.firewall.refuse = lambda call, _: "broken" if call == "allow" else None
     answer, _ = world.admit()
@@ -170,7 +166,7 @@ def test_a_firewall_that_refuses_frees_the_slot() -> None:
 
 
 def test_sessions_of_one_network_share_its_grant() -> None:
-    """The end shortens when the longest leaves; the last takes the grant along."""
+    """Its end becomes earlier when the longest session ends; the last session revokes it."""
     world = World(max_clients=2)
     first, _ = world.admit()
     end = world.firewall.open_networks[NETWORK]
@@ -183,8 +179,8 @@ def test_sessions_of_one_network_share_its_grant() -> None:
     assert world.firewall.open_networks == {}
 
 
-def test_a_session_that_is_refused_leaves_the_others_their_grant_and_no_more() -> None:
-    """Its own end is asked for no longer, whatever became of it."""
+def test_a_grant_that_fails_leaves_the_networks_other_sessions_theirs() -> None:
+    """With the end from before."""
     world = World(max_clients=2)
     world.admit()
     end = world.firewall.open_networks[NETWORK]
@@ -201,8 +197,8 @@ def test_a_session_that_is_refused_leaves_the_others_their_grant_and_no_more() -
     assert world.firewall.open_networks[NETWORK] == end
 
 
-def test_stopping_ends_everybody() -> None:
-    """Open sessions with 1001, those still being admitted with the refusal."""
+def test_a_stop_ends_all_sessions() -> None:
+    """Open ones with 1001, and 503 for those whose grant is being made."""
     world = World(max_clients=3)
     answer, carrier = world.admit()
     assert result(answer)
@@ -222,7 +218,7 @@ def test_stopping_ends_everybody() -> None:
 
 
 def test_monitoring_has_slots_of_its_own() -> None:
-    """Beyond the others'."""
+    """They are kept when all others are taken."""
     world = World(monitoring_slots=1)
     world.admit()
     refused = world.sessions.decide(world.request("other"), ADDRESS)
@@ -231,8 +227,8 @@ def test_monitoring_has_slots_of_its_own() -> None:
     assert isinstance(let_in.outcome, Admission)
 
 
-def test_a_client_without_an_address_gets_no_rule() -> None:
-    """It came over a local socket, where there is nothing to open."""
+def test_a_client_without_an_address_needs_no_grant() -> None:
+    """It came over a UNIX socket, and no firewall is managed."""
     world = World()
     answer, _ = world.admit(None)
     assert result(answer) is not None
@@ -242,7 +238,7 @@ def test_a_client_without_an_address_gets_no_rule() -> None:
 
 
 @pytest.mark.parametrize("by", [3600.0, -3600.0])
-def test_a_clock_that_is_set_moves_no_deadline(by) -> None:
+def test_a_step_of_the_wall_clock_moves_no_deadline(by) -> None:
     """Nor the end of a shared grant, told in the new time when the longer of two leaves."""
     world = World(max_clients=2)
     first, carrier = world.admit()
@@ -260,8 +256,8 @@ def test_a_clock_that_is_set_moves_no_deadline(by) -> None:
     assert carrier.closed == [(4000, "deadline")]
 
 
-def test_nobody_is_let_in_through_a_firewall_without_an_address() -> None:
-    """A proxy did not say whom to let in; where there is no firewall, nobody needs one."""
+def test_with_a_firewall_a_client_without_an_address_is_refused() -> None:
+    """A proxy that sends no address; without a firewall none is needed."""
     guarded, open_house = World(firewall="iptables"), World()
     assert guarded.admit(None) == (NO_ADDRESS, None)
     assert guarded.metric("envelope_requests_total", status="websocket-setup-failure") == 1

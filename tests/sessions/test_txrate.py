@@ -1,4 +1,4 @@
-"""What a device sends, and what becomes of clients while it is too much."""
+"""What a device sends, and refusing clients while it sends too much."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ def devices(**sent: int) -> str:
     return HEAD + "".join(LINE.format(name, count) for name, count in sent.items())
 
 
-def test_the_kernels_own_table_is_understood() -> None:
+def test_the_kernels_own_table() -> None:
     assert bytes_sent(read_devices(), "lo") is not None
 
 
 def test_the_column_of_one_device() -> None:
-    """A name that is another's beginning, and numbers that touch the colon, as old kernels do."""
+    """Among devices whose names begin alike, and without a space behind the colon (old kernels)."""
     text = devices(eth0=5, eth01=7) + "wide0:1 1 0 0 0 0 0 0 9 2 0 0 0 0 0 0\n"
     assert [bytes_sent(text, name) for name in ("eth0", "eth01", "wide0", "eth")] == [5, 7, 9, None]
     assert bytes_sent("", "eth0") is None
@@ -83,8 +83,8 @@ def subject() -> Iterator[RateUnderTest]:
     assert subject.clock.getDelayedCalls() == []
 
 
-def test_each_second_counts_by_itself(subject: RateUnderTest) -> None:
-    """Over the limit is more than it; what was sent before the start does not count."""
+def test_the_rate_is_that_of_the_last_second(subject: RateUnderTest) -> None:
+    """The limit itself is allowed; bytes from before the start do not count."""
     subject.sent = 10**12
     subject.rate.start()
     assert not subject.rate.over()
@@ -94,7 +94,7 @@ def test_each_second_counts_by_itself(subject: RateUnderTest) -> None:
     assert subject.measured() == 9999 * 8
 
 
-def test_the_log_is_not_filled_near_the_limit(subject: RateUnderTest) -> None:
+def test_a_rate_near_the_limit_does_not_fill_the_log(subject: RateUnderTest) -> None:
     subject.rate.start()
     for _ in range(100):
         subject.second(500)
@@ -105,7 +105,7 @@ def test_the_log_is_not_filled_near_the_limit(subject: RateUnderTest) -> None:
     assert subject.said[1:] == ["net1 sends less than --tx-max-rate again: admitting clients"]
 
 
-def test_a_device_that_goes_limits_nothing_and_is_missed(subject: RateUnderTest) -> None:
+def test_a_missing_device_limits_nothing_and_is_a_warning(subject: RateUnderTest) -> None:
     subject.rate.start()
     assert subject.second(9999)
     gone = subject.sent
@@ -143,8 +143,8 @@ FLOOD = (
 
 
 @pytest.mark.process
-def test_clients_wait_while_the_device_sends_too_much(tmp_path: Path) -> None:
-    """The real service; monitoring comes in all the same, and a bad token stays a bad token."""
+def test_clients_are_refused_while_the_device_sends_too_much(tmp_path: Path) -> None:
+    """The real service; monitoring is admitted, and a bad token is still 401."""
     need_own_network()
     key = make_key(tmp_path)
     client, monitor = sign(key), sign(key, sub="monitoring")
