@@ -1,10 +1,10 @@
-"""Every signal that can end a process, and what this one does at it.
+"""What the process does at each signal (signal(7)).
 
-The handlers stand from the moment that twistd imports the plugin. To process 1 of a PID namespace,
-such as a container's, the kernel delivers no signal that has no handler (pid_namespaces(7)): a stop
-that is asked for before that moment is lost there, unless the signal is blocked until then.
+The handlers are installed when twistd imports the plugin. To process 1 of a PID namespace, such as
+a container's, the kernel delivers no signal without a handler (pid_namespaces(7)): there, an
+earlier signal is lost, unless it is blocked until then.
 
-See signal(7). Importing this module must stay cheap.
+Importing this module must stay cheap.
 """
 
 from __future__ import annotations
@@ -20,11 +20,13 @@ from typing import Any, Final
 from twisted.internet.error import ReactorNotRunning
 from twisted.logger import Logger
 
+from envelope.runtime.internals import require_use
+
 _log = Logger(namespace="envelope")
 
 
 class Answer(Enum):
-    """What a signal leads to."""
+    """What the process does at a signal."""
 
     STOP = "a clean stop"
     RELOAD = "keys and certificate are read again"
@@ -69,7 +71,7 @@ def name_of(number: int) -> str:
 
 
 class Signals:
-    """The process's handlers, and the signals that came before the service could answer them."""
+    """The process's handlers, and the signals that arrived before the service could handle them."""
 
     def __init__(self) -> None:
         self._before: dict[int, Any] = {}
@@ -78,9 +80,9 @@ class Signals:
         self._deliver: Callable[[int], object] | None = None
 
     def handle_all(self) -> None:
-        """Install the handlers; call it as early as possible, and again at no cost.
+        """Install the handlers, unless that is done; call it as early as possible.
 
-        A mask that was inherited is emptied: what came while a signal was blocked comes now.
+        Also unblocks all signals, so that those arrive that a parent had blocked.
         """
         if self._before:
             return
@@ -91,27 +93,30 @@ class Signals:
         signal.pthread_sigmask(signal.SIG_SETMASK, [])
 
     def give_back(self) -> None:
-        """Remove the handlers, in a process that only waits for another.
+        """Restore the handlers that were replaced, in a process that only waits for another.
 
-        Python's own handler of SIGINT is not put back: its KeyboardInterrupt would be a traceback.
+        SIGINT gets the kernel's default, because Python's own handler would print a traceback.
         """
         for number, handler in self._before.items():
             signal.signal(number, signal.SIG_DFL if number == signal.SIGINT else handler)
         self._before.clear()
 
     def begin(self) -> None:
-        """From now on a stop is not an exit at once: it waits for `attend`."""
+        """From now on a signal to stop waits for `attend`; before, it ends the process at once."""
         self._nothing_begun = False
 
     def attend(self, reactor: Any, actions: Mapping[Answer, Callable[[], object]]) -> list[int]:
-        """Answer signals, those that came before too, in the reactor's own turns.
+        """Handle signals in turns of the reactor, also those that arrived before.
 
-        A stop is `reactor.stop`, `actions` are the others. Returns a list to which each signal that
-        asks for a stop is added when it comes.
+        `STOP` calls `reactor.stop`, other answers their function in `actions`. Return a list to
+        which each signal to stop is appended when it arrives.
 
-        Twisted installs its methods `sigTerm` and `sigInt` when the reactor starts, and ends the
-        process by the signal; they are replaced, so that no moment is without our handlers.
+        When the reactor starts, Twisted installs its methods `sigTerm` and `sigInt`, which end the
+        process with the signal. They are replaced, so that our handlers are never missing.
         """
+        from twisted.internet.base import ReactorBase
+
+        require_use(ReactorBase._signalsFactory, "sigTerm", "sigInt")
         asked: list[int] = []
         everything = {Answer.STOP: partial(_stop, reactor), **actions}
 
@@ -132,14 +137,14 @@ class Signals:
         if self._deliver is not None:
             self._deliver(number)
         elif self._nothing_begun and ANSWERS[number] is Answer.STOP:
-            # Imports and files that are read may take long; there is nothing to undo.
+            # Imports and reading files may take long; there is nothing to undo yet.
             os._exit(0)
         else:
             self._early.append(number)
 
 
 def _stop(reactor: Any) -> None:
-    # A second SIGTERM while stopping asks for what is being done already.
+    # A second SIGTERM arrives while the reactor stops already.
     with suppress(ReactorNotRunning):
         reactor.stop()
 

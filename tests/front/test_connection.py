@@ -81,7 +81,7 @@ def test_the_request_of_the_documentation_is_accepted() -> None:
 def test_no_byte_goes_out_before_the_rule_is_in_force() -> None:
     client = Client(FakeGate(at_once=False))
     assert client.send(HELLO) == b""
-    client.gate.let_in()
+    client.gate.grant()
     assert client.received == SWITCHED
     client.leave()
 
@@ -139,7 +139,7 @@ def test_the_answer_does_not_depend_on_how_bytes_are_split(cuts: list[int], at_o
     client = Client(FakeGate(at_once))
     client.send(*(data[a:b] for a, b in pairwise(edges)))
     if not at_once:
-        client.gate.let_in()
+        client.gate.grant()
     assert client.received == SWITCHED + b"\x8a\x00"
     client.leave()
 
@@ -152,7 +152,7 @@ def test_a_request_may_arrive_byte_by_byte() -> None:
 def test_early_bytes_are_read_after_the_101() -> None:
     client = Client(FakeGate(at_once=False))
     client.send(HELLO + frame(9, b"a"), frame(9, b"b"))
-    client.gate.let_in()
+    client.gate.grant()
     assert client.received == SWITCHED + b"\x8a\x01a\x8a\x01b"
 
 
@@ -181,7 +181,7 @@ def test_losing_the_client_cancels_the_admission() -> None:
 def test_a_session_after_the_client_was_lost_is_told_at_once() -> None:
     """As when the rule came into force in the same moment that the client left in."""
     gate = FakeGate(at_once=False)
-    gate._cancel = lambda asked: gate.let_in()  # type: ignore[method-assign,assignment]
+    gate._cancel = lambda asked: gate.grant()  # type: ignore[method-assign,assignment]
     client = Client(gate)
     client.send(HELLO)
     client.leave()
@@ -381,18 +381,18 @@ def test_tokens_are_never_logged(logged: list[Any]) -> None:
 # -- the end -------------------------------------------------------------------------------
 
 
-def held(grant_gone_at_once: bool = True) -> Client:
-    client = Client(FakeGate(grant_gone_at_once=grant_gone_at_once))
+def held(revoke_at_once: bool = True) -> Client:
+    client = Client(FakeGate(revoke_at_once=revoke_at_once))
     client.send(HELLO)
     return client
 
 
 def test_a_close_frame_is_answered_once_the_grant_is_revoked() -> None:
-    client = held(grant_gone_at_once=False)
+    client = held(revoke_at_once=False)
     client.send(close_frame(1000, b"bye"))
     assert client.frames() == []
     assert not client.gone
-    client.gate.sessions[0].gone()
+    client.gate.sessions[0].revoked()
     assert client.frames() == [(8, b"\x03\xe8")]
     assert client.transport.disconnecting
     assert client.transport.producer is None
@@ -400,10 +400,10 @@ def test_a_close_frame_is_answered_once_the_grant_is_revoked() -> None:
 
 
 def test_a_client_that_closes_and_disconnects_gets_no_answer() -> None:
-    client = held(grant_gone_at_once=False)
+    client = held(revoke_at_once=False)
     client.send(close_frame(1000))
     client.leave()
-    client.gate.sessions[0].gone()
+    client.gate.sessions[0].revoked()
     assert client.frames() == []
     assert client.gate.sessions[0].heard == ["closed", "left"]
     assert not client.clock.getDelayedCalls()
@@ -420,11 +420,11 @@ def test_a_client_that_closes_and_disconnects_gets_no_answer() -> None:
     ids=["unmasked", "reserved code", "bad UTF-8", "flood"],
 )
 def test_violations_are_answered_once_the_grant_is_revoked(data: bytes, code: int) -> None:
-    client = held(grant_gone_at_once=False)
+    client = held(revoke_at_once=False)
     client.send(data, frame(9), b"\xff" * 1000)
     assert client.close_code() is None
     assert client.gate.sessions[0].heard == ["closed"]
-    client.gate.sessions[0].gone()
+    client.gate.sessions[0].revoked()
     assert client.close_code() == code
     assert client.transport.disconnecting
     client.leave()
@@ -432,7 +432,7 @@ def test_violations_are_answered_once_the_grant_is_revoked(data: bytes, code: in
 
 @pytest.mark.parametrize("behind", [b"", close_frame(1000), frame(1, b"", mask=b""), b"\xff" * 99])
 def test_data_ends_the_session_whatever_comes_after_it(behind: bytes) -> None:
-    client = held(grant_gone_at_once=False)
+    client = held(revoke_at_once=False)
     client.send(frame(1, b"hello"), behind)
     session = client.gate.sessions[0]
     assert session.heard == ["data"]
@@ -447,7 +447,7 @@ def test_data_ends_the_session_whatever_comes_after_it(behind: bytes) -> None:
 
 
 def test_one_message_is_reported_once() -> None:
-    client = held(grant_gone_at_once=False)
+    client = held(revoke_at_once=False)
     client.send(frame(1, b"a", fin=False), frame(0, b"b"), frame(2, b"c"))
     assert client.gate.sessions[0].heard == ["data"]
 
@@ -569,7 +569,7 @@ def test_all_connections_can_be_aborted() -> None:
 def test_random_bytes_never_break_a_connection(
     pieces: list[bytes], let_in_first: bool, slow: bool
 ) -> None:
-    client = Client(FakeGate(at_once=True, grant_gone_at_once=not slow))
+    client = Client(FakeGate(at_once=True, revoke_at_once=not slow))
     if let_in_first:
         client.send(HELLO)
     client.send(*pieces)

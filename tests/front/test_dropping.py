@@ -80,7 +80,7 @@ def test_sessions_are_never_dropped() -> None:
     assert scene.numbers() == (1, 1, 4), "four are aborted and not gone yet"
     for client in others[:-1]:
         client.leave_quietly()
-    scene.gate.let_in()
+    scene.gate.grant()
     assert asking.received == SWITCHED
     assert scene.numbers() == (1, 1, 0)
     scene.client()

@@ -1,4 +1,4 @@
-"""Accepting, with a port and a socket that do as they are told."""
+"""Accepting, with a fake port and a fake socket."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Listening:
 
 
 class Port:
-    """What is used of a Twisted port."""
+    """The part of a Twisted port that is used."""
 
     connected = True
     disconnecting = False
@@ -61,7 +61,7 @@ class Port:
         self.reading = True
 
     def turn(self) -> int:
-        """One turn of the reactor: accept as long as there is somebody; how many there were."""
+        """One turn of the reactor: accept until nothing is left; return how many there were."""
         self.clock.advance(0)
         accepted = 0
         while True:
@@ -74,7 +74,7 @@ class Port:
 
 @pytest.fixture
 def logged() -> Any:
-    """The lines above debug."""
+    """The log lines above debug."""
     lines: list[str] = []
 
     def observe(event: Any) -> None:

@@ -1,4 +1,4 @@
-"""A gate, its sessions and a client's side of a connection, for tests of the front."""
+"""A fake gate, its sessions, and a client without sockets, for tests of the front."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ SWITCHED = (
 
 
 class FakeSession:
-    """Writes down what it is told; ends at once, or when `gone` is called."""
+    """Records what it is told; its grant is revoked at once, or when `revoked` is called."""
 
     def __init__(self, carrier: ICarrier, at_once: bool) -> None:
         self.carrier = carrier
@@ -67,19 +67,19 @@ class FakeSession:
         if self._at_once:
             self.carrier.close(1003, "data")
 
-    def gone(self) -> None:
-        """The grant is gone."""
+    def revoked(self) -> None:
+        """The grant is revoked."""
         leaving, self._leaving = self._leaving, []
         for one in leaving:
             one.callback(None)
 
 
 class FakeGate:
-    """Decides as the service does; `good` is a valid token. Admits at once, or when told to."""
+    """Decides as the service does; `good` is the valid token. Admits at once, or when told to."""
 
-    def __init__(self, at_once: bool = True, grant_gone_at_once: bool = True) -> None:
+    def __init__(self, at_once: bool = True, revoke_at_once: bool = True) -> None:
         self.at_once = at_once
-        self.grant_gone_at_once = grant_gone_at_once
+        self.revoke_at_once = revoke_at_once
         self.load = Load(max_clients=1000)
         self.token_required = True
         self.asked: list[AccessRequest] = []
@@ -101,7 +101,7 @@ class FakeGate:
         asked: Deferred[ISession] = Deferred(self._cancel)
         self._pending.append((asked, carrier))
         if self.at_once:
-            self.let_in()
+            self.grant()
         return asked
 
     def count(self, reason: str) -> None:
@@ -110,16 +110,16 @@ class FakeGate:
     def _cancel(self, asked: Deferred[Any]) -> None:
         self.cancelled += 1
 
-    def let_in(self) -> FakeSession:
-        """The rule of the longest waiting client is in force."""
+    def grant(self) -> FakeSession:
+        """The grant of the client that has waited for longest is in force."""
         asked, carrier = self._pending.pop(0)
-        session = FakeSession(carrier, self.grant_gone_at_once)
+        session = FakeSession(carrier, self.revoke_at_once)
         self.sessions.append(session)
         asked.callback(session)
         return session
 
     def fail(self, error: Exception) -> None:
-        """The firewall, or the gate, does not do it after all."""
+        """The admission of the client that has waited for longest fails."""
         self._pending.pop(0)[0].errback(Failure(error))
 
 
@@ -129,7 +129,7 @@ def _verify(token: str, now: float) -> Claims | TokenRefusal:
 
 @implementer(ITCPTransport)
 class Transport(StringTransport):
-    """A TCP transport that knows an abort from a close."""
+    """A TCP transport that records whether it was aborted."""
 
     aborted = False
 
@@ -138,7 +138,7 @@ class Transport(StringTransport):
 
 
 class Client:
-    """One client of one front, without sockets."""
+    """One client of a front, without sockets."""
 
     def __init__(
         self,
@@ -158,7 +158,7 @@ class Client:
         self.front.makeConnection(self.transport)
 
     def send(self, *pieces: bytes) -> bytes:
-        """Send, and return all that has ever come back."""
+        """Send, and return everything received so far."""
         for piece in pieces:
             if not self.gone:
                 self.front.dataReceived(piece)
@@ -175,25 +175,25 @@ class Client:
 
     @property
     def gone(self) -> bool:
-        """Whether the service has hung up, in whatever way."""
+        """Whether the service has closed or aborted the connection."""
         return bool(self.transport.disconnecting or self.transport.aborted)
 
     @property
     def status(self) -> int:
-        """The status answered, 0 without an answer."""
+        """The status of the answer, 0 without an answer."""
         return int(self.received[9:12] or 0)
 
     def leave(self) -> None:
-        """The connection is lost; nothing of it may be left over."""
+        """Lose the connection; no timer may remain."""
         self.leave_quietly()
         assert not self.clock.getDelayedCalls()
 
     def leave_quietly(self) -> None:
-        """The connection is lost, while others may have timers."""
+        """Lose the connection; other connections may have timers."""
         self.front.connectionLost(Failure(ConnectionResetError()))
 
     def frames(self) -> list[tuple[int, bytes]]:
-        """Opcode and payload of each frame behind the 101."""
+        """Opcode and payload of each frame after the 101."""
         head, _, data = self.received.partition(b"\r\n\r\n")
         assert head.startswith(b"HTTP/1.1 101 ")
         frames = []
@@ -206,7 +206,7 @@ class Client:
         return frames
 
     def close_code(self) -> int | None:
-        """The code of the one close frame, and that it is the last; None without one."""
+        """The code of the one close frame, which must be the last frame; None without one."""
         frames = self.frames()
         closing = [payload for opcode, payload in frames if opcode == 8]
         if not closing:
@@ -241,7 +241,7 @@ def close_frame(code: int, reason: bytes = b"") -> bytes:
 def request(
     line: bytes = b"GET " + PATH + b" HTTP/1.1", headers: bytes = UPGRADE, after: bytes = b""
 ) -> bytes:
-    """A request; `headers` carry their own line ends."""
+    """A request; `headers` include their line ends."""
     return line + b"\r\n" + headers + b"\r\n" + after
 
 
