@@ -1,1 +1,1 @@
-"""Keys, tokens and certificates: what the service believes, and where it comes from."""
+"""The service's certificate, and the verification of access tokens."""

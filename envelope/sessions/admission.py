@@ -162,10 +162,9 @@ class Load:
 
 @dataclass(frozen=True, slots=True)
 class Admission:
-    """The request is admitted, for `duration` seconds; `subject` is empty without a token."""
+    """The request is admitted, for `duration` seconds."""
 
     duration: float
-    subject: str
     subprotocol: str | None = None
 
 
@@ -227,9 +226,7 @@ def _after_token(
     deadline = deadline_of(claims.expires if claims else None, expected, now)
     if deadline <= now:
         return PAST_EXPIRATION
-    # The configured text, not the token's own: all sessions share one object.
-    subject = (MONITORING if monitoring else expected.subject or claims.subject) if claims else ""
-    return Admission(deadline - now, subject or "", request.subprotocol)
+    return Admission(deadline - now, request.subprotocol)
 
 
 def deadline_of(expires: float | None, expected: Expectations, now: float) -> float:

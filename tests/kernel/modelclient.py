@@ -26,7 +26,7 @@ class Client:
 
     def ask(self, sessions: Sessions, now: float) -> None:
         self.deadline = now + self.lasts
-        admission = Admission(self.lasts, "")
+        admission = Admission(self.lasts)
         self.answer = sessions.admit(ip_address(self.address), admission, self)
         self.answer.addCallbacks(self._admitted, self._refused)
 
