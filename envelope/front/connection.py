@@ -68,7 +68,6 @@ class IFront(typing.Protocol):
 class Connection(Protocol):
     """One client; implements `IRequester`, `IFrameHandler` and `ICarrier`."""
 
-    factory: IFront
     transport: Any
     _timer: Timer
     # Defaults on the class: a held session sets few of them, which saves memory.
@@ -79,6 +78,9 @@ class Connection(Protocol):
     _channel: Channel | None = None
     _is_producer: bool = False
     _closing: bool = False
+
+    def __init__(self, factory: IFront) -> None:
+        self.factory = factory
 
     @property
     def waiting(self) -> bool:

@@ -30,7 +30,6 @@ class FrontFactory(Factory):
     reason for each dropped connection.
     """
 
-    protocol = Connection  # type: ignore[assignment]
     noisy = False
 
     def __init__(
@@ -51,6 +50,10 @@ class FrontFactory(Factory):
         self._evicted: set[Connection] = set()
         self._evictor: Evictor[Connection] = Evictor(limits.eviction)
         self._emptied = Condition()
+
+    def buildProtocol(self, _addr: IAddress | None) -> Connection:
+        """Make the protocol of a new connection."""
+        return Connection(self)
 
     def when_empty(self) -> Deferred[None]:
         """Drop the connections without a whole request; fires once no connection is left."""
