@@ -45,13 +45,13 @@ def memory(running: ServiceProcess) -> float:
 
 
 def _shake_hands(running: ServiceProcess) -> None:
-    with closing(running.speak()):
+    with closing(running.open_stream()):
         pass
 
 
 def _let_in(running: ServiceProcess) -> None:
     good = HELLO.replace(b"access_token=good", b"access_token=" + running.token())
-    answer = running.throw(good + close_frame(1000))
+    answer = running.exchange(good + close_frame(1000))
     assert answer.startswith(b"HTTP/1.1 101 ")
 
 
@@ -63,9 +63,9 @@ def refusals(running: ServiceProcess, times: int) -> None:
     )
     kinds: dict[str, Callable[[], object]] = {
         "TLS handshake, then close": lambda: _shake_hands(running),
-        "another path, 404": lambda: running.throw(request(b"GET / HTTP/1.1")),
-        "no HTTP, 400": lambda: running.throw(b"\0"),
-        "token with a bad signature, 401": lambda: running.throw(forged),
+        "another path, 404": lambda: running.exchange(request(b"GET / HTTP/1.1")),
+        "no HTTP, 400": lambda: running.exchange(b"\0"),
+        "token with a bad signature, 401": lambda: running.exchange(forged),
         "let in, and left at once, 101": lambda: _let_in(running),
     }
     for kind, once in kinds.items():
@@ -74,7 +74,7 @@ def refusals(running: ServiceProcess, times: int) -> None:
         for _ in range(times):
             once()
         print(f"{kind:34}{(cpu(running) - before) / times * 1000:6.2f} ms")
-        running.settle()
+        running.wait_until_idle()
 
 
 def floods(running: ServiceProcess, number: int) -> None:
@@ -98,7 +98,7 @@ def floods(running: ServiceProcess, number: int) -> None:
             f"{median(took):5.0f} ms in the median, {max(took):5.0f} ms at most"
         )
         process.communicate("")
-        running.settle()
+        running.wait_until_idle()
 
 
 def main() -> None:

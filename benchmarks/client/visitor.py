@@ -15,7 +15,7 @@ from collections.abc import Callable
 READ, WRITE = select.EPOLLIN, select.EPOLLOUT
 _CLOSE_OPCODE = 0x88
 # A masked close frame with code 1000 (RFC 6455 section 5.5.1); the mask is all zeros.
-_GOODBYE = b"\x88\x82\0\0\0\0\x03\xe8"
+_CLOSE_FRAME = b"\x88\x82\0\0\0\0\x03\xe8"
 _REQUEST = (
     "GET /v0/envelope/access?access_token={token} HTTP/1.1\r\nHost: envelope.example\r\n"
     "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
@@ -85,7 +85,7 @@ class Visitor:
         assert self._sock is not None
         self.left = time.perf_counter()
         try:
-            self._sock.send(_GOODBYE)
+            self._sock.send(_CLOSE_FRAME)
         except OSError as error:
             self._over(f"{type(error).__name__} at the end")
 

@@ -10,7 +10,7 @@ from benchmarks.plan import Plan, median, tell, turns
 from benchmarks.points.unloaded import PAUSE
 from benchmarks.variants import NONE, Variant
 
-_NEWCOMERS = 30
+_CONNECTS = 30
 _SECONDS = 1.0
 
 
@@ -48,7 +48,7 @@ def _at_this_number(plan: Plan, bare: BenchLab, lab: BenchLab) -> dict[str, Any]
     packets: dict[str, list[float]] = {"none": [], "rules": []}
     gone: list[float] = []
     for _, one in turns(plan.pick(2, 5), (bare, lab)):
-        answer = one.do("visits", count=_NEWCOMERS, at_once=1, pause=PAUSE)
+        answer = one.do("visits", count=_CONNECTS, at_once=1, pause=PAUSE)
         connect[names[one]] += answer["connect"]
         leave[names[one]] += answer["leave"]
     for _ in range(plan.pick(1, 3)):

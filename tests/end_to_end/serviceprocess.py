@@ -99,7 +99,7 @@ class ServiceProcess:
                 targets.append(str(link.readlink()))
         return sum(target.startswith("socket:") for target in targets)
 
-    def settle(self) -> None:
+    def wait_until_idle(self) -> None:
         """Wait until no connection is left, and no more sockets than at the start.
 
         Polls, because the service reports neither.
@@ -113,7 +113,7 @@ class ServiceProcess:
         """A TCP connection to listener number `port`."""
         return socket.create_connection(("127.0.0.1", self.ports[port]), PATIENCE)
 
-    def speak(self, port: int = 0, before: bytes = b"") -> socket.socket:
+    def open_stream(self, port: int = 0, before: bytes = b"") -> socket.socket:
         """A connection after its TLS handshake, if the service has TLS; `before` is sent first."""
         plain = self.connect(port)
         plain.sendall(before)
@@ -123,9 +123,9 @@ class ServiceProcess:
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
         return context.wrap_socket(plain, suppress_ragged_eofs=False)
 
-    def throw(self, data: bytes, port: int = 0, before: bytes = b"") -> bytes:
+    def exchange(self, data: bytes, port: int = 0, before: bytes = b"") -> bytes:
         """Send `data` on a new connection; returns all bytes until the service closes it."""
-        with closing(self.speak(port, before)) as stream:
+        with closing(self.open_stream(port, before)) as stream:
             with suppress(*_GONE):
                 stream.sendall(data)
             return until_end(stream)

@@ -45,7 +45,7 @@ def running(request: Any, tmp_path_factory: Any) -> Iterator[ServiceProcess]:
 def all_connections_end(running: ServiceProcess) -> Iterator[None]:
     """No connection and no socket outlives a test."""
     yield
-    running.settle()
+    running.wait_until_idle()
 
 
 def with_token(running: ServiceProcess, data: bytes) -> bytes:
@@ -56,7 +56,7 @@ def with_token(running: ServiceProcess, data: bytes) -> bytes:
 @pytest.mark.parametrize("name", ATTACKS)
 def test_hostile_requests_are_refused_in_order(running: ServiceProcess, name: str) -> None:
     data, status = ATTACKS[name]
-    answer = running.throw(with_token(running, data))
+    answer = running.exchange(with_token(running, data))
     if answer or len(data) < _ONE_READ:
         assert describe(answer)["status"] == status
         assert {"connection", "content-length"} <= set(describe(answer)["headers"])
@@ -68,13 +68,13 @@ def test_hostile_requests_are_refused_in_order(running: ServiceProcess, name: st
 
 @pytest.mark.parametrize("name", WELCOME)
 def test_unusual_but_valid_requests_are_let_in(running: ServiceProcess, name: str) -> None:
-    answer = running.throw(with_token(running, WELCOME[name]) + close_frame(1000))
+    answer = running.exchange(with_token(running, WELCOME[name]) + close_frame(1000))
     assert describe(answer)["status"] == 101
 
 
 def frames_after(running: ServiceProcess, data: bytes) -> bytes:
     """Send a request and these frames; returns what follows the 101."""
-    answer = describe(running.throw(with_token(running, HELLO) + data))
+    answer = describe(running.exchange(with_token(running, HELLO) + data))
     assert answer["status"] == 101
     return bytes(answer["body"])
 
@@ -106,7 +106,7 @@ def test_a_flood_of_pings_is_bounded_and_ended(running: ServiceProcess) -> None:
 
 def test_pings_whose_pongs_are_not_read_do_not_pile_up(running: ServiceProcess) -> None:
     """The service stops reading, so the peer can send only what the kernel's buffers hold."""
-    with closing(running.speak()) as stream:
+    with closing(running.open_stream()) as stream:
         stream.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         stream.sendall(with_token(running, HELLO))
         assert b" 101 " in stream.recv(20)
@@ -114,7 +114,7 @@ def test_pings_whose_pongs_are_not_read_do_not_pile_up(running: ServiceProcess) 
         with suppress(OSError, ssl.SSLError):
             for _ in range(10_000):
                 stream.sendall(ping)
-    running.settle()
+    running.wait_until_idle()
 
 
 RAW: dict[str, bytes] = {
@@ -159,7 +159,7 @@ def test_silent_slow_and_half_closed_peers_are_cut_off(running: ServiceProcess) 
     before = running.dropped()["timeout"]
     with ExitStack() as stack:
         streams = [stack.enter_context(closing(running.connect())) for _ in range(3)]
-        streams += [stack.enter_context(closing(running.speak())) for _ in range(2)]
+        streams += [stack.enter_context(closing(running.open_stream())) for _ in range(2)]
         if running.tls:
             streams[1].sendall(start[:50])
             streams[2].sendall(start)
@@ -234,6 +234,6 @@ def test_answers_behind_a_proxy_header_are_the_same_as_without(
     running: ServiceProcess, header: bytes
 ) -> None:
     """Headers without an address are included: no rules are managed here, so none is needed."""
-    assert describe(running.throw(UPGRADE, PROXIED, header))["status"] == 400
+    assert describe(running.exchange(UPGRADE, PROXIED, header))["status"] == 400
     hello = with_token(running, HELLO) + close_frame(1000)
-    assert describe(running.throw(hello, PROXIED, header))["status"] == 101
+    assert describe(running.exchange(hello, PROXIED, header))["status"] == 101

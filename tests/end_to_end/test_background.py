@@ -56,7 +56,7 @@ class Started:
         assert os.read(self._life, 1) == b""
 
     def close(self) -> None:
-        """Close the pipe; a daemon that still runs ends with its host."""
+        """Kill the command and close the pipe; a daemon that still runs ends with its host."""
         self._process.kill()
         self._process.communicate()
         os.close(self._life)

@@ -27,25 +27,25 @@ def test_without_descriptors_it_keeps_accepting_and_ends_no_session(tmp_path: Pa
             ServiceProcess(tmp_path, "--max-clients=2", listen=("127.0.0.1:0",), tls=False)
         )
         hello = HELLO.replace(b"access_token=good", b"access_token=" + running.token())
-        held = stack.enter_context(closing(running.speak()))
+        held = stack.enter_context(closing(running.open_stream()))
         held.sendall(hello)
         assert b" 101 " in held.recv(20)
         used = max(int(link.name) for link in Path(f"/proc/{running.pid}/fd").iterdir())
         before = resource.prlimit(running.pid, resource.RLIMIT_NOFILE)[0]
         allow(running, used + _FEW)
         idle = [stack.enter_context(closing(running.connect())) for _ in range(10 * _FEW)]
-        assert describe(running.throw(hello + close_frame(1000)))["status"] == 101
+        assert describe(running.exchange(hello + close_frame(1000)))["status"] == 101
         assert running.dropped()["descriptors"] > 0
         assert running.connections()["session"] == 1
         allow(running, 0)
         idle += [stack.enter_context(closing(running.connect())) for _ in range(_FEW)]
         allow(running, before)
-        assert describe(running.throw(hello + close_frame(1000)))["status"] == 101
+        assert describe(running.exchange(hello + close_frame(1000)))["status"] == 101
         held.sendall(close_frame(1000))
         assert until_end(held).endswith(b"\x88\x02\x03\xe8")
         for stream in idle:
             stream.close()
-        running.settle()
+        running.wait_until_idle()
         log = running.stop()
     lines = sum("no connection can be accepted now" in line for line in log)
     assert 1 <= lines <= 2, "more than one line a minute for each of two ports"

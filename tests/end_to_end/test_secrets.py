@@ -43,8 +43,8 @@ class Watched(ServiceProcess):
             folder, "--max-clients=2", "--request-timeout=2s", listen=("127.0.0.1:0",), tls=True,
             own=own)
 
-    def throw(self, data: bytes, port: int = 0, before: bytes = b"") -> bytes:
-        answer = super().throw(data, port, before)
+    def exchange(self, data: bytes, port: int = 0, before: bytes = b"") -> bytes:
+        answer = super().exchange(data, port, before)
         self.served.append(answer)
         return answer
 
@@ -67,7 +67,7 @@ class Watched(ServiceProcess):
         path.write_bytes(before)
 
     def shown(self) -> list[bytes]:
-        """What a list of processes shows of it: command lines, names, and environments."""
+        """Command line, name and limits of the process, as /proc shows them."""
         return [Path(f"/proc/{self.pid}/{name}").read_bytes()
                 for name in ("cmdline", "comm", "limits")]
 
@@ -107,13 +107,14 @@ HEADERS = cycle((
 
 
 def send_tokens_everywhere(running: Watched) -> None:
-    """Send each token in the query, in the path and in one header; two of them in all headers."""
+    """Send each token in the query, in the path and in a header; two of them in more places."""
     query = ACCESS + b"?access_token="
     for what, token in tokens(running).items():
         for target in (query + token + b"&other=" + CANARY, ACCESS + b"/" + token):
-            running.throw(request(b"GET " + target + b" HTTP/1.1", after=close_frame(1000, CANARY)))
-        running.throw(request(b"GET " + ACCESS + b" HTTP/1.1",
-                           UPGRADE + next(HEADERS) + token[:4000] + b"\r\n"))
+            running.exchange(
+                request(b"GET " + target + b" HTTP/1.1", after=close_frame(1000, CANARY)))
+        running.exchange(request(
+            b"GET " + ACCESS + b" HTTP/1.1", UPGRADE + next(HEADERS) + token[:4000] + b"\r\n"))
         if what not in ("good", "a stranger's"):
             continue
         for line in (
@@ -122,29 +123,29 @@ def send_tokens_everywhere(running: Watched) -> None:
             b"POST " + query + token,
         ):
             more = UPGRADE + b"Content-Length: %d\r\n" % len(CANARY)
-            running.throw(request(line + b" HTTP/1.1", more, CANARY))
-        running.throw(b"GET " + query + token + b" HTTP/9.9\r\n\r\n")
-        running.throw(b"GET " + query + token + b"\n\n")
+            running.exchange(request(line + b" HTTP/1.1", more, CANARY))
+        running.exchange(b"GET " + query + token + b" HTTP/9.9\r\n\r\n")
+        running.exchange(b"GET " + query + token + b"\n\n")
 
 
-def misbehave_inside(running: Watched) -> None:
+def misbehave_in_sessions(running: Watched) -> None:
     """In open sessions: data, broken frames, floods, and a disconnect without a close frame."""
     line = b"GET " + ACCESS + b"?access_token=%s HTTP/1.1"
     for behind in (frame(1, CANARY), frame(2, CANARY, fin=False), frame(9, b"ping") * 150,
                    frame(8, b"\x03\xe8\xff" + CANARY), frame(3, CANARY), CANARY,
                    close_frame(4999, CANARY)):
-        answer = running.throw(request(line % running.token(jti=CANARY.decode()), after=behind))
+        answer = running.exchange(request(line % running.token(jti=CANARY.decode()), after=behind))
         assert describe(answer)["status"] == 101
-    with running.speak() as stream:
+    with running.open_stream() as stream:
         stream.sendall(request(line % running.token(jti=CANARY.decode())))
         assert stream.recv(12) == b"HTTP/1.1 101"
     with running.connect() as bare:
         bare.sendall(b"GET /?access_token=" + CANARY + b" HTTP/1.1\r\n\r\n")
         running.served.append(bare.recv(4096))
-    running.settle()
+    running.wait_until_idle()
 
 
-def make_it_fail(running: Watched) -> None:
+def make_reloads_and_accepts_fail(running: Watched) -> None:
     """Reload unusable files that contain keys, and run out of descriptors."""
     private = running.key.export_private().encode()
     pem = (running.folder / "key.pem").read_bytes()
@@ -170,8 +171,8 @@ def search(where: str, texts: list[bytes], words: list[bytes]) -> None:
 
 def test_no_secret_is_shown_whatever_is_sent_and_whatever_fails(running: Watched) -> None:
     send_tokens_everywhere(running)
-    misbehave_inside(running)
-    make_it_fail(running)
+    misbehave_in_sessions(running)
+    make_reloads_and_accepts_fail(running)
     for page in PAGES:
         running.ask_admin(page)
         running.ask_admin(f"{page}?{CANARY.decode()}", more=b"Cookie: " + CANARY + b"\r\n")

@@ -32,7 +32,7 @@ def running(tmp_path_factory: Any) -> Iterator[ServiceProcess]:
 def ask(running: ServiceProcess, target: bytes, more: bytes = b"", method: bytes = b"GET",
         after: bytes = b"") -> dict[str, Any]:
     line = method + b" " + target + b" HTTP/1.1"
-    return describe(running.throw(request(line, UPGRADE + more, after)))
+    return describe(running.exchange(request(line, UPGRADE + more, after)))
 
 
 def query(token: str) -> bytes:
@@ -44,7 +44,7 @@ def test_a_good_token_of_each_kind_is_let_in(running: ServiceProcess, alg: str) 
     """Checked by the service's own clock."""
     answer = ask(running, ACCESS + query(signed(GOOD, alg)), after=close_frame(1000))
     assert answer["status"] == 101
-    running.settle()
+    running.wait_until_idle()
 
 
 @pytest.mark.parametrize("name", ATTACKS)

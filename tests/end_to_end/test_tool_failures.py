@@ -30,7 +30,7 @@ def tools(rig):
 
 
 def reasons(rig) -> str:
-    """The body of `/readyz`, with the reasons."""
+    """The reasons in the answer of `/readyz`, a line each."""
     return "\n".join(json.loads(get(rig, f"{ADMIN}/readyz")[1]).get("reasons", ()))
 
 

@@ -25,7 +25,7 @@ from tests.kernel.faults import EVERY, FAULTS, Fault
 from tests.kernel.scenarios import SCENARIOS
 
 MODEL = "tests/kernel/test_model.py"
-SCENE_TEST = "test_the_kernel_holds_what_the_model_holds_in"
+SCENARIO_TEST = "test_the_kernel_holds_what_the_model_holds_in_each_scenario"
 ROOT = Path(__file__).parents[2]
 COPIED = ("envelope", "tests", "tools", "twisted", "setup.cfg", "pyproject.toml", "README.md")
 # Seconds that a run may take, and that a scenario waits for a condition to come true.
@@ -61,7 +61,7 @@ def noticed(fault: Fault | None, kind: str) -> str:
         if fault is None:
             selected = [MODEL, "-k", f"[{kind}-"]
         elif fault.by in SCENARIOS:
-            selected = [f"{MODEL}::{SCENE_TEST}[{kind}-{fault.by}]"]
+            selected = [f"{MODEL}::{SCENARIO_TEST}[{kind}-{fault.by}]"]
         else:
             selected = [fault.by]
         done = subprocess.run(

@@ -110,7 +110,7 @@ async def check_repair(subject, what: str, doing, networks) -> None:
         interfere(kernel, commands)
         began = time.monotonic()
         await settled(lambda: subject.transactions() > before)
-        print(f"{what}: mended {time.monotonic() - began:.2f} s later")
+        print(f"{what}: repaired {time.monotonic() - began:.2f} s later")
         await settled(
             lambda: sorted(set(kernel.saved().splitlines()) - set(foreign(kernel.saved())))
             == sorted(set(good.splitlines()))

@@ -34,8 +34,8 @@ STEPS, STEPS_AT_ONCE = 300, 20
 SOAK = float(os.environ.get("SOAK_SECONDS", "0"))
 
 # nftables with an operator's own baseline is tested in test_nft.
-CASES = [(kind, scene) for kind in ALL_KINDS for scene in SCENARIOS
-         if kind != "nftables" or "operator" not in scene]
+CASES = [(kind, scenario) for kind in ALL_KINDS for scenario in SCENARIOS
+         if kind != "nftables" or "operator" not in scenario]
 
 
 @pytest.fixture(params=ALL_KINDS)
@@ -59,14 +59,16 @@ def machine(request, tmp_path, monkeypatch):
         print(f"{made.steps} steps")
 
 
-@pytest.mark.parametrize(("machine", "scene"), CASES, indirect=["machine"])
-def test_the_kernel_holds_what_the_model_holds_in(machine, scene) -> Deferred[None]:
+@pytest.mark.parametrize(("machine", "scenario"), CASES, indirect=["machine"])
+def test_the_kernel_holds_what_the_model_holds_in_each_scenario(
+    machine, scenario
+) -> Deferred[None]:
     """Each scenario holds, with each kind of tool."""
 
     def play() -> None:
         made = machine()
         try:
-            SCENARIOS[scene](made)
+            SCENARIOS[scenario](made)
         except BaseException:
             made.life.wipe()
             raise

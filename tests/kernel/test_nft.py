@@ -110,7 +110,7 @@ async def test_a_grant_may_last_for_years(subject, days) -> None:
 
 @ensureDeferred
 async def test_the_open_tool_is_restarted_after_some_transactions(subject) -> None:
-    """It keeps what it was told and gets slower; no change is lost, and only one runs at a time."""
+    """It gets slower with every command; no change is lost, and only one runs at a time."""
     firewall = subject.firewall
     await firewall.open(SERVICE)
     for n in range(DIALECT.lifetime + 10):
