@@ -33,7 +33,7 @@ pytestmark = pytest.mark.kernel
 STEPS, STEPS_AT_ONCE = 300, 20
 SOAK = float(os.environ.get("SOAK_SECONDS", "0"))
 
-# nftables with an operator's own baseline is tested in test_nft.
+# nftables with an operator's own baseline is tested in test_nft_start_stop.
 CASES = [(kind, scenario) for kind in ALL_KINDS for scenario in SCENARIOS
          if kind != "nftables" or "operator" not in scenario]
 
