@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IListeningPort
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
@@ -36,6 +36,8 @@ from envelope.runtime.accepting import accept_carefully, start_accepting
 from envelope.runtime.background import StartReport
 from envelope.runtime.collector import Collector
 from envelope.runtime.exitstatus import ExitStatus
+from envelope.runtime.metrics import LogMetrics
+from envelope.runtime.servicelog import service_log
 from envelope.runtime.signals import Answer, signals
 from envelope.sessions.metrics import SessionMetrics
 from envelope.sessions.registry import Sessions
@@ -66,6 +68,7 @@ class EnvelopeService(Service):
         self._report = report or StartReport()
         self._exit = ExitStatus(self._report)
         self.registry = new_registry()
+        LogMetrics(self.registry).watch(lambda: service_log.dropped)
         sessions = SessionMetrics(self.registry)
         self._connections = ConnectionMetrics(self.registry)
         try:
@@ -108,7 +111,9 @@ class EnvelopeService(Service):
     def startService(self) -> None:
         """Begin the start. Its result is in the log, in `/readyz` and in the exit status."""
         super().startService()
-        self._stops = signals.attend(self._reactor, {Answer.RELOAD: self.reload})
+        self._stops = signals.attend(self._reactor, {
+            Answer.RELOAD: self.reload, Answer.REOPEN: service_log.reopen,
+        })
         self._starting = Deferred.fromCoroutine(self._start())
         self._starting.addErrback(self._start_failed)
 
@@ -131,23 +136,23 @@ class EnvelopeService(Service):
 
     async def _stop(self) -> None:
         self.sessions.stopping = True
-        await self._end(self._credentials.stop)
-        await self._end(self._collector.stop)
+        await self._attempt(self._credentials.stop)
+        await self._attempt(self._collector.stop)
         if self._rate is not None:
-            await self._end(self._rate.stop)
+            await self._attempt(self._rate.stop)
         if self._starting is not None:
             await self._starting
         await self._drain()
         for port in self._ports:
-            await self._end(port.stopListening)
-        await self._end(lambda: self.sessions.end_all(End.SHUTDOWN))
+            await self._attempt(port.stopListening)
+        await self._attempt(lambda: self.sessions.end_all(End.SHUTDOWN))
         await self._at_most(REVOKE_WAIT, self.sessions.when_empty())
         await self._at_most(CLOSE_WAIT, self._front.when_empty())
         if self._guarded:
-            await self._end(self.firewall.close)
-        await self._end(self._front.abort_all)
+            await self._attempt(self.firewall.close)
+        await self._attempt(self._front.abort_all)
         for port in self._admin_ports:
-            await self._end(port.stopListening)
+            await self._attempt(port.stopListening)
         _log.info("stopped")
 
     # -- the steps of both -----------------------------------------------------------------
@@ -217,16 +222,8 @@ class EnvelopeService(Service):
             _log.info("draining for at most {seconds:g} s", seconds=self._config.drain)
             await self._at_most(self._config.drain, self.sessions.when_empty())
 
-    async def _end(self, part: Callable[[], object]) -> None:
-        """Do one step of the stop. If it fails, the exit status is 1; the other steps are done."""
-        try:
-            await maybeDeferred(part)
-        except FirewallError as error:
-            _log.error("{error}", error=str(error))
-            self._exit.fail(str(error))
-        except Exception:
-            _log.failure("a step of the stop failed unexpectedly")
-            self._exit.fail("a step of the stop failed unexpectedly; the log has the traceback")
+    async def _attempt(self, step: Callable[[], object]) -> None:
+        await self._exit.attempt(step, FirewallError)
 
     def _at_most(self, seconds: float, waited: Deferred[None]) -> Deferred[None]:
         return waited.addTimeout(seconds, self._reactor).addErrback(lambda _: None)

@@ -16,7 +16,9 @@ from envelope.config.options import ServiceOptions
 from envelope.runtime.background import report_for
 from envelope.runtime.capabilities import keep_memory_private
 from envelope.runtime.reactor import spawn_cheaply, use_monotonic_clock
+from envelope.runtime.servicelog import service_log
 from envelope.runtime.signals import signals
+from envelope.runtime.stderr import tell
 from envelope.runtime.stdout import flush_or_discard
 from envelope.service import EnvelopeService
 
@@ -45,12 +47,10 @@ class Options(ServiceOptions):
         untyped: Any = super()
         try:
             untyped.parseOptions(options)
-            if self.config.log_format == "json":
-                from envelope.runtime.jsonlog import json_log
-
-                json_log.choose(self.parent)
+            if self.parent is not None:
+                service_log.choose(self.parent, self.config.log_format)
         except usage.UsageError as error:
-            print("envelope:", " ".join(str(error).split()), file=sys.stderr)  # noqa: T201
+            tell(" ".join(str(error).split()))
             raise SystemExit(1) from None
 
 
@@ -68,8 +68,10 @@ def makeService(options: Options) -> EnvelopeService:
         preflight.check(options.config, environ)
         service = EnvelopeService(reactor, options.config, environ, report)
     except preflight.StartError as error:
-        sys.stderr.write(f"envelope: {error}\n")
+        tell(str(error))
         raise SystemExit(1) from None
     _log.info("envelope {version}", version=__version__)
+    # Only now are all forks done.
+    reactor.callWhenRunning(service_log.start)
     signals.begin()
     return service

@@ -58,6 +58,7 @@ PROMISED = {
     )},
     "envelope_jwks_keys": {()},
     "envelope_jwks_last_success_timestamp_seconds": {()},
+    "envelope_log_dropped": {()},
     "envelope_build_info": {(__version__,)},
 }
 

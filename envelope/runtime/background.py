@@ -20,6 +20,7 @@ from typing import Any, Final
 from twisted.logger import Logger
 
 from envelope.runtime.signals import signals
+from envelope.runtime.stderr import tell
 
 _READY: Final = b"0"
 _FAILED: Final = b"1"
@@ -90,5 +91,5 @@ def _wait(child: int, reading: int) -> int:
     if report == _READY:
         return 0
     reason = report.removeprefix(_FAILED).decode("utf-8", "replace") or _DIED
-    os.write(2, f"envelope: {reason}\n".encode())
+    tell(reason)
     return 1

@@ -9,11 +9,18 @@ from __future__ import annotations
 import atexit
 import os
 import sys
+from collections.abc import Callable
+
+from twisted.internet.defer import maybeDeferred
+from twisted.logger import Logger
 
 from envelope.runtime.background import StartReport
 from envelope.runtime.internals import require
+from envelope.runtime.stderr import tell
 
 require(atexit, "_run_exitfuncs")
+
+_log = Logger(namespace="envelope")
 
 
 class ExitStatus:
@@ -28,11 +35,25 @@ class ExitStatus:
 
         In the background standard error leads nowhere; the start report carries the line too.
         """
-        os.write(2, f"envelope: {message}\n".encode())
+        tell(message)
         self._report.failed(message)
         if not self._armed:
             self._armed = True
             atexit.register(self._leave)
+
+    async def attempt(self, step: Callable[[], object], expected: type[Exception]) -> None:
+        """Do one step of a stop. If it fails, the status is 1; the other steps can still be done.
+
+        An `expected` error says why in its text; of any other the log has the traceback.
+        """
+        try:
+            await maybeDeferred(step)
+        except expected as error:
+            _log.error("{error}", error=str(error))
+            self.fail(str(error))
+        except Exception:
+            _log.failure("a step of the stop failed unexpectedly")
+            self.fail("a step of the stop failed unexpectedly; the log has the traceback")
 
     def _leave(self) -> None:
         # The other exit functions run first, because the process ends here.

@@ -9,17 +9,10 @@ objects.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any, Final, cast
+from typing import Final
 
-from twisted.logger import ILogObserver, LogEvent, formatEvent
-from twisted.python.usage import UsageError
-from twisted.scripts._twistd_unix import UnixAppLogger
-
-from envelope.runtime.internals import require
-
-require(UnixAppLogger, "_getLogObserver")
+from twisted.logger import LogEvent, formatEvent
 
 _OWN: Final = "envelope"
 _PLAIN: Final = (str, int, float, bool, type(None))
@@ -50,33 +43,3 @@ def as_json(event: LogEvent) -> str | None:
     }
     order = ("time", "level", "namespace", "message")
     return json.dumps({name: fields[name] for name in (*order, *fields)}) + "\n"
-
-
-class JsonLog:
-    """Makes twistd's log JSON, at the destination that twistd's own options name.
-
-    twistd finds the function that makes the observer by its dotted name, and calls it without
-    arguments. So `choose` stores the options on the one instance below.
-    """
-
-    def __init__(self) -> None:
-        self._options: Mapping[str, Any] = {}
-
-    def choose(self, twistd_options: Any) -> None:
-        """Make twistd use `observer`; raise `UsageError` if the options ask for another log."""
-        for name in ("syslog", "logger"):
-            if twistd_options[name]:
-                raise UsageError(f"--log-format=json and twistd's --{name} exclude each other")
-        self._options = twistd_options
-        twistd_options["logger"] = f"{__name__}.json_log.observer"
-
-    def observer(self) -> ILogObserver:
-        """The observer that twistd would use (`--logfile`), with another format."""
-        destination = {name: self._options.get(name) for name in ("logfile", "nodaemon")}
-        # Private by name, but documented in AppLogger as the method to override.
-        observer: Any = UnixAppLogger(destination)._getLogObserver()
-        observer.formatEvent = as_json
-        return cast(ILogObserver, observer)
-
-
-json_log: Final = JsonLog()

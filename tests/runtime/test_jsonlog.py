@@ -14,7 +14,8 @@ from twisted.logger import LogEvent, LogLevel
 from twisted.python.failure import Failure
 from twisted.python.usage import UsageError
 
-from envelope.runtime.jsonlog import JsonLog, as_json
+from envelope.runtime.jsonlog import as_json
+from envelope.runtime.servicelog import ServiceLog
 from tests.credentials.test_jwks_url import get
 from tests.end_to_end.credentialfiles import MACHINE, SUBJECT, make_key, sign
 from tests.support.loopbackservice import port_of, twistd
@@ -82,7 +83,7 @@ def test_any_text_is_one_line(message: str, value: str) -> None:
 @pytest.mark.parametrize("name", ["syslog", "logger"])
 def test_another_log_excludes_it(name: str) -> None:
     with pytest.raises(UsageError, match=f"--{name} exclude"):
-        JsonLog().choose({"syslog": False, "logger": None, name: "x"})
+        ServiceLog().choose({"syslog": False, "logger": None, name: "x"}, "json")
 
 
 def serve(folder: Path, *options: str) -> list[str]:

@@ -1,0 +1,134 @@
+"""twistd's log in the format of `--log-format`, written by a thread: see `logwriter`."""
+
+from __future__ import annotations
+
+import atexit
+import sys
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, Final, cast
+
+from twisted.logger import (
+    ILogObserver,
+    LegacyLogObserverWrapper,
+    LogEvent,
+    Logger,
+    LogLevel,
+    formatEventAsClassicLogText,
+)
+from twisted.python.logfile import LogFile
+from twisted.python.syslog import SyslogObserver, syslog
+from twisted.python.usage import UsageError
+from zope.interface import provider
+
+from envelope.runtime.jsonlog import as_json
+from envelope.runtime.logwriter import DescriptorSink, FileSink, LogWriter, SyslogSink
+from envelope.runtime.stderr import tell
+
+# Seconds that the end of the process waits for lines that are not written yet.
+CLOSE_FOR: Final = 2.0
+
+
+_log = Logger(namespace="envelope")
+
+
+class ServiceLog:
+    """The process's one log.
+
+    twistd knows a maker of observers only by its name, and calls it without arguments: so the one
+    instance below has to be told beforehand, by `choose`.
+    """
+
+    def __init__(self) -> None:
+        self._options: Mapping[str, Any] = {}
+        self._format: Callable[[LogEvent], str | None] = formatEventAsClassicLogText
+        self._writer: LogWriter[Any] | None = None
+
+    @property
+    def dropped(self) -> int:
+        """How many lines were lost."""
+        return self._writer.dropped if self._writer else 0
+
+    def choose(self, twistd_options: Any, log_format: str) -> None:
+        """Make twistd use `observer`; raise `UsageError` with options that ask for another log.
+
+        With twistd's `--logger` the log is not ours.
+        """
+        if log_format == "json":
+            for name in ("syslog", "logger"):
+                if twistd_options[name]:
+                    raise UsageError(f"--log-format=json and twistd's --{name} exclude each other")
+            self._format = as_json
+        if not twistd_options["logger"]:
+            self._options = twistd_options
+            twistd_options["logger"] = f"{__name__}.service_log.observer"
+
+    def observer(self) -> ILogObserver:
+        """An observer for the place that twistd's own options name; `SystemExit` if it is none.
+
+        Without `-n` twistd is yet to fork, so the thread is left to `start`.
+        """
+        observer = self._to_syslog() if self._options.get("syslog") else self._to_file()
+        atexit.register(self._close)
+        if self._options.get("nodaemon"):
+            self.start()
+        return observer
+
+    def start(self) -> None:
+        """Start the thread, once the process forks no more."""
+        if self._writer is not None:
+            self._writer.start()
+
+    def reopen(self) -> None:
+        """Open the log file again, or say why not."""
+        if self._writer is None:
+            _log.info("the log cannot be opened again: twistd's --logger writes it")
+        else:
+            self._writer.reopen()
+
+    def _close(self) -> None:
+        if self._writer is not None:
+            self._writer.close(CLOSE_FOR)
+
+    def _to_file(self) -> ILogObserver:
+        writer = self._writer = LogWriter(self._sink(), self._say)
+        put, form = writer.put, self._format
+
+        @provider(ILogObserver)
+        def observe(event: LogEvent) -> None:
+            if text := form(event):
+                put(text, len(text))
+
+        return cast(ILogObserver, observe)
+
+    def _sink(self) -> DescriptorSink | FileSink:
+        name = self._options.get("logfile")
+        in_foreground = self._options.get("nodaemon")
+        if name == "-" and not in_foreground:
+            raise SystemExit("Daemons cannot log to stdout, exiting!")
+        if name == "-" or (in_foreground and not name):
+            sys.stdout.flush()
+            return DescriptorSink(sys.stdout.fileno())
+        path = name or "twistd.log"
+        try:
+            return FileSink(LogFile.fromFullPath(path))
+        except OSError as error:
+            tell(f"cannot write the log file {path}: {error.strerror}")
+            raise SystemExit(1) from None
+
+    def _to_syslog(self) -> ILogObserver:
+        observer: Any = SyslogObserver(self._options.get("prefix", ""))
+        writer = self._writer = LogWriter(SyslogSink(), lambda level, text: (
+            syslog.LOG_WARNING if level is LogLevel.warn else syslog.LOG_INFO,
+            f"[envelope.log#{level.name}] {text}"))
+        observer.syslog = lambda priority, line: writer.put((priority, line), len(line))
+        return cast(ILogObserver, LegacyLogObserverWrapper(observer.emit))
+
+    def _say(self, level: Any, text: str) -> str:
+        return self._format({
+            "log_time": time.time(), "log_level": level, "log_namespace": "envelope.log",
+            "log_format": text.replace("{", "{{").replace("}", "}}"),
+        }) or ""
+
+
+service_log: Final = ServiceLog()

@@ -1,0 +1,22 @@
+"""Lines for the operator on standard error, which must not hold the process up."""
+
+from __future__ import annotations
+
+import os
+import threading
+from contextlib import suppress
+from typing import Final
+
+# Seconds. A pipe that nobody empties, or a terminal at Ctrl-S, blocks a write for good.
+_WAIT: Final = 1.0
+
+
+def tell(message: str) -> None:
+    """Write one line, or give up after a second."""
+    def write() -> None:
+        with suppress(OSError):
+            os.write(2, f"envelope: {message}\n".encode())
+
+    thread = threading.Thread(target=write, daemon=True)
+    thread.start()
+    thread.join(_WAIT)
