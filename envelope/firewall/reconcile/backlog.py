@@ -2,7 +2,8 @@
 
 The networks of a transaction that failed are suspects: from then on each is tried alone until it
 succeeds, so that a change which the kernel does not take fails by itself. A suspect that failed
-alone is postponed until the next retry.
+alone is postponed until the next retry. However many other changes come, a suspect has its turn
+after `MOST_OVERTAKEN` transactions.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from envelope.firewall.kernel import EVERYONE, Key
 # Changes in one transaction. When thousands of clients leave at once, nobody else waits for all of
 # them, and the reactor is not held up by writing them down (2 us each).
 MOST_AT_ONCE: Final = 512
-# How many transactions in a row may hold new grants alone while other changes wait.
+# How many transactions in a row may hold new grants alone, or no suspect, while others wait.
 MOST_OVERTAKEN: Final = 4
 
 
@@ -28,16 +29,17 @@ class Backlog:
         self._changed: dict[Key, None] = {}
         self._suspects: set[Key] = set()
         self._postponed: set[Key] = set()
-        # Transactions in a row that may have left others waiting.
+        # Transactions in a row that may have left other changes, or a suspect, waiting.
         self._overtaken = 0
+        self._suspects_overtaken = 0
 
     def __bool__(self) -> bool:
         return bool(self._changed)
 
     @property
-    def is_waiting(self) -> bool:
-        """Whether anything is postponed."""
-        return bool(self._postponed)
+    def is_troubled(self) -> bool:
+        """Whether a change that failed has not been made up for yet."""
+        return bool(self._suspects or self._postponed)
 
     def add(self, keys: Iterable[Key]) -> None:
         """These networks' rules have to change."""
@@ -49,6 +51,13 @@ class Backlog:
 
     def take(self, eager: Iterable[Key], grants_first: bool = False) -> set[Key]:
         """Take the next transaction's networks; see `next_batch`, and `MOST_OVERTAKEN`."""
+        if self._suspects and self._suspects_overtaken >= MOST_OVERTAKEN:
+            self._suspects_overtaken = 0
+            suspect = next((key for key in self._changed if key in self._suspects), None)
+            if suspect is not None:
+                del self._changed[suspect]
+                return {suspect}
+        self._suspects_overtaken += 1
         apart = grants_first and self._overtaken < MOST_OVERTAKEN
         keys = next_batch(self._changed, self._suspects, eager, apart)
         for key in keys:
@@ -59,8 +68,11 @@ class Backlog:
     def take_differing(self, differing: set[Key]) -> set[Key]:
         """Take the networks of the transaction that mends what a look has found to differ.
 
-        What others did is mended in one transaction, however much it is; suspects stay alone.
+        What others did is mended in one transaction, however much it is; suspects stay alone. A
+        suspect that does not differ is none any more.
         """
+        self._suspects &= differing
+        self._postponed &= differing
         keys = differing - self._suspects
         self._changed = dict.fromkeys(
             key for key in (*self._changed, *(differing & self._suspects))
@@ -94,10 +106,6 @@ class Backlog:
     def suspect(self, keys: set[Key]) -> None:
         """The transaction that mended what a look found failed, with these networks in it."""
         self._suspects |= keys
-
-    def trust(self) -> None:
-        """The kernel holds all that is wanted: nothing is suspected any more."""
-        self._suspects.clear()
 
     def retry(self) -> None:
         """Try what was postponed again."""

@@ -2,7 +2,8 @@
 
 The next transaction contains every change that is due. After a transaction that failed, the kernel
 is read, and the same changes are tried one by one, so that one the kernel does not take fails
-alone. A grant is given up after a while, a revocation never.
+alone. A grant is given up after a while, a revocation never. When the kernel cannot be read,
+changes go on from what is known to be in force.
 """
 
 from __future__ import annotations
@@ -49,6 +50,8 @@ class Reconciler(Generic[W]):
         self._running = False
         self._dismissed = False
         self._must_look = False
+        # Whether the last look, or the mending after it, failed.
+        self._blind = False
         self._working: Deferred[None] | None = None
 
     # -- start and stop --------------------------------------------------------------------
@@ -140,10 +143,11 @@ class Reconciler(Generic[W]):
             await deferLater(self._reactor, 0)
             while self._running and (self._must_look or self._backlog):
                 if self._must_look:
-                    if not await self._look():
-                        break
+                    await self._look()
                 else:
                     await self._apply_next()
+                if not (self._blind or self._must_look or self._backlog.is_troubled):
+                    self._reports.well()
         finally:
             self._working = None
         if self._running and self._reports.trouble is None:
@@ -151,20 +155,17 @@ class Reconciler(Generic[W]):
         elif self._running:
             self._retry.plan()
 
-    async def _look(self) -> bool:
+    async def _look(self) -> None:
         """Read the kernel's rules and mend what differs, in one transaction."""
+        self._must_look = False
         try:
-            self._must_look = False
             seen = await self._table.look(self._in_force)
             if seen is not None:
                 await self._mend(seen)
-            elif not self._backlog and not self._backlog.is_waiting:
-                self._all_is_well()
+            self._blind = False
         except (ToolFailed, UnreadableRules) as error:
-            self._must_look = True
+            self._blind = True
             self._reports.refused(str(error))
-            return False
-        return True
 
     async def _mend(self, seen: Seen[W]) -> None:
         await self._take_over(seen)
@@ -184,8 +185,6 @@ class Reconciler(Generic[W]):
             self._backlog.suspect(keys)
             raise
         self._reports.mended()
-        if not seen.mending and not differing and not self._backlog.is_waiting:
-            self._all_is_well()
 
     async def _take_over(self, seen: Seen[W]) -> None:
         """Note what a look has found, and answer those whose network is as they want it.
@@ -199,12 +198,12 @@ class Reconciler(Generic[W]):
         await self._answer(self._waiters.awaited)
 
     async def _apply_next(self) -> None:
-        """Apply the changes that are due: all that are not suspect, or one suspect alone."""
+        """Apply the changes that are due: those that are not suspect, or one suspect alone."""
         keys = self._backlog.take(self._waiters.allowing, self._table.grants_first)
         try:
             await self._write((), keys)
         except ToolFailed as error:
-            self._must_look = True
+            self._must_look = not self._blind
             self._reports.refused(str(error))
             for key in self._backlog.failed(keys, isinstance(error, ToolTimeout)):
                 self._refuse(key, str(error))
@@ -247,7 +246,3 @@ class Reconciler(Generic[W]):
         self._backlog.retry()
         self._must_look = True
         self._work()
-
-    def _all_is_well(self) -> None:
-        self._reports.well()
-        self._backlog.trust()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from envelope.firewall.kernel import EVERYONE, Key
 from envelope.firewall.reconcile.backlog import MOST_AT_ONCE, MOST_OVERTAKEN, Backlog
 
@@ -76,16 +78,15 @@ def test_one_that_failed_alone_twice_waits_for_the_retry() -> None:
     """The first time may have been the tool's last, and the next one may well work."""
     backlog = filled(KEYS[:1])
     assert backlog.failed(backlog.take(())) == set()
-    assert not backlog.is_waiting
     assert backlog.failed(backlog.take(())) == {KEYS[0]}
     assert not backlog
-    assert backlog.is_waiting
+    assert backlog.is_troubled
 
 
 def test_one_that_took_long_to_fail_is_not_tried_at_once() -> None:
     backlog = filled(KEYS[:1])
     assert backlog.failed(backlog.take(()), at_length=True) == {KEYS[0]}
-    assert backlog.is_waiting
+    assert backlog.is_troubled
     assert backlog.surprising({KEYS[0], KEYS[1]}) == {KEYS[1]}
     backlog.add([KEYS[0]])
     backlog.put_off(KEYS[0])
@@ -93,7 +94,6 @@ def test_one_that_took_long_to_fail_is_not_tried_at_once() -> None:
     backlog.retry()
     assert backlog.take(()) == {KEYS[0]}
     backlog.succeeded({KEYS[0]})
-    assert not backlog.is_waiting
     assert backlog.surprising({KEYS[0]}) == {KEYS[0]}
 
 
@@ -108,8 +108,27 @@ def test_what_a_look_found_is_changed_at_once() -> None:
     assert backlog.take(()) == {KEYS[0]}
 
 
-def test_nobody_is_suspected_for_ever() -> None:
+def test_a_suspect_that_a_look_finds_as_wanted_is_none_any_more() -> None:
     backlog = filled(KEYS[:2])
     backlog.failed(backlog.take(()))
-    backlog.trust()
+    assert backlog.is_troubled
+    backlog.take_differing({KEYS[1]})
+    assert backlog.is_troubled
+    backlog.take_differing(set())
+    assert not backlog.is_troubled
+    backlog.add(KEYS[:2])
     assert len(backlog.take(())) == 2
+
+
+@pytest.mark.parametrize("grants_first", [True, False])
+def test_a_suspect_has_its_turn_however_many_others_come(grants_first) -> None:
+    """At the latest behind so many transactions of theirs."""
+    backlog = filled(KEYS[:1])
+    backlog.failed(backlog.take(()))
+    taken = []
+    for number in range(MOST_OVERTAKEN + 1):
+        backlog.add([KEYS[10 + number]])
+        taken.append(backlog.take([KEYS[10 + number]], grants_first))
+    assert {KEYS[0]} in taken
+    backlog.succeeded({KEYS[0]})
+    assert not backlog.is_troubled

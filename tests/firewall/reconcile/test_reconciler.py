@@ -1,0 +1,164 @@
+"""The loop over a table in memory that fails as it is told, with a clock of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from ipaddress import ip_network
+from typing import Any
+
+import pytest
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock, deferLater
+
+from envelope.firewall.errors import ToolFailed, UnreadableRules
+from envelope.firewall.kernel import Key, Seen, TableLabel, key_of
+from envelope.firewall.metrics import FirewallMetrics
+from envelope.firewall.reconcile.reconciler import Reconciler
+from envelope.metrics import new_registry
+
+# Seconds that a transaction takes: 4 ms, as of a slow tool.
+TAKES = 0.004
+
+
+class FakeTable:
+    """Grants are their ends. `refuses` says whether a transaction with a network in it fails."""
+
+    label = TableLabel.INET
+    versions = (4, 6)
+    grants_first = False
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self.kernel: dict[Key, float] = {}
+        self.readable = True
+        self.refuses: Callable[[Key], bool] = lambda key: False
+        self.looks = 0
+
+    def written(self, key: Key, end: float) -> float:
+        return end
+
+    def is_over(self, grant: float) -> bool:
+        return grant < self._clock.seconds()
+
+    async def look(self, in_force: Mapping[Key, float]) -> Seen[float]:
+        self.looks += 1
+        await deferLater(self._clock, TAKES)
+        if not self.readable:
+            raise UnreadableRules("a rule that cannot be printed")
+        return Seen((), (), dict(self.kernel))
+
+    async def write(
+        self, mending: Sequence[str], in_force: Mapping[Key, float],
+        wants: Mapping[Key, float | None], patience: float,
+    ) -> None:
+        await deferLater(self._clock, TAKES)
+        if any(map(self.refuses, wants)):
+            raise ToolFailed("refused")
+        for key, want in wants.items():
+            self.kernel.pop(key, None)
+            if want is not None:
+                self.kernel[key] = want
+
+
+class World:
+    """One reconciler, and what is counted of it."""
+
+    def __init__(self) -> None:
+        self.clock = Clock()
+        self.table = FakeTable(self.clock)
+        self.reconciler: Reconciler[float] = Reconciler(
+            self.clock, self.table, FirewallMetrics(new_registry()))
+        self.reconciler.start(False)
+
+    def run(self, seconds: float) -> None:
+        for _ in range(round(seconds / 0.001)):
+            self.clock.advance(0.001)
+
+    def allow(self, number: int) -> Deferred[None]:
+        return self.reconciler.allow(key(number), self.clock.seconds() + 60)
+
+    def revoke(self, number: int) -> Deferred[None]:
+        return self.reconciler.revoke(key(number))
+
+
+def key(number: int) -> Key:
+    return key_of(ip_network((10 << 24) + number))
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+def held(answer: Deferred[Any]) -> bool:
+    """Whether it was answered, and well."""
+    answer.addErrback(lambda _: "failed")
+    return answer.called and answer.result is None
+
+
+def test_grants_and_revocations_go_on_while_the_kernel_cannot_be_read(world: World) -> None:
+    assert not held(first := world.allow(1))
+    world.run(0.1)
+    assert held(first)
+    world.table.readable = False
+    world.reconciler.check()
+    world.run(0.1)
+    assert "cannot be printed" in (world.reconciler.problem or "")
+    gone, come = world.revoke(1), world.allow(2)
+    world.run(0.1)
+    assert held(gone)
+    assert held(come)
+    assert world.table.kernel.keys() == {key(2)}
+    world.table.readable = True
+    world.run(30)
+    assert world.reconciler.problem is None
+
+
+def test_a_change_that_fails_while_the_kernel_cannot_be_read_fails_alone(world: World) -> None:
+    """And is refused within a moment, not after the time that readings take."""
+    world.table.readable = False
+    world.table.refuses = lambda each: each == key(1)
+    world.reconciler.check()
+    world.run(0.1)
+    answers = [world.allow(number) for number in range(3)]
+    world.run(0.1)
+    assert [held(answer) for answer in answers] == [True, False, True]
+    assert world.table.looks < 5
+
+
+def test_one_refusal_is_over_when_it_is_made_up_for_however_much_goes_on(world: World) -> None:
+    """At 300 visits a second, something always differs from what is wanted."""
+    world.allow(0)
+    world.run(0.1)
+    world.table.refuses = lambda each: each == key(0)
+    gone = world.revoke(0)
+    world.run(0.1)
+    assert not held(gone)
+    assert world.reconciler.problem is not None
+    world.table.refuses = lambda each: False
+    ready_at = None
+    for number in range(1, 3000):
+        world.allow(number).addErrback(lambda _: None)
+        if number > 60:
+            world.revoke(number - 60)
+        world.run(1 / 300)
+        if ready_at is None and world.reconciler.problem is None:
+            ready_at = number / 300
+    assert held(gone)
+    assert ready_at is not None
+    assert ready_at < 2
+
+
+def test_a_change_that_failed_once_is_not_starved(world: World) -> None:
+    """Twenty that fail together at first, with 300 visits a second beside them."""
+    failing = [True]
+    world.table.refuses = lambda each: failing[0]
+    answers = [world.allow(number) for number in range(20)]
+    for number in range(20, 26):
+        answers.append(world.allow(number))
+    world.run(TAKES * 1.5)
+    failing[0] = False
+    for number in range(100, 400):
+        world.allow(number).addErrback(lambda _: None)
+        world.run(1 / 300)
+    assert all(held(answer) for answer in answers)
