@@ -8,7 +8,14 @@ class UnreadableRules(Exception):
 
 
 class ToolFailed(Exception):
-    """A child process did not do its work; the text is one line saying which and why."""
+    """A child process did not do its work; the text is one line saying which and why.
+
+    `output` is what it had printed by then.
+    """
+
+    def __init__(self, why: str, output: bytes = b"") -> None:
+        super().__init__(why)
+        self.output = output
 
 
 class ToolTimeout(ToolFailed):

@@ -95,11 +95,19 @@ class InstalledTable(ABC, Generic[S]):
                        table=self._name, error=self._left)
 
     async def _take_away(self) -> str:
-        """Try several times; return what is wrong in the end, or nothing."""
+        """Try several times; return what is wrong in the end, or nothing.
+
+        What cannot be read is removed by what is known of it.
+        """
         problem = ""
         for _attempt in range(_UNINSTALL_ATTEMPTS):
             try:
-                now = await self._read()
+                try:
+                    now = await self._read()
+                except (ToolFailed, UnreadableRules) as error:
+                    _log.warn("{table}: {error}; removing the rules as they were written",
+                              table=self._name, error=str(error))
+                    now = self._as_written()
                 if not await self._remove_whole(now, None):
                     await self._apply(self._last_lines(now))
             except (ToolFailed, UnreadableRules) as error:
@@ -152,6 +160,13 @@ class InstalledTable(ABC, Generic[S]):
     @abstractmethod
     async def _confirm(self) -> None:
         """Raise `UnreadableRules` unless the structure stands as written."""
+
+    @abstractmethod
+    def _as_written(self) -> S:
+        """What a read would find if nobody had changed the structure; no grants.
+
+        Raises `UnreadableRules` when the lines of a stop need more than that.
+        """
 
     @abstractmethod
     def _undo(self, now: S) -> list[str]:

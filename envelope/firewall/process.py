@@ -102,7 +102,7 @@ class _Run(ProcessProtocol):
             self.finished.callback(Finished(output, errors))
         else:
             said = one_line(errors) or reason.getErrorMessage()
-            self.finished.errback(ToolFailed(f"{self.name}: {said}"))
+            self.finished.errback(ToolFailed(f"{self.name}: {said}", output))
 
     def kill(self) -> None:
         if self.transport is not None and self.transport.pid:

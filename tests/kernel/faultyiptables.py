@@ -155,7 +155,8 @@ class FaultyTools(Orders):
                 poison4=POISON4, poison6=POISON6, lock=LOCK,
             )
             save = _SAVE.format(real=f"/usr/sbin/{name}-{kind}-save", lock=LOCK)
-            for part, text in (("", save), ("-save", save), ("-restore", restore)):
+            one = _SAVE.format(real=f"/usr/sbin/{name}-{kind}", lock=LOCK)
+            for part, text in (("", one), ("-save", save), ("-restore", restore)):
                 path = folder / f"{name}{part}"
                 path.write_text(text)
                 path.chmod(0o755)

@@ -125,7 +125,8 @@ class FirewallUnderTest:
     """
 
     def __init__(
-        self, folder: Path, kind: str, check_every: float = 0.2, **options: Any
+        self, folder: Path, kind: str, check_every: float = 0.2, before: str | None = None,
+        **options: Any,
     ) -> None:
         self.kernel: Any
         self.tools: Orders
@@ -143,7 +144,7 @@ class FirewallUnderTest:
             tools = {name: folder / name for name in FAMILY_TOOLS.values()}
         self.config = Config(device="lo", **{**tools, **options})
         self.registry = new_registry()
-        self.before = self.kernel.saved()
+        self.before = self.kernel.saved() if before is None else before
         self.reactor = KillableReactor()
         # Seconds that the firewall's wall clock is ahead of the real one.
         self.clock_set_by = 0.0

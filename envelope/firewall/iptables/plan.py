@@ -23,6 +23,7 @@ Before: TypeAlias = Literal["ACCEPT", "DROP", "ABSENT"]
 
 _MARKER: Final = "ENVELOPE-WAS-"
 _MARKER_RULE: Final = "-j RETURN"
+MARKERS: Final = tuple(f"{_MARKER}{was}" for was in ("ACCEPT", "DROP", "ABSENT"))
 
 
 def before(snapshot: Snapshot) -> Before:
@@ -110,7 +111,7 @@ def remove(snapshot: Snapshot) -> list[str]:
 def is_all_ours(snapshot: Snapshot) -> bool:
     """Whether the table without our rules would be as good as no table at all."""
     own, jumps = set(snapshot.own_chains), set(snapshot.references)
-    return all(
+    return snapshot.whole and all(
         policy == "ACCEPT" or (chain == "INPUT" and CHAIN in own)
         for chain, policy in snapshot.policies.items()
     ) and all(

@@ -10,8 +10,11 @@ from typing import Final
 from envelope.firewall.errors import UnreadableRules
 from envelope.firewall.iptables.rules import OWN_CHAINS
 
-# What iptables-nft-save says, in a comment, of a table that it can show only in part.
-INCOMPATIBLE: Final = "incompatible"
+# What iptables-nft-save says, in a comment, of a table that it does not print at all. (Of a table
+# with base chains of others it says "contains incompatible base-chains", and prints the rest.)
+INCOMPATIBLE: Final = "Table `filter' is incompatible"
+# A comment of ours in a text that holds INPUT and our own chains alone.
+PARTIAL: Final = "# only INPUT and the chains of envelope were read"
 
 
 def text_of(output: bytes) -> str:
@@ -25,11 +28,13 @@ class Snapshot:
 
     `exists` is False while the kernel has no such table at all. `policies` are those of the
     built-in chains; `rules` maps each chain, built-in or not, to its rules without `-A CHAIN`.
+    `whole` is False when only INPUT and our own chains were read.
     """
 
     exists: bool = False
     policies: dict[str, str] = field(default_factory=dict)
     rules: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    whole: bool = True
 
     @classmethod
     def parse(cls, text: str) -> Snapshot:
@@ -47,7 +52,7 @@ class Snapshot:
         policies: dict[str, str] = {}
         rules = {chain: [*lines] for chain, lines in (besides or {}).items()}
         table: str | None = None
-        exists = False
+        exists, whole = False, True
         for line in lines:
             if line.startswith("-A ") and table == "filter":
                 chain, _, rule = line[3:].partition(" ")
@@ -69,12 +74,14 @@ class Snapshot:
             elif line == "COMMIT":
                 table = None
             elif line.startswith("#") and INCOMPATIBLE in line:
-                raise UnreadableRules("the filter table was changed by nft in ways it cannot show")
+                raise UnreadableRules("iptables-save cannot print a rule that nft wrote")
+            elif line == PARTIAL:
+                whole = False
             elif line and not line.startswith(("#", "-A ", ":")):
                 raise UnreadableRules("a line that is no rule")
         if table is not None:
             raise UnreadableRules("the text ends before its table does")
-        return cls(exists, policies, {chain: tuple(lines) for chain, lines in rules.items()})
+        return cls(exists, policies, {chain: tuple(lines) for chain, lines in rules.items()}, whole)
 
     @classmethod
     def of(cls, output: bytes) -> Snapshot:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -13,7 +14,6 @@ from envelope.firewall import FirewallError
 from envelope.firewall.dialect import Dialect
 from envelope.firewall.errors import ToolFailed, ToolTimeout
 from envelope.firewall.flows import carried_flows
-from envelope.firewall.iptables.snapshot import Snapshot
 from envelope.firewall.opentool import OpenTool
 from envelope.firewall.policy import IPV4, IPV6, Family, Layout
 from envelope.firewall.process import IProcessReactor, find_tool, run
@@ -39,6 +39,7 @@ DIALECT: Final = Dialect(
 class Paths:
     """Where a family's tools are; `-save` and `-restore` are found by adding to iptables' name."""
 
+    tool: Path
     save: Path
     restore: Path
     nft: Path | None
@@ -58,7 +59,7 @@ class Paths:
             nft = find_tool("nft", config.nft, search_path)
         except FirewallError:
             nft = None
-        return cls(companions[0], companions[1], nft)
+        return cls(base, companions[0], companions[1], nft)
 
 
 class Tools:
@@ -74,25 +75,58 @@ class Tools:
         argv = (str(self._paths.save), "-t", "filter")
         return run(self.reactor, argv, SAVE_WAIT).addCallback(lambda finished: finished.output)
 
-    async def find(self) -> Snapshot:
-        """Read the filter table, and tell an absent one from an empty one.
+    async def list_all(self) -> bytes | None:
+        """Every table as the tool prints it, which tells an absent filter table from an empty one.
 
-        That takes a listing of every table: asked for one table by name, iptables-nft-save shows
-        it whether or not it exists, and iptables-legacy-save creates it. In a user namespace the
-        kernel may hide its list of tables (/proc/net/ip_tables_names) from iptables-legacy: then
-        the table counts as existing, as it does for good once iptables-legacy has been run.
+        Asked for one table by name, iptables-nft-save shows it whether or not it exists, and
+        iptables-legacy-save creates it. None when not every table can be listed: the kernel may
+        hide its list (/proc/net/ip_tables_names) from iptables-legacy in a user namespace.
         """
         try:
-            shown = (await run(self.reactor, (str(self._paths.save),), SAVE_WAIT)).output
+            return (await run(self.reactor, (str(self._paths.save),), SAVE_WAIT)).output
         except ToolTimeout:
             raise
-        except ToolFailed:
-            shown = await self.save()
-        return Snapshot.of(shown)
+        except ToolFailed as error:
+            # A rule of others in another table, which cannot be printed.
+            if b"\nCOMMIT\n" in error.output.partition(b"*filter\n")[2]:
+                return error.output.rpartition(b"\n*")[0] + b"\n"
+            return None
 
     def carried_flows(self, layout: Layout, family: Family) -> tuple[str, ...]:
         """Rules for the host's own connections of before the start."""
         return tuple(flow.as_iptables for flow in carried_flows(layout, family.version))
+
+    async def exists(self, family: Family) -> bool:
+        """Whether there is a filter table; where that cannot be told, there is.
+
+        With iptables-legacy there is one for good once it has been run.
+        """
+        tables = await self._nft(f"list tables {family.nft}")
+        return tables is None or f"table {family.nft} filter\n".encode() in tables
+
+    async def list_chain(self, chain: str) -> bytes | None:
+        """One chain of the filter table as `iptables -S` prints it; None when there is none."""
+        argv = (str(self._paths.tool), "-w", str(LOCK_WAIT), "-S", chain)
+        try:
+            return (await run(self.reactor, argv, SAVE_WAIT)).output
+        except ToolFailed as error:
+            if "No chain/target/match by that name" in str(error):
+                return None
+            raise
+
+    async def unprintable(self) -> str:
+        """Where the rules are that iptables-save cannot print, for the log, as well as is known."""
+        try:
+            await run(self.reactor, (str(self._paths.save), "-t", "filter"), SAVE_WAIT)
+        except ToolFailed as error:
+            found = []
+            for chain in re.findall(rb"(?m)^:(\S+) ", error.output):
+                try:
+                    await self.list_chain(chain.decode())
+                except ToolFailed:
+                    found.append(chain.decode())
+            return f"table filter, chain {', '.join(found)}" if found else "table filter"
+        return "table filter; nft list table shows its rules"
 
     async def remove_table(self, family: Family) -> bool:
         """Remove the whole filter table in one transaction; whether that worked.
@@ -101,14 +135,16 @@ class Tools:
         stays with iptables-legacy too, which keeps a table for good: nft's table of that name is
         another one, and not ours.
         """
+        return await self._nft(f"delete table {family.nft} filter") is not None
+
+    async def _nft(self, command: str) -> bytes | None:
+        """What nft prints for a command about the table of iptables-nft; None when it cannot."""
         if self._paths.nft is None:
-            return False
+            return None
         try:
             version = await run(self.reactor, (str(self._paths.save), "-V"), SAVE_WAIT)
             if b"nf_tables" not in version.output:
-                return False
-            command = f"delete table {family.nft} filter"
-            await run(self.reactor, (str(self._paths.nft), command), SAVE_WAIT)
+                return None
+            return (await run(self.reactor, (str(self._paths.nft), command), SAVE_WAIT)).output
         except ToolFailed:
-            return False
-        return True
+            return None

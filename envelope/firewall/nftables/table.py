@@ -13,7 +13,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 
 from envelope.firewall.cooperate import in_turns, step_by_step
-from envelope.firewall.errors import ToolFailed
+from envelope.firewall.errors import ToolFailed, UnreadableRules
 from envelope.firewall.flows import carried_flows
 from envelope.firewall.kernel import Key, Seen, TableLabel
 from envelope.firewall.lifecycle import InstalledTable
@@ -28,7 +28,7 @@ from envelope.firewall.nftables.grants import (
 )
 from envelope.firewall.nftables.plan import Printed, install, last_lines, mend, remove
 from envelope.firewall.nftables.rules import Structure, change_elements, probe
-from envelope.firewall.nftables.snapshot import NftSnapshot
+from envelope.firewall.nftables.snapshot import Chain, NftSnapshot
 from envelope.firewall.nftables.tool import Nft
 from envelope.firewall.policy import BACKSTOP, Layout
 
@@ -81,6 +81,12 @@ class NftTable(InstalledTable[NftSnapshot]):
         output, known = await self._certainty.read(self._nft.show)
         self._printed = Printed.learn(NftSnapshot.of(output), self._structure)
         self._certainty.know(known)
+
+    def _as_written(self) -> NftSnapshot:
+        structure, printed = self._standing
+        if structure.layout.baseline == "operator" or structure.layout.on_stop == "keep":
+            raise UnreadableRules("the handles of its rules are not known")
+        return NftSnapshot(True, (), {}, {name: Chain() for name in printed.chains})
 
     def _undo(self, now: NftSnapshot) -> list[str]:
         return remove(now)

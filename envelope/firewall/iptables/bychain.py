@@ -1,0 +1,61 @@
+"""The filter table read chain by chain, where iptables-save cannot print it as a whole.
+
+One rule that nft wrote, in anybody's chain, makes iptables-nft-save fail or refuse the table.
+`iptables -S CHAIN` goes on working for every other chain (iptables 1.8.9). So INPUT is read, and
+then our own chains, each found by the jump to it. The result has the form of iptables-save's text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterator
+
+from envelope.firewall.errors import ToolFailed, UnreadableRules
+from envelope.firewall.iptables.plan import MARKERS
+from envelope.firewall.iptables.rules import CHAIN, FLOWS, GRANTS, OWN_CHAINS
+from envelope.firewall.iptables.snapshot import PARTIAL, text_of
+
+
+async def chain_by_chain(list_chain: Callable[[str], Awaitable[bytes | None]]) -> str:
+    """Read INPUT and our chains; `list_chain` returns what `iptables -S CHAIN` prints.
+
+    It returns None when there is no such chain, and raises `ToolFailed` with what was printed
+    before a rule that cannot be. Raises `UnreadableRules` when that rule is in a chain of ours, or
+    in INPUT before our jump.
+    """
+    declared: list[str] = []
+    rules: list[str] = []
+    waiting = ["INPUT", CHAIN, GRANTS, FLOWS, *MARKERS]
+    seen = set(waiting)
+    jumped_to = {"INPUT"}
+    while waiting:
+        chain = waiting.pop(0)
+        for line in await _lines(list_chain, chain, chain in jumped_to):
+            kind, _, rest = line.partition(" ")
+            if kind == "-P":
+                declared.append(":{} {} [0:0]".format(*rest.split()))
+            elif kind == "-N":
+                declared.append(f":{rest} - [0:0]")
+            elif kind == "-A":
+                rules.append(line)
+                target = line.rpartition(" ")[2]
+                jumped_to.add(target)
+                if OWN_CHAINS.match(target) and target not in seen:
+                    seen.add(target)
+                    waiting.append(target)
+    return "\n".join(("*filter", PARTIAL, *declared, *rules, "COMMIT", ""))
+
+
+async def _lines(
+    list_chain: Callable[[str], Awaitable[bytes | None]], chain: str, exists: bool
+) -> Iterator[str]:
+    try:
+        printed = await list_chain(chain)
+    except ToolFailed as error:
+        if not exists and "is incompatible" in str(error):
+            # iptables 1.8.9 says so of a chain that does not exist, too, beside such rules.
+            return iter(())
+        printed = error.output
+        jumps = (f"-j {CHAIN}\n", f"-j {GRANTS}\n")
+        if chain != "INPUT" or not any(jump in text_of(printed) for jump in jumps):
+            raise UnreadableRules(f"the chain {chain} cannot be printed: {error}") from None
+    return iter(text_of(printed or b"").splitlines())
