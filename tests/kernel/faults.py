@@ -113,6 +113,11 @@ FAULTS: Final = (
     # -- promise 4: what fails
     Fault("no look at the kernel after a transaction that failed", "lost answers",
           "            self._must_look = not self._blind\n", ""),
+    Fault("a rule of others that cannot be printed stops the service",
+          "tests/kernel/test_unprintable.py",
+          "text = await chain_by_chain(self._tools.list_chain)", "raise", ("nft",)),
+    Fault("a stop leaves the rules when they cannot be read", "tests/kernel/test_unprintable.py",
+          "now = self._as_written()", "raise"),
     Fault("nothing is written while the kernel cannot be read", "lost answers",
           "                    await self._look()\n",
           "                    await self._look()\n                    if self._blind:\n"
