@@ -1,18 +1,20 @@
 """What a start needs of this machine, checked before the service changes any rule.
 
 `CHECKS` are the conditions, in the order in which a start checks them: the SSH login that the
-service is started from stays alive, enough files may be open, and the firewall's tool exists and
-gets the privileges that this process can give it.
+service is started from stays alive (other connections are only warned of), enough files may be
+open, and the firewall's tool exists and gets the privileges that this process can give it.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import ifaddr
+from twisted.logger import Logger
 
 from envelope.addresses import Address, PortRange, fold
 from envelope.config import Config
@@ -26,6 +28,9 @@ from envelope.runtime.capabilities import (
     of_this_process,
     pass_on,
 )
+from envelope.runtime.inbound import inbound_connections, read_tables, ssh_connection
+
+_log = Logger(namespace="envelope")
 
 
 class StartError(Exception):
@@ -90,13 +95,12 @@ def check_login(
 ) -> None:
     """Raise `StartError` when the rules would cut off the login that the service is started from.
 
-    `addresses` has the addresses of each device.
+    `addresses` has the addresses of each device. The login is found in parent processes too.
     """
-    if config.firewall == "none" or config.baseline != "service":
+    if not _drops(config):
         return
-    own = [PortRange("tcp", spec.port, spec.port) for spec in config.listen if spec.port]
     login = login_at_risk(
-        environ.get("SSH_CONNECTION"), config.device, addresses, (*config.allow, *own)
+        ssh_connection(environ), config.device, addresses, _open_ports(config)
     )
     if login is None:
         return
@@ -104,12 +108,65 @@ def check_login(
     also = f" (besides {kept})" if kept else ""
     raise StartError(
         f"the rules on {config.device} would cut off this very SSH login; "
-        f"start with --allow={login}{also}, or unset SSH_CONNECTION if they would not"
+        f"start with --allow={login}{also}, or with SSH_CONNECTION= if they would not"
     )
+
+
+def _drops(config: Config) -> bool:
+    return config.firewall != "none" and config.baseline == "service"
+
+
+def _open_ports(config: Config) -> list[PortRange]:
+    own = [PortRange("tcp", spec.port, spec.port) for spec in config.listen if spec.port]
+    return [*config.allow, *own]
 
 
 def _login(config: Config, environ: Mapping[str, str]) -> None:
     check_login(config, environ, device_addresses())
+
+
+# -- other connections -----------------------------------------------------------------------
+
+
+def ports_at_risk(
+    connections: Iterable[tuple[Address, int]],
+    device: str,
+    addresses: Mapping[str, Set[Address]],
+    open_ports: Iterable[PortRange],
+) -> dict[int, int]:
+    """The TCP ports that rules on `device` shut although connections to them are open.
+
+    `connections` are local addresses and ports. The values are numbers of connections.
+    """
+    elsewhere = {each for name, held in addresses.items() if name != device for each in held}
+    elsewhere -= addresses.get(device, set())
+    ranges = list(open_ports)
+    return dict(sorted(Counter(
+        port for address, port in connections
+        if not address.is_loopback and address not in elsewhere
+        and not any(ports.covers("tcp", port) for ports in ranges)
+    ).items()))
+
+
+def _connections(config: Config, _: Mapping[str, str]) -> None:
+    """Warn of connections that are open now and of which new ones will be refused.
+
+    It is no reason not to start: what a connection is good for cannot be told, and the operator's
+    own login cannot be told from others where nothing in the environment names it.
+    """
+    if not _drops(config):
+        return
+    ports = ports_at_risk(
+        inbound_connections(read_tables()), config.device, device_addresses(), _open_ports(config)
+    )
+    if ports:
+        _log.warn(
+            "the rules on {device} shut ports with open connections: {ports}; {options} would "
+            "leave them open",
+            device=config.device,
+            ports=", ".join(f"tcp/{port} ({number})" for port, number in ports.items()),
+            options=" ".join(f"--allow=tcp/{port}" for port in ports),
+        )
 
 
 # -- open files ------------------------------------------------------------------------------
@@ -182,6 +239,7 @@ def explained(error: FirewallError, config: Config, environ: Mapping[str, str]) 
 
 CHECKS: Final = (
     Check("the SSH login", _login),
+    Check("other connections", _connections),
     Check("open files", _open_files),
     Check("the firewall's tool", _firewall_tool),
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
 from twisted.logger import Logger
@@ -47,11 +47,40 @@ class Options(ServiceOptions):
         untyped: Any = super()
         try:
             untyped.parseOptions(options)
-            if self.parent is not None:
+            # Twisted's other runner, twist, has neither.
+            if self.parent is not None and {"logger", "pidfile"} <= self.parent.keys():
                 service_log.choose(self.parent, self.config.log_format)
+                _check_paths(self.parent)
         except usage.UsageError as error:
             tell(" ".join(str(error).split()))
             raise SystemExit(1) from None
+
+
+def _check_paths(twistd_options: Mapping[str, Any]) -> None:
+    """Raise `UsageError` for a path among twistd's options that it would fail at with a traceback.
+
+    Below a `--chroot` paths mean something else, and are left to twistd.
+    """
+    if twistd_options["chroot"]:
+        return
+    folder, pid_file = twistd_options["rundir"], twistd_options["pidfile"]
+    try:
+        os.stat(os.path.join(folder, "."))
+    except OSError as error:
+        raise usage.UsageError(f"cannot enter --rundir={folder}: {error.strerror}") from None
+    if not pid_file:
+        return
+    path = os.path.abspath(pid_file)
+    try:
+        if os.path.lexists(path):
+            os.close(os.open(path, os.O_RDWR | os.O_NONBLOCK))
+        else:
+            os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL))
+            os.unlink(path)
+    except OSError as error:
+        raise usage.UsageError(
+            f"cannot write the pid file {path}: {error.strerror} (--pidfile= starts without one)"
+        ) from None
 
 
 def makeService(options: Options) -> EnvelopeService:

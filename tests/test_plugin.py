@@ -105,3 +105,40 @@ def test_ctrl_c_before_the_service_starts_is_no_traceback(tmp_path: Path) -> Non
         timeout=60,
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+@pytest.mark.process
+@pytest.mark.parametrize(("option", "said"), [
+    ("--pidfile=nowhere/pid", "cannot write the pid file {}/nowhere/pid: No such file or directory"
+     " (--pidfile= starts without one)"),
+    ("--pidfile=.", "cannot write the pid file {}: Is a directory"
+     " (--pidfile= starts without one)"),
+    ("--pidfile=/proc/pid", "cannot write the pid file /proc/pid: No such file or directory"
+     " (--pidfile= starts without one)"),
+    ("--rundir=nowhere", "cannot enter --rundir=nowhere: No such file or directory"),
+    ("--logfile=nowhere/log", "cannot write the log file nowhere/log: No such file or directory"),
+])
+@pytest.mark.parametrize("foreground", [("-n",), ()], ids=["foreground", "background"])
+def test_a_path_that_twistd_cannot_use_is_one_line(
+    tmp_path: Path, option: str, said: str, foreground: tuple[str, ...]
+) -> None:
+    done = subprocess.run(
+        [sys.executable, Path(sys.executable).with_name("twistd"), *foreground, option, "envelope",
+         "--firewall=none", "--token-required=false", "--listen=127.0.0.1:0", "--admin=none"],
+        cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (
+        1, "", f"envelope: {said.format(tmp_path)}\n")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.process
+def test_looking_at_the_pid_file_leaves_it_as_it_is(tmp_path: Path) -> None:
+    """What twistd itself makes of it is as ever."""
+    (tmp_path / "pid").write_text("rubbish")
+    done = subprocess.run(
+        [sys.executable, Path(sys.executable).with_name("twistd"), "-n", "--pidfile=pid",
+         "envelope", "--firewall=none", "--token-required=false"],
+        cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (
+        1, f"Pidfile {tmp_path}/pid contains non-numeric value\n")
+    assert (tmp_path / "pid").read_text() == "rubbish"

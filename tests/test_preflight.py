@@ -22,6 +22,7 @@ from envelope.preflight import (
     device_addresses,
     explained,
     login_at_risk,
+    ports_at_risk,
     privileges_for,
 )
 from envelope.runtime.capabilities import Capabilities, Capability
@@ -74,6 +75,20 @@ def test_the_same_port_of_another_protocol_does_not_help() -> None:
 @given(st.text())
 def test_any_text_of_the_variable_is_read_or_ignored(text: str) -> None:
     login_at_risk(text, "net1", ADDRESSES, ())
+
+
+def test_connections_at_risk_are_those_to_ports_that_shut_on_the_device() -> None:
+    """Addresses that the device shares, or that no device has, count; loopback never does."""
+    connections = [
+        (ip_address(address), port) for address, port in (
+            ("192.0.2.1", 443), ("2001:db8::1", 22), ("192.0.2.1", 22), ("10.0.0.1", 22),
+            ("127.0.0.1", 5432), ("::1", 22), ("fe80::1", 179), ("198.51.100.1", 25),
+            ("192.0.2.1", 8880),
+        )
+    ]
+    open_ports = (PortRange("tcp", 8880, 8880), PortRange("udp", 22, 22))
+    assert ports_at_risk(connections, "net1", ADDRESSES, open_ports) == {
+        22: 2, 25: 1, 179: 1, 443: 1}
 
 
 CONFIG = Config(device="net1")

@@ -196,11 +196,12 @@ def test_a_start_is_given_up_when_the_waiting_command_is_ended(rig, start, tool,
     assert rig.saved() == before
 
 
-def test_a_pid_file_that_cannot_be_written_is_reported_by_twistd(rig, start) -> None:
-    """Error messages of twistd itself are not replaced."""
+def test_a_pid_file_that_cannot_be_written_is_one_line(rig, start) -> None:
+    """Before anything goes into the background."""
     started = start(*rig.options(), pidfile="nowhere/pid")
     status, printed, errors = started.ended()
     assert (status, printed) == (1, "")
-    assert errors.startswith("An error has occurred: ")
-    assert "envelope:" not in errors
+    assert errors == (
+        f"envelope: cannot write the pid file {rig.folder}/nowhere/pid: No such file or directory "
+        "(--pidfile= starts without one)\n")
     started.gone()

@@ -176,3 +176,42 @@ def test_a_start_that_would_cut_off_its_own_login_is_refused(rig) -> None:
     service.until(r"envelope: .*--allow=?.?tcp/22")
     assert service.ended() == 1
     assert rig.saved() == before
+
+
+@pytest.mark.parametrize("rig", ["nft"], indirect=True)
+def test_the_login_is_found_where_sudo_has_dropped_the_variable(rig) -> None:
+    """In a parent's environment; an empty variable overrules it."""
+    login = f"{rig.lab.client().address4} 50000 {rig.lab.host.address4} 22"
+    typed = {**os.environ, "SSH_CONNECTION": login}
+    before = rig.saved()
+    sudo = ("sh", "-c", 'env -u SSH_CONNECTION "$@"; exit $?', "sh")
+    service = rig.twistd(*rig.options(), env=typed, by=sudo)
+    service.until(r"envelope: .*--allow=?.?tcp/22")
+    assert service.ended() == 1
+    assert rig.saved() == before
+    service = rig.twistd(*rig.options(), env=typed, by=("env", "SSH_CONNECTION="))
+    service.until(r"\bready$")
+    assert service.stop() == 0
+
+
+@pytest.mark.parametrize("rig", ["nft"], indirect=True)
+def test_open_connections_to_ports_that_shut_are_warned_of(rig) -> None:
+    """As of the operator's own, where nothing says which it is. The start goes on."""
+    hold = ("import socket, sys\ns = socket.create_server(('', int(sys.argv[1])))\n"
+            "print('up', flush=True)\nkept = [s.accept() for _ in range(2)]\n"
+            "print('in', flush=True)\nsys.stdin.read()\n")
+    reach = ("import socket, sys\n"
+             "s = [socket.create_connection((sys.argv[1], int(sys.argv[2]))) for _ in range(2)]\n"
+             "sys.stdin.read()\n")
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    for port in ("22", "25"):
+        server = rig.keep(Lines(rig.lab.host.popen([*BARE_PYTHON, "-c", hold, port], **pipes)))
+        assert server.next() == "up"
+        rig.keep(Lines(rig.lab.client().popen(
+            [*BARE_PYTHON, "-c", reach, rig.lab.host.address4, port], **pipes)))
+        assert server.next() == "in"
+    service = rig.start("--allow=tcp/25")
+    assert [line.partition("] ")[2] for line in service.seen if "open connections" in line] == [
+        f"the rules on {rig.lab.host.device} shut ports with open connections: tcp/22 (2); "
+        "--allow=tcp/22 would leave them open"]
+    assert service.stop() == 0
