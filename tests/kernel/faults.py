@@ -108,6 +108,9 @@ FAULTS: Final = (
           IPTABLES),
     Fault("a stop leaves the table", "deaths where all was open",
           "return last_lines(now, *self._standing)", "return []", NFTABLES),
+    Fault("a start that breaks by an unforeseen error leaves rules", "tests/kernel/test_faults.py",
+          "            except BaseException:\n                await self._take_back()",
+          "            except ToolFailed:\n                await self._take_back()"),
     Fault("a start that fails for IPv6 leaves IPv4's rules", "failing starts",
           "await table.abandon()", "pass", IPTABLES),
     # -- promise 4: what fails

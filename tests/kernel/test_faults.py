@@ -177,3 +177,21 @@ async def test_a_second_instance_is_refused_before_it_changes_any_rule(subject, 
     second = made(reactor, Config(device="lo"), FirewallMetrics(new_registry()))
     assert "another envelope" in await refused(second.open(SERVICE))
     assert subject.kernel.saved() == rules
+
+
+@pytest.mark.parametrize("where", ["_first_lines", "_confirm"])
+@ensureDeferred
+async def test_a_start_that_breaks_changes_nothing(subject, where) -> None:
+    """By an error that nobody foresaw, in the last table, before or after it was written."""
+
+    def broken(*_: object) -> None:
+        raise RuntimeError("unforeseen")
+
+    table, _ = subject.firewall._tables[-1]
+    setattr(table, where, broken)
+    with pytest.raises(RuntimeError, match="unforeseen"):
+        await subject.firewall.open(SERVICE)
+    assert subject.kernel.saved() == subject.before
+    delattr(table, where)
+    await subject.firewall.open(SERVICE)
+    await subject.firewall.allow(NETWORKS[0], later(60))
