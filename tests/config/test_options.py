@@ -279,6 +279,7 @@ def test_random_arguments_raise_nothing_but_usage_error(words: list[str]) -> Non
         parse([*ENOUGH, *words], {}, MACHINE)
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("argv", [["--max-clients=0"], ["--nonsense\nline"], ["--machine"], ["x"]])
 def test_twistd_gets_one_line_and_status_1(
     argv: list[str], capsys: pytest.CaptureFixture[str]

@@ -40,6 +40,7 @@ def messages(path: Path, log_format: str) -> list[str]:
     return [line.partition("] ")[2] for line in lines]
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("log_format", ["text", "json"])
 @pytest.mark.parametrize("background", [False, True], ids=["foreground", "background"])
 def test_sigusr1_opens_the_log_file_again(
@@ -69,6 +70,7 @@ def test_sigusr1_opens_the_log_file_again(
     wait_for(lambda: not (tmp_path / "pid").exists())
 
 
+@pytest.mark.process
 def test_without_a_file_sigusr1_is_a_line(tmp_path: Path) -> None:
     with twistd(tmp_path, *OPEN) as service:
         service.until(r"\bready$")
@@ -78,6 +80,7 @@ def test_without_a_file_sigusr1_is_a_line(tmp_path: Path) -> None:
         service.until("Server Shut Down")
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("background", [False, True], ids=["foreground", "background"])
 def test_a_log_file_that_cannot_be_written_is_one_line(tmp_path: Path, background: bool) -> None:
     done = subprocess.run(
@@ -137,6 +140,7 @@ def stalled(tmp_path: Path, reading: int, writing: int) -> Iterator[Stalled]:
         os.close(reading)
 
 
+@pytest.mark.process
 def test_a_reader_that_stalls_costs_lines_alone(tmp_path: Path) -> None:
     """It is served all the while; once it is read again, a line says how many are missing."""
     with stalled(tmp_path, *os.pipe()) as service:
@@ -152,6 +156,7 @@ def test_a_reader_that_stalls_costs_lines_alone(tmp_path: Path) -> None:
         assert service.stop()[0] == 0
 
 
+@pytest.mark.process
 def test_a_reader_that_stalls_keeps_no_stop_waiting(tmp_path: Path) -> None:
     """Longer than two seconds, and the exit status is that of a clean stop."""
     with stalled(tmp_path, *os.pipe()) as service:
@@ -161,6 +166,7 @@ def test_a_reader_that_stalls_keeps_no_stop_waiting(tmp_path: Path) -> None:
         assert seconds < 10
 
 
+@pytest.mark.process
 def test_a_terminal_that_is_stopped_holds_nothing_up(tmp_path: Path) -> None:
     """Ctrl-S."""
     reading, writing = pty.openpty()
