@@ -41,10 +41,12 @@ def own_chain(family: int) -> list[str]:
     return [
         "! -i lo -j ACCEPT",
         f"-p {icmp} -j ACCEPT",
+        *(["-s fe80::/10 -p udp -m udp --sport 547 --dport 546 -j ACCEPT"] if family == 6 else []),
         "-p tcp -m tcp --dport 8880 -j ACCEPT",
         "-p udp -m udp --dport 53 -j ACCEPT",
         "-m conntrack --ctstate RELATED,ESTABLISHED --ctdir REPLY -j ACCEPT",
         "-j ENVELOPE-GRANTS",
+        "-p tcp -j REJECT --reject-with tcp-reset",
         f"-j REJECT --reject-with {reject}-port-unreachable",
     ]
 

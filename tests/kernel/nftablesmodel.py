@@ -36,10 +36,12 @@ TABLE = """table inet envelope {
         iifname != "lo" accept
         ip protocol icmp accept
         meta nfproto ipv6 meta l4proto icmpv6 accept
+        ip6 saddr fe80::/10 udp sport 547 udp dport 546 accept
         tcp dport 8880 accept
         udp dport 53 accept
         ct state established,related ct direction reply accept
         jump grants
+        meta l4proto tcp reject with tcp reset
         reject
     }
     chain input {

@@ -22,7 +22,7 @@ INTERFERENCE: dict[str, tuple[list[list[str]], set[str]]] = {
     "our chain flushed": ([["-F", "ENVELOPE"]], {"baseline"}),
     "one of our rules deleted": ([["-D", "ENVELOPE", "5"]], {"baseline"}),
     "our rules out of order": (
-        [["-D", "ENVELOPE", "7"], ["-I", "ENVELOPE", "1", "-j", "REJECT"]], {"baseline"}),
+        [["-D", "ENVELOPE", "8"], ["-I", "ENVELOPE", "1", "-j", "REJECT"]], {"baseline"}),
     "the grants flushed": ([["-F", "ENVELOPE-GRANTS"]], {"grant"}),
     "a live grant deleted": ([["-D", "ENVELOPE-GRANTS", "1"]], {"grant"}),
     "a grant nobody asked for": (

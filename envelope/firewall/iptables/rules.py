@@ -15,7 +15,7 @@ from typing import Final, TypeAlias
 
 from envelope.addresses import PortRange
 from envelope.firewall.kernel import EVERYONE, NO_CLIENTS, Key, one_key, parts_of
-from envelope.firewall.policy import BACKSTOP, Family, Layout
+from envelope.firewall.policy import BACKSTOP, IPV6, Family, Layout
 
 CHAIN: Final = "ENVELOPE"
 GRANTS: Final = "ENVELOPE-GRANTS"
@@ -23,6 +23,10 @@ FLOWS: Final = "ENVELOPE-FLOWS"
 OWN_CHAINS: Final = re.compile(r"ENVELOPE(-.*)?$")
 # xt_time counts seconds in 32 bits but its user-space parser stops here (iptables-extensions(8)).
 LATEST_END: Final = int(datetime(2038, 1, 19, 3, 14, 7, tzinfo=UTC).timestamp())
+
+# The answer to a DHCPv6 request, which conntrack does not know because the request is multicast. It
+# comes from a server or relay on the link, from and to fixed ports (RFC 8415 section 7.2).
+_DHCPV6: Final = "-s fe80::/10 -p udp -m udp --sport 547 --dport 546 -j ACCEPT"
 
 # A grant as it stands in the kernel: its rules without `-A CHAIN`, sorted.
 Rules: TypeAlias = tuple[str, ...]
@@ -40,10 +44,14 @@ def baseline_rules(layout: Layout, family: Family, with_flows: bool = False) -> 
     return [
         f"! -i {layout.device} -j ACCEPT",
         f"-p {family.icmp} -j ACCEPT",
+        *([_DHCPV6] if family is IPV6 else []),
         *(f"{_ports(ports)} -j ACCEPT" for ports in always_open),
         f"-m conntrack --ctstate RELATED,ESTABLISHED{direction} -j ACCEPT",
         *([f"-j {FLOWS}"] if with_flows else []),
         f"-j {GRANTS}",
+        # The kernel limits how many ICMP errors a peer gets, and TCP would then wait for seconds
+        # (icmp(7), icmp_ratelimit); a reset is not limited.
+        "-p tcp -j REJECT --reject-with tcp-reset",
         f"-j REJECT --reject-with {family.reject}",
     ]
 

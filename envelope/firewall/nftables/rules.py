@@ -76,11 +76,14 @@ def _baseline_rules(layout: Layout, with_flows: bool) -> list[str]:
         "ip protocol icmp accept",
         # These are nft's own words; others it looks up in /etc/protocols, which may be missing.
         "meta nfproto ipv6 meta l4proto icmpv6 accept",
+        # DHCPv6 answers and TCP resets: see `envelope.firewall.iptables.rules`.
+        "ip6 saddr fe80::/10 udp sport 547 udp dport 546 accept",
         *(f"{_ports(ports)} accept" for ports in
           dict.fromkeys((*layout.service_ports, *layout.allow))),
         f"ct state established,related{direction} accept",
         *([f"jump {FLOWS}"] if with_flows else []),
         f"jump {GRANTS}",
+        "meta l4proto tcp reject with tcp reset",
         "reject with icmpx type port-unreachable",
     ]
 

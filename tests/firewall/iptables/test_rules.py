@@ -43,6 +43,7 @@ def test_the_baseline_reads_as_documented() -> None:
         "-p udp -m udp --dport 53 -j ACCEPT",
         "-m conntrack --ctstate RELATED,ESTABLISHED --ctdir REPLY -j ACCEPT",
         "-j ENVELOPE-GRANTS",
+        "-p tcp -j REJECT --reject-with tcp-reset",
         "-j REJECT --reject-with icmp-port-unreachable",
     ]
 
@@ -57,11 +58,13 @@ def test_the_other_family_and_the_other_choices() -> None:
     assert rules == [
         "! -i net1 -j ACCEPT",
         "-p ipv6-icmp -j ACCEPT",
+        "-s fe80::/10 -p udp -m udp --sport 547 --dport 546 -j ACCEPT",
         "-p tcp -m tcp --dport 8880 -j ACCEPT",
         "-p udp -m udp --dport 5000:5010 -j ACCEPT",
         "-m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT",
         "-j ENVELOPE-FLOWS",
         "-j ENVELOPE-GRANTS",
+        "-p tcp -j REJECT --reject-with tcp-reset",
         "-j REJECT --reject-with icmp6-port-unreachable",
     ]
 

@@ -1,0 +1,111 @@
+"""What a host needs from its link stays open, and what is refused is refused at once."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import time
+
+import pytest
+
+from envelope.lab import Host
+from tests.end_to_end.harness import BARE_PYTHON, Lines, Rig, every_kind
+
+pytestmark = pytest.mark.kernel
+
+# A datagram socket that prints what it hears: arguments are the address and the port.
+HEAR = """
+import socket, sys
+heard = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+heard.bind(("::", int(sys.argv[1])))
+print("up", flush=True)
+while True:
+    print(heard.recv(99).decode(), flush=True)
+"""
+# Sends its last argument: from this address and port, to that address and port.
+SEND = """
+import socket, sys
+source, sport, target, dport, text = sys.argv[1:]
+scope = socket.if_nametoindex("eth0")
+with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as sender:
+    sender.bind((source, int(sport), 0, scope))
+    sender.sendto(text.encode(), (target, int(dport), 0, scope))
+"""
+# Sends ICMPv6 of these types to the host's link-local address, with MLD's hop-by-hop option
+# (RFC 2710 section 3); prints nothing.
+SEND_ICMP = """
+import socket, sys
+with socket.socket(socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_ICMPV6) as sender:
+    sender.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS, 255)
+    alert = bytes.fromhex("0000050200000100")
+    sender.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_HOPOPTS, alert)
+    target = ("fe80::1", 0, 0, socket.if_nametoindex("eth0"))
+    for kind in sys.argv[1:]:
+        sender.sendto(bytes([int(kind), *[0] * 23]), target)
+"""
+# Sends 60 SYNs one after the other; prints the seconds that the slowest refusal took.
+KNOCK = """
+import socket, sys, time
+slowest = 0.0
+for _ in range(60):
+    began = time.monotonic()
+    try:
+        socket.create_connection((sys.argv[1], 9000), 20).close()
+        print("let in")
+    except ConnectionRefusedError:
+        slowest = max(slowest, time.monotonic() - began)
+print(slowest)
+"""
+
+
+def program(host: Host, source: str, *words: str) -> str:
+    """Run a Python program on `host` to its end; what it prints."""
+    return host.run([*BARE_PYTHON, "-c", source, *words], check=True).stdout.strip()
+
+
+def hear(rig: Rig, port: int) -> Lines:
+    """Print what the host hears at a UDP port."""
+    process = rig.lab.host.popen([*BARE_PYTHON, "-c", HEAR, str(port)], stdout=subprocess.PIPE,
+                                 text=True)
+    lines = Lines(process)
+    rig.keep(lines)
+    assert lines.next() == "up"
+    return lines
+
+
+@every_kind
+def test_a_dhcpv6_server_on_the_link_is_heard(rig) -> None:
+    """Its answers come from a link-local address and port 547; nothing else is let in by that."""
+    rig.lab.host.ip("address add fe80::1/64 dev eth0 nodad")
+    rig.lab.client().ip("address add fe80::7/64 dev eth0 nodad")
+    client = hear(rig, 546)
+    rig.start()
+    for source, sport in (("fe80::7", "548"), (rig.lab.client().address6, "547")):
+        target = "fe80::1" if source.startswith("fe80") else rig.lab.host.address6
+        program(rig.lab.client(), SEND, source, sport, target, "546", "refused")
+    program(rig.lab.client(), SEND, "fe80::7", "547", "fe80::1", "546", "answer")
+    assert client.next() == "answer"
+
+
+@every_kind
+def test_icmpv6_that_a_link_needs_is_heard(rig) -> None:
+    """Packet too big, multicast listener queries, router and neighbour discovery."""
+    rig.lab.host.ip("address add fe80::1/64 dev eth0 nodad")
+    rig.lab.client().ip("address add fe80::7/64 dev eth0 nodad")
+    rig.start()
+    for host in (rig.lab.host, rig.lab.client()):
+        host.ip("neigh flush dev eth0")
+    kinds = {"2", "130", "134", "135", "136"}
+    program(rig.lab.client(), SEND_ICMP, *kinds)
+    counted = rig.lab.host.run(["cat", "/proc/net/snmp6"], check=True).stdout
+    assert kinds <= set(re.findall(r"Icmp6InType(\d+)", counted))
+
+
+@every_kind
+def test_sixty_connections_are_refused_at_once(rig) -> None:
+    """The kernel's limit of ICMP errors for each peer does not make any of them wait."""
+    rig.start()
+    for address in (rig.lab.host.address4, rig.lab.host.address6):
+        began = time.monotonic()
+        said = program(rig.lab.client(), KNOCK, address)
+        assert float(said) < 0.9, f"one of 60 waited, of {time.monotonic() - began:.1f} s in all"
