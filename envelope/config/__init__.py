@@ -169,7 +169,8 @@ class Config:
     )
     request_timeout: Seconds = one(
         "8s", values.positive_duration,
-        "How long it may take from a client's connecting to its answer: seconds, or as 1m30s.",
+        "How long it may take from a client's connecting until its whole request has arrived: "
+        "seconds, or as 1m30s.",
     )
     max_header_bytes: int = one(
         "16384", values.whole_number(1024, 1_048_576),

@@ -1,9 +1,10 @@
 """One client's connection: the Twisted protocol from accept to the end.
 
 Received bytes go to an `Opening` until the gate has admitted the client, then to a WebSocket
-`Channel`. At most one timer runs, for whatever the peer could delay: the request and its answer,
-the close handshake, the disconnect. None runs during a session, which has its own deadline; the
-kernel detects dead peers (`envelope.front.listeners`).
+`Channel`. At most one timer runs, for whatever the peer could delay: the request, the close
+handshake, the disconnect. None runs while the gate admits the client, because the firewall answers
+in time (`IFirewall.allow`) and the client must be told. None runs during a session, which has its
+own deadline; the kernel detects dead peers (`envelope.front.listeners`).
 """
 
 from __future__ import annotations
@@ -137,13 +138,13 @@ class Connection(Protocol):
 
     def accepted(self) -> None:
         """See `IRequester`."""
+        self._timer.stop()
         self.factory.admitted(self)
 
     def switch(self, session: ISession, key: str, subprotocol: str | None, early: bytes) -> None:
         """See `IRequester`."""
         self._opening = None
         self._session = session
-        self._timer.stop()
         self._switched = True
         self.transport.write(switching_response(key, subprotocol))
         if early:

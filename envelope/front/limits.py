@@ -23,7 +23,7 @@ _EVICTION = _eviction(_DEFAULTS)
 class Limits:
     """Seconds, bytes and numbers; those without an option are enough for any client."""
 
-    # From accept until the whole request has arrived.
+    # From accept until the whole request has arrived, TLS included.
     request_seconds: float = _DEFAULTS.request_timeout
     # From our side's close until the peer's.
     disconnect_seconds: float = 2.0

@@ -187,14 +187,17 @@ class Sessions:
         shortened.addErrback(lambda failure: failure.trap(FirewallError) and None)
         return None
 
+    def given_up(self, data: SessionData) -> None:
+        """See `SessionOwner`."""
+        if data.end is not End.LOST:
+            self.count(Status.STOPPING)
+            _take_admitted(data).errback(Refused(STOPPING))
+
     def ended(self, data: SessionData) -> None:
         """See `SessionOwner`."""
         end = data.end or End.LOST
         self._free_slot(data)
         if data.opened_at is None:
-            if end is not End.LOST:
-                _take_admitted(data).errback(Refused(STOPPING))
-                self.count(Status.STOPPING)
             return
         seconds = self._reactor.seconds() - data.opened_at
         self._metrics.session_ended(data.family, end, seconds)

@@ -42,6 +42,9 @@ class SessionOwner(Protocol):
     def opened(self, data: SessionData, machine: SessionMachine) -> None:
         """The session is open: start its timer."""
 
+    def given_up(self, data: SessionData) -> None:
+        """The session ends before it opened: answer its client, which waits for its grant."""
+
     def revoke(self, data: SessionData) -> Deferred[None]:
         """Remove the session from its network's grant, and revoke the grant with the last one."""
 
@@ -100,6 +103,7 @@ def _fail(_machine: SessionMachine, data: SessionData) -> None:
 @_granting.upon(SessionMachine.end).to(_revoking)
 def _end_before_it_opened(machine: SessionMachine, data: SessionData, why: End) -> None:
     data.end = why
+    data.owner.given_up(data)
     data.owner.revoke(data).addCallback(lambda _: machine.revoked())
 
 

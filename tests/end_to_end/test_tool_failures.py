@@ -66,3 +66,22 @@ def test_a_failing_tool_costs_a_refused_client_only_a_500(rig, tools) -> None:
     assert rig.client(rig.token(600)).event()["status"] == 503
     assert service.stop() == 0
     assert rig.saved() == before
+
+
+@every_kind
+@pytest.mark.parametrize(("order", "seconds"), [("fail", 2.0), ("hang", 10.0)])
+def test_every_client_is_told_that_the_tool_fails(rig, tools, order: str, seconds: float) -> None:
+    """Whatever `--request-timeout` says; nothing of a grant is left, and the slot is free."""
+    service = rig.start(*rig.tool_options, "--request-timeout=1s")
+    tools.order(order)
+    for _ in range(5 if order == "fail" else 1):
+        answer = rig.client(rig.token(600), patience=20).event()
+        assert answer.get("status") == 500, answer
+        assert answer["seconds"] < seconds
+        assert not rig.grants()
+    tools.order()
+    while get(rig, f"{ADMIN}/readyz")[0] != 200:
+        assert service.process.poll() is None
+    assert rig.client(rig.token(600)).event()["status"] == 101
+    assert rig.client(rig.token(600)).event()["status"] == 503
+    assert service.stop() == 0

@@ -256,6 +256,23 @@ def test_a_step_of_the_wall_clock_moves_no_deadline(by) -> None:
     assert carrier.closed == [(4000, "deadline")]
 
 
+def test_a_stop_answers_clients_whose_grants_are_being_made_at_once() -> None:
+    """They do not wait for the firewall, which may fail; the slot is held until it has revoked."""
+    world = World()
+    world.firewall.hold_back = True
+    answer, carrier = world.admit()
+    world.sessions.end_all(End.SHUTDOWN)
+    refused = result(answer)
+    assert isinstance(refused.value, Refused)
+    assert refused.value.refusal is STOPPING
+    assert world.metric("envelope_requests_total", status="draining") == 1
+    assert len(world.sessions) == 1
+    world.firewall.release()
+    assert len(world.sessions) == 0
+    assert world.firewall.open_networks == {}
+    assert carrier.closed == []
+
+
 def test_with_a_firewall_a_client_without_an_address_is_refused() -> None:
     """A proxy that sends no address; without a firewall none is needed."""
     guarded, open_house = World(firewall="iptables"), World()
