@@ -5,16 +5,18 @@ Received bytes go to an `Opening` until the gate has admitted the client, then t
 handshake, the disconnect. None runs while the gate admits the client, because the firewall answers
 in time (`IFirewall.allow`) and the client must be told. None runs during a session, which has its
 own deadline; the kernel detects dead peers (`envelope.front.listeners`).
+
+After a refusal or the end of a session, only the peer's close still matters. It is waited for, but
+reading stops when more than `Limits.closing_bytes` arrive before it; the timer then ends the
+connection. Dropping it at once could cost the peer the answer, which a TCP reset may overtake.
 """
 
 from __future__ import annotations
 
-import typing
-from collections.abc import Callable, Collection
 from typing import Any
 
 from OpenSSL.SSL import Error as TLSError
-from twisted.internet.interfaces import IAddress, IHandshakeListener, IReactorTime
+from twisted.internet.interfaces import IHandshakeListener
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -23,46 +25,14 @@ from zope.interface import implementer
 from envelope.addresses import Address
 from envelope.front.eviction import DropReason
 from envelope.front.handshake import refusal_response, switching_response
-from envelope.front.limits import Limits
 from envelope.front.opening import Opening
-from envelope.front.websocket import Channel, ChannelFactory
+from envelope.front.shared import IFront
+from envelope.front.websocket import Channel
 from envelope.runtime.timers import Timer
 from envelope.sessions.admission import Refusal
-from envelope.sessions.gate import IGate, ISession
+from envelope.sessions.gate import ISession
 
 _log = Logger(namespace="envelope.connection")
-
-
-class IFront(typing.Protocol):
-    """What a connection uses of the factory that made it."""
-
-    gate: IGate
-    reactor: IReactorTime
-    limits: Limits
-    channels: ChannelFactory
-    # The client's address, None if a proxy has not told it yet.
-    address_of: Callable[[IAddress], Address | None]
-    # Counts a dropped connection.
-    dropped: Callable[[DropReason], None]
-
-    @property
-    def connections(self) -> Collection[Connection]:
-        """The connections that are not lost."""
-
-    def connected(self, connection: Connection, address: Address | None) -> None:
-        """A connection was accepted."""
-
-    def address_learnt(self, connection: Connection, address: Address) -> None:
-        """The address of a connection is known now; it was not when it was accepted."""
-
-    def admitted(self, connection: Connection) -> None:
-        """A connection counts as a session from now on."""
-
-    def leaving(self, connection: Connection, address: Address | None) -> None:
-        """The last bytes for a connection were sent; the peer has to close it."""
-
-    def lost(self, connection: Connection) -> None:
-        """A connection is lost."""
 
 
 @implementer(IHandshakeListener)
@@ -78,9 +48,12 @@ class Connection(Protocol):
     _switched: bool = False
     _channel: Channel | None = None
     _is_producer: bool = False
+    # The client is refused, or its session is ending.
     _closing: bool = False
+    # Bytes that have arrived since then.
+    _surplus: int = 0
 
-    def __init__(self, factory: IFront) -> None:
+    def __init__(self, factory: IFront[Connection]) -> None:
         self.factory = factory
 
     @property
@@ -110,6 +83,11 @@ class Connection(Protocol):
 
     def dataReceived(self, data: bytes) -> None:
         """Pass bytes on to the opening or the channel; after a refusal they are ignored."""
+        if self._closing:
+            self._surplus += len(data)
+            if self._surplus > self.factory.limits.closing_bytes:
+                self._stop_reading()
+                return
         if self._switched:
             self._open_channel().dataReceived(data)
         elif self._opening is not None:
@@ -153,6 +131,7 @@ class Connection(Protocol):
     def refuse(self, refusal: Refusal, method: str) -> None:
         """See `IRequester`."""
         self._opening = None
+        self._closing = True
         _log.debug("refused with {status}", status=refusal.status)
         self.transport.write(refusal_response(refusal, method))
         self._disconnect()
@@ -233,7 +212,20 @@ class Connection(Protocol):
         if self in self.factory.connections:
             self.transport.abortConnection()
 
+    def _stop_reading(self) -> None:
+        """Read nothing more, and no longer wait for the peer's close frame."""
+        # The transport resumes reading for a producer.
+        self._unregister_producer()
+        self.transport.pauseProducing()
+        channel = self._channel
+        if channel is not None and channel.reading:
+            channel.stop_reading()
+            if channel.close_sent:
+                self._disconnect()
+
     def _disconnect(self) -> None:
+        if self._channel is not None:
+            self._channel.stop_reading()
         # A peer that never sends its TLS close_notify, or never reads, would stay connected.
         self._timer.start(
             self.factory.limits.disconnect_seconds, self.drop, DropReason.LINGERING

@@ -29,6 +29,9 @@ class Limits:
     disconnect_seconds: float = 2.0
     # From our close frame until the peer's.
     close_seconds: float = 1.0
+    # Read and ignored after a refusal or the end of a session, until the peer's close: what a
+    # client may have sent before it saw the answer.
+    closing_bytes: int = 64 * 1024
     head_bytes: int = _DEFAULTS.max_header_bytes
     head_lines: int = 100
     # Sent between the request and its answer.

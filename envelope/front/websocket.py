@@ -123,7 +123,7 @@ class Channel(WebSocketServerProtocol):
     def connectionLost(self, *_: Any) -> None:
         """Stop; Autobahn's own would refer to the channel from one of its Deferreds, a cycle."""
         self.state = self.STATE_CLOSED
-        self._stop_reading()
+        self.stop_reading()
 
     def dataReceived(self, data: bytes) -> None:
         """Parse these bytes, unless reading has stopped."""
@@ -132,7 +132,8 @@ class Channel(WebSocketServerProtocol):
             self.data += data
             self.consumeData()
 
-    def _stop_reading(self) -> None:
+    def stop_reading(self) -> None:
+        """Ignore what arrives from now on."""
         self.reading = False
         self.data = b""
 
@@ -181,17 +182,17 @@ class Channel(WebSocketServerProtocol):
 
     def sendCloseFrame(self, *_: Any, **__: Any) -> None:
         """Report a close frame; `send_close` answers it later."""
-        self._stop_reading()
+        self.stop_reading()
         self.transport.close_frame()
 
     def dropConnection(self, *_: Any, **__: Any) -> None:
         """Report that both close frames are exchanged, if so; the handler drops the connection."""
         if self.close_sent and self.reading:
-            self._stop_reading()
+            self.stop_reading()
             self.transport.close_reply()
 
     def _fail_connection(self, code: int, *_: Any) -> None:
-        self._stop_reading()
+        self.stop_reading()
         self.transport.violation(code)
 
 

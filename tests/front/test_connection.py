@@ -533,6 +533,46 @@ def test_reading_pauses_while_the_peer_does_not_read() -> None:
     assert client.transport.producerState == "producing"
 
 
+MOST_SURPLUS = Limits().closing_bytes
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [request(b"GET / HTTP/1.1"), HELLO + close_frame(1000), HELLO + frame(9, mask=b""),
+     HELLO + frame(2, b"x")],
+    ids=["refused", "closed", "violation", "data"],
+)
+@pytest.mark.parametrize("revoke_at_once", [True, False])
+def test_reading_stops_when_much_arrives_after_the_end(sent: bytes, revoke_at_once: bool) -> None:
+    """Whether the grant is revoked yet or not; the peer is dropped in time."""
+    client = Client(FakeGate(revoke_at_once=revoke_at_once))
+    client.send(sent)
+    client.front.dataReceived(b"\x82\xff" + b"x" * (MOST_SURPLUS - 2))
+    assert client.transport.producerState == "producing"
+    client.front.dataReceived(b"x")
+    assert client.transport.producerState == "paused"
+    assert client.transport.producer is None, "it would resume reading"
+    for session in client.gate.sessions:
+        session.revoked()
+        if session.heard == ["data"]:
+            session.carrier.close(1003, "data")
+    assert client.transport.disconnecting
+    client.clock.advance(2)
+    assert client.transport.aborted
+    client.leave()
+
+
+def test_a_close_frame_is_not_awaited_from_a_peer_that_floods() -> None:
+    client = held()
+    client.gate.sessions[0].carrier.close(4000, "deadline")
+    client.send(b"\x82\xff" + b"\x7f" * 7 + b"x" * MOST_SURPLUS)
+    assert client.transport.producerState == "paused"
+    assert client.transport.disconnecting
+    client.clock.advance(2)
+    assert client.transport.aborted
+    client.leave()
+
+
 # -- all of them ---------------------------------------------------------------------------
 
 

@@ -154,7 +154,10 @@ class Client:
         made = self.factory.buildProtocol(None)
         assert isinstance(made, Connection)
         self.front = made
-        self.transport = Transport(peerAddress=peer or IPv4Address("TCP", "203.0.113.7", 4711))
+        # Lenient, because TLS reads on after its `loseConnection`, and may be paused then.
+        self.transport = Transport(
+            lenient=True, peerAddress=peer or IPv4Address("TCP", "203.0.113.7", 4711)
+        )
         self.front.makeConnection(self.transport)
 
     def send(self, *pieces: bytes) -> bytes:
