@@ -22,8 +22,9 @@ _ALGORITHMS: Final = {
 }
 # The members that make up a public key (RFC 7518 section 6, RFC 8037 section 2).
 _PUBLIC: Final = {"OKP": ("crv", "x"), "EC": ("crv", "x", "y"), "RSA": ("n", "e")}
-# Members of private and symmetric keys (RFC 7518 section 6).
-_SECRET: Final = frozenset(("d", "p", "q", "dp", "dq", "qi", "oth", "k"))
+# Members of private and symmetric keys (RFC 7518 section 6, RFC 8037 section 2), and of the private
+# keys of post-quantum algorithms (kty AKP in IANA's registry "JSON Web Key Parameters").
+_SECRET: Final = frozenset(("d", "p", "q", "dp", "dq", "qi", "oth", "k", "priv"))
 _MOST_BYTES: Final = 1 << 20
 # Characters. A token of at most 8 kB has no room for much more.
 LONGEST_KID: Final = 256
@@ -109,6 +110,11 @@ def members_of(text: bytes, origin_name: str) -> list[dict[str, Any]]:
     return members
 
 
+def is_secret(member: Mapping[str, Any]) -> bool:
+    """Whether a JWK is a private or symmetric key."""
+    return member.get("kty") == "oct" or not _SECRET.isdisjoint(member)
+
+
 def public_half(member: dict[str, Any]) -> dict[str, Any]:
     """The members of a JWK that a verifier needs, none of them secret.
 
@@ -127,7 +133,7 @@ def public_key(member: dict[str, Any]) -> Key:
     """Check one JWK and make it ready for use; raise `ValueError` with a one-line reason."""
     kty, curve, kid = member.get("kty"), member.get("crv"), member.get("kid")
     public = public_half(member)
-    if _SECRET & member.keys():
+    if is_secret(member):
         raise ValueError("a private key does not belong here; give its public half")
     # The log shows kids.
     if not isinstance(kid, str) or not kid or not kid.isprintable():

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from jwcrypto import jws
 
-from envelope.credentials.keys import Key, KeyRing
+from envelope.credentials.keys import Key, KeyRing, is_secret
 from envelope.credentials.strictjson import decode_base64url, decode_object
 
 # Characters.
@@ -21,10 +21,14 @@ LONGEST_TOKEN: Final = 8192
 _ALGORITHMS: Final = ("EdDSA", "ES256", "RS256")
 # Extensions, unencoded payloads (RFC 7797), and headers of encrypted or nested tokens.
 _UNSUPPORTED: Final = ("crit", "b64", "zip", "enc", "cty")
+# The types of header parameters that are not used here (RFC 7515 sections 4.1.2 to 4.1.9).
+_UNUSED: Final = {
+    "jku": str, "jwk": dict, "x5u": str, "x5c": list, "x5t": str, "x5t#S256": str, "typ": str,
+}
 # Anybody can send a header; scanning it takes time proportional to its length times this number.
 _MOST_ESCAPES: Final = 32
-# Seconds since the epoch: some 30,000 years. Sums of such times stay exact.
-_LATEST: Final = 1e12
+# Seconds before and after the epoch: some 30,000 years. Sums of such times stay exact.
+_FARTHEST: Final = 1e12
 
 
 class TokenReason(StrEnum):
@@ -89,7 +93,7 @@ def verify(
         return TokenRefusal(TokenReason.AUDIENCE)
     if claims.expires is not None and claims.expires <= now:
         return TokenRefusal(TokenReason.EXPIRED)
-    if max(claims.not_before or 0, claims.issued_at or 0) > now:
+    if any(begin is not None and begin > now for begin in (claims.not_before, claims.issued_at)):
         return TokenRefusal(TokenReason.NOT_YET_VALID)
     return claims
 
@@ -97,7 +101,8 @@ def verify(
 def verify_signature(text: str, keys: KeyRing) -> bytes | TokenRefusal:
     """The payload of a compact JWS (RFC 7515 section 7.1) signed with one of `keys`, or why not.
 
-    Keys in the header, or that it points to (jwk, jku, x5c, x5u), are ignored.
+    Keys in the header, or that it points to (jwk, jku, x5c, x5u), are never used. A header whose
+    `jwk` is not a public key is refused all the same: RFC 7515 section 4.1.3 forbids it.
     """
     if len(text) > LONGEST_TOKEN or text.count(".") != 2:
         return TokenRefusal(TokenReason.MALFORMED)
@@ -108,7 +113,7 @@ def verify_signature(text: str, keys: KeyRing) -> bytes | TokenRefusal:
         header = decode_object(raw_header)
     except (ValueError, RecursionError):
         return TokenRefusal(TokenReason.MALFORMED)
-    if not header.keys().isdisjoint(_UNSUPPORTED):
+    if not header.keys().isdisjoint(_UNSUPPORTED) or not _unused_are_proper(header):
         return TokenRefusal(TokenReason.MALFORMED)
     alg, kid = header.get("alg"), header.get("kid")
     if alg not in _ALGORITHMS:
@@ -121,6 +126,16 @@ def verify_signature(text: str, keys: KeyRing) -> bytes | TokenRefusal:
     if len(signature) != key.signature_size or not _signed(text, key):
         return TokenRefusal(TokenReason.SIGNATURE)
     return payload
+
+
+def _unused_are_proper(header: dict[str, Any]) -> bool:
+    for name in header.keys() & _UNUSED:
+        if not isinstance(header[name], _UNUSED[name]):
+            return False
+    certificates = header.get("x5c", ())
+    return all(isinstance(each, str) for each in certificates) and not is_secret(
+        header.get("jwk", {})
+    )
 
 
 # One object for all tokens: a new one copies jwcrypto's registry of headers, some 40 us, where a
@@ -174,6 +189,7 @@ def _time(payload: dict[str, Any], name: str) -> float | None:
     if name not in payload:
         return None
     value = payload[name]
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= _LATEST:
+    # A NumericDate is any number (RFC 7519 section 2): -1 is a second before the epoch.
+    if isinstance(value, bool) or not isinstance(value, int | float) or abs(value) > _FARTHEST:
         raise ValueError(name)
     return float(value)

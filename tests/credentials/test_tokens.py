@@ -22,7 +22,18 @@ from envelope.credentials.tokens import (
 from tests.support.ambiguoustokens import WRITINGS
 from tests.support.tokenattacks import ATTACKS
 from tests.support.tokenforgeries import FORGERIES
-from tests.support.tokenmaking import EXPECTED, GOOD, KINDS, NOW, RING, judge, reason, signed
+from tests.support.tokenmaking import (
+    EXPECTED,
+    GOOD,
+    KEYS,
+    KINDS,
+    NOW,
+    RING,
+    STRANGER,
+    judge,
+    reason,
+    signed,
+)
 
 
 @pytest.mark.parametrize("alg", KINDS)
@@ -40,7 +51,7 @@ def test_the_claims_are_read() -> None:
 
 @pytest.mark.parametrize(("change", "expected"), [
     ({"exp": NOW}, "expired"), ({"exp": NOW + 0.001}, "taken"), ({"exp": None}, "claims"),
-    ({"exp": "soon"}, "claims"), ({"exp": True}, "claims"), ({"exp": -1}, "claims"),
+    ({"exp": "soon"}, "claims"), ({"exp": True}, "claims"), ({"exp": -1}, "expired"),
     ({"exp": 1e300}, "claims"), ({"exp": 10**30}, "claims"), ({"nbf": NOW + 1}, "not-yet-valid"),
     ({"iat": NOW + 1}, "not-yet-valid"), ({"nbf": NOW}, "taken"), ({"iss": "x"}, "issuer"),
     ({"iss": ["locate"]}, "claims"), ({"aud": ["mlab2"]}, "audience"), ({"aud": []}, "audience"),
@@ -53,6 +64,10 @@ def test_the_claims_are_read() -> None:
     ({"aud": None}, "claims"), ({"aud": [["mlab1"]]}, "claims"), ({"sub": None}, "claims"),
     ({"sub": "\ud800"}, "claims"), ({"jti": "\udfff"}, "claims"),
     ({"sub": "ünïcode"}, "taken"), ({"deep": [[[[[1]]]]]}, "taken"),
+    ({"nbf": -1}, "taken"), ({"iat": -1.5}, "taken"), ({"nbf": -1e12, "iat": -0.0}, "taken"),
+    ({"nbf": -1e12 - 1}, "claims"), ({"iat": -1e300}, "claims"), ({"exp": -1e12 - 1}, "claims"),
+    ({"exp": 0}, "expired"), ({"exp": -0.5}, "expired"), ({"nbf": False}, "claims"),
+    ({"iat": -1, "nbf": NOW + 1}, "not-yet-valid"), ({"nbf": -(10**19)}, "claims"),
 ])
 def test_claims_without_leeway(change, expected) -> None:
     """Times are exact, and types are checked."""
@@ -139,13 +154,29 @@ def test_a_header_has_at_most_32_escapes(count, expected) -> None:
 
 
 @pytest.mark.parametrize("header", [
-    {"typ": "JWT"}, {"typ": "at+jwt"}, {"typ": 5}, {"x5c": ["AA=="]}, {"x5c": 5}, {"jku": "http://x"},
-    {"jwk": {}}, {"x5t": ""}, {"ünïcode": None}, {"x": [[[[1]]]]},
+    {"typ": "JWT"}, {"typ": "at+jwt"}, {"x5c": ["AA=="]}, {"x5c": []}, {"jku": "http://x"},
+    {"jwk": {}}, {"jwk": STRANGER.export_public(as_dict=True)}, {"x5t": ""}, {"x5u": "file:///"},
+    {"ünïcode": None}, {"x": [[[[1]]]]}, {"d": "AAAA"}, {"epk": 5},
 ])
 def test_other_header_members_are_ignored(header) -> None:
     """RFC 7515 section 4; among them keys that the header offers."""
     assert reason(signed(GOOD, **header)) == "taken"
     assert reason(signed(GOOD, **header, kid="x")) == "unknown-key"
+
+
+@pytest.mark.parametrize("header", [
+    {"jwk": STRANGER.export_private(as_dict=True)},
+    {"jwk": KEYS["EdDSA"].export_private(as_dict=True)},
+    {"jwk": {"kty": "RSA", "n": "AQAB", "e": "AQAB", "qi": "AAAA"}},
+    {"jwk": {"kty": "oct", "k": "AAAA"}}, {"jwk": {"kty": "oct"}}, {"jwk": {"d": None}},
+    {"jwk": {"kty": "AKP", "alg": "ML-DSA-44", "pub": "AAAA", "priv": "AAAA"}},
+    {"jwk": "x"}, {"jwk": [{}]}, {"jwk": None}, {"jku": {}}, {"x5u": 5}, {"x5c": 5},
+    {"x5c": "AA=="}, {"x5c": [5]}, {"x5t": []}, {"x5t#S256": None}, {"typ": 5},
+])
+def test_what_a_header_must_not_carry_is_malformed(header) -> None:
+    """RFC 7515 section 4.1: `jwk` is a public key. Other verifiers refuse such tokens, too."""
+    assert reason(signed(GOOD, **header)) == "malformed"
+    assert reason(signed(GOOD, **header, kid="x")) == "malformed"
 
 
 def test_exp_is_exact() -> None:
@@ -181,6 +212,7 @@ def test_any_header_is_accepted_or_refused(header) -> None:
     token = signed(GOOD, **header)
     if reason(token) == "taken":
         assert header.keys().isdisjoint(("crit", "b64", "zip", "enc", "cty"))
+        assert isinstance(header.get("jwk", {}), dict)
         assert header.get("alg", "EdDSA") == header.get("kid", "EdDSA") == "EdDSA"
 
 

@@ -41,7 +41,7 @@ def test_the_strict_reading_accepts_no_attack(name) -> None:
 # -- every good token passes -----------------------------------------------------------------
 
 TEXTS = st.text(st.characters(codec="utf-8"), max_size=20)
-TIMES_PAST = st.integers(0, int(NOW)) | st.floats(0, NOW)
+TIMES_PAST = st.integers(-(10**12), int(NOW)) | st.floats(-1e12, NOW)
 TIMES_TO_COME = st.integers(int(NOW) + 1, 10**12) | st.floats(NOW + 0.001, 1e12)
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers(-(10**18), 10**18) | TEXTS
@@ -59,8 +59,10 @@ CLAIMS = st.fixed_dictionaries(
         "machine": VALUES, "ünïcode": VALUES,
     },
 )
+PUBLIC_JWKS = [key.export_public(as_dict=True) for key in KEYS.values()]
 EXTRAS = st.fixed_dictionaries({}, optional={
     "typ": st.sampled_from(["JWT", "jwt", "at+jwt"]), "x5t": TEXTS, "jku": TEXTS,
+    "x5c": st.lists(TEXTS, max_size=2), "jwk": st.sampled_from(PUBLIC_JWKS),
     "nonce": TEXTS.map(lambda text: text.replace("\\", "")),
 })
 
@@ -96,6 +98,30 @@ def test_a_time_is_accepted_in_any_notation(exp) -> None:
     token = signed(PAYLOAD.replace(b"4000000060.0", exp.encode()))
     assert reason(token) == "taken"
     assert strictly(token)
+
+
+UNUSED = st.dictionaries(
+    st.sampled_from(["jku", "jwk", "x5u", "x5c", "x5t", "x5t#S256", "typ"]),
+    TEXTS | st.none() | st.integers(0, 9) | st.lists(TEXTS | st.none(), max_size=2)
+    | st.dictionaries(
+        st.sampled_from(["kty", "d", "k", "priv", "oth", "x", "D"]),
+        st.sampled_from(["oct", "RSA", "AAAA", None]), max_size=3,
+    ),
+    max_size=3,
+)
+
+
+@given(UNUSED, ALGS)
+def test_keys_in_a_header_are_read_as_by_the_strict_reader(unused, alg) -> None:
+    """They are not used, and have to be public and of their type."""
+    token = signed(GOOD, alg, **unused)
+    assert strictly(token) == (reason(token) == "taken")
+
+
+@given(st.sampled_from(["exp", "nbf", "iat"]), st.floats() | st.integers() | st.booleans())
+def test_any_time_is_read_as_by_the_strict_reader(name, value) -> None:
+    token = signed({**GOOD, name: value})
+    assert strictly(token) == (reason(token) == "taken")
 
 
 # -- what is taken is good -------------------------------------------------------------------

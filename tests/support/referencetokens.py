@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from tests.support.referencejson import Unreadable, read_object
 
 # Limits of the service, not of the RFCs.
-LONGEST, DEEPEST, MOST_ESCAPES, LATEST = 8192, 16, 32, 1e12
+LONGEST, DEEPEST, MOST_ESCAPES, FARTHEST = 8192, 16, 32, 1e12
 _ALPHABET = string.ascii_uppercase + string.ascii_lowercase + string.digits + "-_"
 
 
@@ -41,10 +41,26 @@ def _payload(token: str, keys: Mapping[str, Any]) -> bytes:
     header = read_object(raw_header, DEEPEST)
     # No extension is supported, so none may be critical (RFC 7515, 4.1.11) or change the meaning.
     _require(not {"crit", "b64", "zip", "enc", "cty"} & set(header))
+    _check_unused(header)
     kid, alg = header.get("kid"), header.get("alg")
     _require(isinstance(kid, str) and isinstance(alg, str) and kid in keys)
     _require(_verifies(str(alg), keys[str(kid)], signature, ".".join(parts[:2]).encode()))
     return payload
+
+
+def _check_unused(header: dict[str, Any]) -> None:
+    """What names or holds a key is not used, but has to be what RFC 7515 says it is."""
+    # 4.1.2, 4.1.5, 4.1.7, 4.1.8 and 4.1.9: texts. 4.1.6: a list of texts.
+    for name in ("jku", "x5u", "x5t", "x5t#S256", "typ"):
+        _require(type(header.get(name, "")) is str)
+    certificates = header.get("x5c", [])
+    _require(type(certificates) is list and {type(each) for each in certificates} <= {str})
+    # 4.1.3: a public key. RFC 7518 (6.2.2, 6.3.2 and 6.4), RFC 8037 (2) and IANA name the others'
+    # members.
+    key = header.get("jwk", {})
+    _require(type(key) is dict and key.get("kty") != "oct")
+    for name in ("d", "p", "q", "dp", "dq", "qi", "oth", "k", "priv"):
+        _require(name not in key)
 
 
 def decode(text: str) -> bytes:
@@ -84,7 +100,7 @@ def _claims_hold(claims: dict[str, Any], issuer: str, machine: str, now: float) 
         # A single surrogate is not a character (RFC 7493 section 2.1).
         _require(isinstance(text, str) and not any("\ud800" <= c <= "\udfff" for c in text))
     for name in {"exp", "nbf", "iat"} & set(claims):
-        _require(type(claims[name]) is float and 0 <= claims[name] <= LATEST)
+        _require(type(claims[name]) is float and -FARTHEST <= claims[name] <= FARTHEST)
     return (
         claims.get("iss") == issuer
         and machine in names

@@ -180,7 +180,11 @@ KEY_NAMES = {
     "a stranger's, pointing to the key": (
         by_a_stranger(jku="https://evil.example/jwks", x5u="file:///dev/zero"), "signature"),
     "a stranger's, with odd certificates": (
-        by_a_stranger(x5c=5, x5t=[], jwk="x", jku={}), "signature"),
+        by_a_stranger(x5c=5, x5t=[], jwk="x", jku={}), "malformed"),
+    "a stranger's, bringing the private key": (
+        by_a_stranger(jwk=STRANGER.export_private(as_dict=True)), "malformed"),
+    "a private key in a good token": (
+        signed(GOOD, jwk=STRANGER.export_private(as_dict=True)), "malformed"),
     "embedded jwk": (by_a_stranger(jwk=_OTHERS_KEY, kid="x"), "unknown-key"),
     "embedded jwk, and no kid": (
         signed_as_is(json.dumps({"alg": "EdDSA", "jwk": _OTHERS_KEY}), PAYLOAD, "EdDSA", STRANGER),
