@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from OpenSSL import SSL
 
 from benchmarks.processes import cpu_seconds
-from envelope.credentials.keys import load_key_ring
+from envelope.credentials.keyfiles import load_key_ring
 from envelope.credentials.tls import ServerTLS
 from envelope.credentials.tokens import TokenExpectations, verify
 

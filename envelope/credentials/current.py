@@ -14,7 +14,8 @@ from twisted.logger import Logger
 from envelope.config import Config
 from envelope.credentials.certificate import WatchedCertificate
 from envelope.credentials.fetch import HttpsFetcher, trust_of
-from envelope.credentials.keys import KeyFileError, load_key_ring
+from envelope.credentials.keyfiles import KeyFiles
+from envelope.credentials.keys import KeyFileError
 from envelope.credentials.metrics import CredentialMetrics
 from envelope.credentials.publishedkeys import merged
 from envelope.credentials.remotekeys import RemoteKeys
@@ -52,7 +53,8 @@ class Credentials:
         self._shared_kids: tuple[str, ...] = ()
         self.tls: ServerTLS | None = None
         try:
-            self._own = self._ring = load_key_ring(config.verify_key)
+            self._files = KeyFiles(config.verify_key)
+            self._ring = self._files.ring
             if config.cert is not None and config.key is not None:
                 self.tls = ServerTLS.load(config.cert, config.key, config.tls)
                 self._certificate = WatchedCertificate(self.tls, reactor, wall, metrics)
@@ -88,7 +90,7 @@ class Credentials:
     def reload(self) -> None:
         """Read keys and certificate again; if one cannot be used, log it and keep the old one."""
         try:
-            self._own = load_key_ring(self._config.verify_key)
+            self._files.reload()
             _log.info("read the keys again")
         except KeyFileError as error:
             _log.error("kept the old keys: {error}", error=str(error))
@@ -117,7 +119,7 @@ class Credentials:
 
     def _merge(self) -> None:
         fetched = () if self._remote is None else self._remote.keys
-        self._ring, shared = merged(self._own, fetched)
+        self._ring, shared = merged(self._files.ring, fetched)
         if shared and shared != self._shared_kids:
             _log.warn(
                 "keys of --verify-key are used instead of fetched ones of the same kid: {kids}",

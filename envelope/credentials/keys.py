@@ -14,7 +14,7 @@ from typing import Any, Final
 from jwcrypto import jwk
 
 from envelope.credentials.strictjson import decode_base64url, decode_object
-from envelope.credentials.weakkeys import check_ed25519, check_rsa
+from envelope.credentials.weakkeys import UnsafeKey, check_ed25519, check_rsa
 from envelope.text import printable
 
 _ALGORITHMS: Final = {
@@ -72,30 +72,22 @@ class KeyRing(Mapping[str, Key]):
         return len(self._keys)
 
 
-def load_key_ring(paths: Iterable[Path]) -> KeyRing:
-    """The keys of all the files; raise `KeyFileError`."""
-    ring = KeyRing()
-    for path in paths:
-        for member in read_members(path):
-            try:
-                ring = KeyRing([*ring.values(), public_key(member)])
-            except ValueError as error:
-                raise KeyFileError(path, str(error)) from None
-    return ring
-
-
-def read_members(path: Path) -> list[dict[str, Any]]:
-    """The JWKs in a file, unchecked; raise `KeyFileError`."""
+def read_key_file(path: Path) -> bytes:
+    """The content of a key file; raise `KeyFileError`."""
     try:
         with path.open("rb") as file:
-            text = file.read(_MOST_BYTES + 1)
+            return file.read(_MOST_BYTES + 1)
     except OSError as error:
         raise KeyFileError(path, error.strerror or "cannot be read") from None
-    return members_of(text, str(path))
 
 
 def members_of(text: bytes, origin_name: str) -> list[dict[str, Any]]:
     """The JWKs in a JWK or JWK Set (RFC 7517), unchecked; raise `KeyFileError`."""
+    return decode_keys(text, origin_name)[0]
+
+
+def decode_keys(text: bytes, origin_name: str) -> tuple[list[dict[str, Any]], bool]:
+    """The JWKs in a JWK or JWK Set, unchecked, and whether it is a set; raise `KeyFileError`."""
     if len(text) > _MOST_BYTES:
         raise KeyFileError(origin_name, f"larger than {_MOST_BYTES} bytes")
     try:
@@ -107,7 +99,7 @@ def members_of(text: bytes, origin_name: str) -> list[dict[str, Any]]:
         raise KeyFileError(origin_name, "the set holds no keys")
     if not all(isinstance(member, dict) for member in members):
         raise KeyFileError(origin_name, "a key is not a JSON object")
-    return members
+    return members, "keys" in value
 
 
 def is_secret(member: Mapping[str, Any]) -> bool:
@@ -118,11 +110,11 @@ def is_secret(member: Mapping[str, Any]) -> bool:
 def public_half(member: dict[str, Any]) -> dict[str, Any]:
     """The members of a JWK that a verifier needs, none of them secret.
 
-    Raises `ValueError` for a symmetric key, which has no public half.
+    Raises `UnsafeKey` for a symmetric key, which has no public half.
     """
     kty = member.get("kty")
     if kty == "oct":
-        raise ValueError("a symmetric key can sign what it verifies; give a public key")
+        raise UnsafeKey("a symmetric key can sign what it verifies; give a public key")
     numbers = _PUBLIC.get(str(kty), ())
     return {
         name: member[name] for name in ("kty", *numbers, "kid", "alg", "use") if name in member
@@ -130,11 +122,14 @@ def public_half(member: dict[str, Any]) -> dict[str, Any]:
 
 
 def public_key(member: dict[str, Any]) -> Key:
-    """Check one JWK and make it ready for use; raise `ValueError` with a one-line reason."""
+    """Check one JWK and make it ready for use.
+
+    Raises `ValueError` with a one-line reason, and `UnsafeKey` for a weak, private or symmetric key.
+    """
     kty, curve, kid = member.get("kty"), member.get("crv"), member.get("kid")
     public = public_half(member)
     if is_secret(member):
-        raise ValueError("a private key does not belong here; give its public half")
+        raise UnsafeKey("a private key does not belong here; give its public half")
     # The log shows kids.
     if not isinstance(kid, str) or not kid or not kid.isprintable():
         raise ValueError("a key has no printable kid, so no token can name it")

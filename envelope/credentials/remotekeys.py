@@ -19,15 +19,13 @@ from envelope.credentials.fetch import Fetcher
 from envelope.credentials.httpreply import FetchFailed, FetchOutcome, Reply
 from envelope.credentials.keys import Key, KeyFileError
 from envelope.credentials.metrics import CredentialMetrics
-from envelope.credentials.publishedkeys import KeySet, read_set
+from envelope.credentials.publishedkeys import KeySet, read_set, summary
 from envelope.runtime.timers import Timer
 
 _log = Logger(namespace="envelope.remotekeys")
 
 # Seconds from one fetch to the next that an unknown kid may cause: anybody can send such tokens.
 LEAST_BETWEEN: Final = 60.0
-# Log lines about the unusable keys of one set.
-MOST_LINES: Final = 10
 
 
 class RemoteKeys:
@@ -127,10 +125,8 @@ class RemoteKeys:
     def _take(self, found: KeySet) -> None:
         if found.skipped != self._skipped:
             self._skipped = found.skipped
-            for line in found.skipped[:MOST_LINES]:
-                _log.warn("passed over in {origin}: {line}", origin=self._origin, line=line)
-            if len(found.skipped) > MOST_LINES:
-                _log.warn("passed over {more} more", more=len(found.skipped) - MOST_LINES)
+            for line in summary(self._origin, found.skipped):
+                _log.warn("{line}", line=line)
         before, self.keys = self.keys, found.keys
         if [_identity(key) for key in before] != [_identity(key) for key in self.keys]:
             kids = ", ".join(key.kid for key in self.keys)

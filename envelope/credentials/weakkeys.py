@@ -22,24 +22,31 @@ _SMALL_FACTORS: Final = math.factorial(10_000)
 _FERMAT_STEPS: Final = 100
 
 
+class UnsafeKey(ValueError):
+    """A key that must not be used at all: it is weak, or it is private or symmetric."""
+
+
 def check_rsa(modulus: int, exponent: int) -> None:
-    """Refuse keys against RFC 7518 section 3.3, and known weak ones; raise `ValueError`."""
+    """Refuse keys against RFC 7518 section 3.3, and known weak ones; raise `UnsafeKey`.
+
+    A key that is only too large for OpenSSL is a `ValueError`.
+    """
     if modulus.bit_length() < LEAST_RSA_BITS:
-        raise ValueError(f"an RSA key has fewer than {LEAST_RSA_BITS} bits")
+        raise UnsafeKey(f"an RSA key has fewer than {LEAST_RSA_BITS} bits")
     if modulus.bit_length() > MOST_RSA_BITS:
         raise ValueError(f"an RSA key has more than {MOST_RSA_BITS} bits")
     if exponent < 3 or exponent % 2 == 0:
-        raise ValueError("an RSA key's exponent is even or too small")
+        raise UnsafeKey("an RSA key's exponent is even or too small")
     if exponent.bit_length() > _MOST_EXPONENT_BITS:
         raise ValueError("an RSA key's exponent is too large")
     if modulus % 2 == 0:
-        raise ValueError("an RSA key's modulus is even")
+        raise UnsafeKey("an RSA key's modulus is even")
     if _looks_like_roca(modulus):
-        raise ValueError("an RSA key is weak (ROCA, CVE-2017-15361)")
+        raise UnsafeKey("an RSA key is weak (ROCA, CVE-2017-15361)")
     if math.gcd(modulus, _SMALL_FACTORS) != 1:
-        raise ValueError("an RSA key's modulus has a small factor")
+        raise UnsafeKey("an RSA key's modulus has a small factor")
     if _primes_are_close(modulus):
-        raise ValueError("an RSA key's primes are too close (CVE-2022-26320)")
+        raise UnsafeKey("an RSA key's primes are too close (CVE-2022-26320)")
 
 
 def _primes_are_close(modulus: int) -> bool:
@@ -68,9 +75,10 @@ def _looks_like_roca(modulus: int) -> bool:
 
 
 def check_ed25519(encoded: bytes) -> None:
-    """Refuse what is no point (RFC 8032 section 5.1.3) or has small order; raise `ValueError`.
+    """Refuse a point of small order (`UnsafeKey`) and what is no point (`ValueError`).
 
-    OpenSSL accepts any 32 bytes. For a point of small order anybody can make signatures.
+    OpenSSL accepts any 32 bytes (RFC 8032 section 5.1.3). For a point of small order anybody can
+    make signatures.
     """
     y = int.from_bytes(encoded, "little") & (1 << 255) - 1
     x_squared = (y * y - 1) * pow(_EDWARDS_D * y * y + 1, -1, _FIELD) % _FIELD
@@ -78,4 +86,4 @@ def check_ed25519(encoded: bytes) -> None:
         raise ValueError("an Ed25519 key is no point of its curve")
     # Order 1 or 2: x is 0. Order 4: y is 0. Order 8: y of the doubled point is 0.
     if 0 in (x_squared, y, (_EDWARDS_D * y**4 + 2 * y * y - 1) % _FIELD):
-        raise ValueError("an Ed25519 key is a point of small order")
+        raise UnsafeKey("an Ed25519 key is a point of small order")

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from envelope.commands import main
-from envelope.credentials.keys import load_key_ring
+from envelope.credentials.keyfiles import load_key_ring
 from envelope.credentials.tokens import Claims, TokenExpectations, verify
 
 

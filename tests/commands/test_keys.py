@@ -17,7 +17,7 @@ from twisted.python import usage
 
 from envelope import __version__, commands
 from envelope.commands import keygen, main
-from envelope.credentials.keys import load_key_ring
+from envelope.credentials.keyfiles import load_key_ring
 from envelope.credentials.tokens import Claims, TokenExpectations, TokenReason, TokenRefusal, verify
 
 ED = {"kty": "OKP", "crv": "Ed25519"}

@@ -16,7 +16,8 @@ from twisted.logger import LogEvent, formatEvent, globalLogPublisher
 from envelope.credentials.freshness import DEFAULT_LIFETIME, LONGEST_PAUSE, SHORTEST
 from envelope.credentials.httpreply import FetchFailed, FetchOutcome, Reply
 from envelope.credentials.metrics import CredentialMetrics
-from envelope.credentials.remotekeys import LEAST_BETWEEN, MOST_LINES, RemoteKeys
+from envelope.credentials.publishedkeys import MOST_LINES
+from envelope.credentials.remotekeys import LEAST_BETWEEN, RemoteKeys
 from tests.support.leakdetector import LoggedFailures
 
 ORIGIN = "https://keys.example/jwks"

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from envelope.credentials.keys import KeyRing, load_key_ring
+from envelope.credentials.keyfiles import load_key_ring
+from envelope.credentials.keys import KeyRing
 
 
 def key_ring(text: bytes | str) -> KeyRing:
