@@ -124,7 +124,7 @@ def public_half(member: dict[str, Any]) -> dict[str, Any]:
 def public_key(member: dict[str, Any]) -> Key:
     """Check one JWK and make it ready for use.
 
-    Raises `ValueError` with a one-line reason, and `UnsafeKey` for a weak, private or symmetric key.
+    Raises `ValueError` with a one-line reason: `UnsafeKey` for a weak, private or symmetric key.
     """
     kty, curve, kid = member.get("kty"), member.get("crv"), member.get("kid")
     public = public_half(member)
