@@ -65,14 +65,14 @@ class Config:
         "is verified with. Without it, those that this system trusts.",
     )
     issuer: str = one(
-        "locate", values.text, "The issuer (iss) that an access token must name."
+        "locate", values.name, "The issuer (iss) that an access token must name."
     )
     machine: str | None = optional(
-        values.text,
+        values.name,
         "This machine's name, which an access token's audience (aud) must contain.",
     )
     subject: str | None = optional(
-        values.text,
+        values.name,
         "The subject (sub) that an access token must name, unless it is 'monitoring'.",
     )
     token_required: bool = one(

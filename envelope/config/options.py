@@ -21,6 +21,8 @@ from envelope.config.checks import THIS_MACHINE, Machine, checked
 from envelope.config.fields import Option
 
 PREFIX: Final = "ENVELOPE_"
+# Docker's --env-file, for one, keeps the quotes of NAME="value".
+_QUOTES: Final = ('"', "'")
 # Variables with this prefix belong to the project's own tests.
 TEST_PREFIX: Final = "ENVELOPE_TEST_"
 # Kubernetes describes a Service named "envelope" or "envelope-..." in the environment of every pod
@@ -155,6 +157,10 @@ def _read(option: Option, texts: list[str], source: str) -> Any:
     try:
         if not all(texts):
             raise ValueError("the value is empty")
+        for text in texts:
+            if text.startswith(_QUOTES) or text.endswith(_QUOTES):
+                raise ValueError(f"{text[:80]!r} has a quote at an end, as files of environment "
+                                 "variables keep them: remove the quotes")
         if option.none and "none" in texts:
             if len(texts) > 1:
                 raise ValueError("'none' cannot be combined with anything else")

@@ -35,15 +35,24 @@ _URL: Final = re.compile(
     re.ASCII | re.IGNORECASE,
 )
 _LABEL: Final = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", re.ASCII | re.IGNORECASE)
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 # The kernel allows more characters, but iptables takes a + at the end for a wildcard.
 _DEVICE: Final = re.compile(r"[A-Za-z0-9_.@][A-Za-z0-9_.@-]{0,14}")
 
 
-def text(value: str) -> str:
-    """Any text of printable characters, without the blanks around it."""
-    if not value.strip() or not value.isprintable():
-        raise ValueError(f"{value!r} is empty or has unprintable characters")
-    return value.strip()
+def name(value: str) -> str:
+    """A name that tokens carry: printable characters, no blanks at the ends.
+
+    It is compared as it is, so that what an environment file adds by accident would refuse every
+    token.
+    """
+    if not value.isprintable():
+        raise ValueError(f"{value!r} has unprintable characters (such as a line end): remove them")
+    if not value.strip():
+        raise ValueError(f"{value!r} is empty: give a name")
+    if value != value.strip():
+        raise ValueError(f"{value!r} begins or ends with a blank: remove it")
+    return value
 
 
 def boolean(value: str) -> bool:
@@ -105,8 +114,8 @@ def rate(value: str) -> float:
 
 def path(value: str) -> Path:
     """A path, made absolute, because twistd may change its directory before the file is read."""
-    if not value or "\0" in value:
-        raise ValueError(f"{value!r} is not a path")
+    if not value or _CONTROL.search(value):
+        raise ValueError(f"{value!r} is not a path, or has control characters (such as a line end)")
     return Path(value).absolute()
 
 

@@ -13,7 +13,8 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from envelope.credentials.metrics import CredentialMetrics
-from envelope.credentials.tls import ServerTLS, TLSFileError
+from envelope.credentials.pemfiles import TLSFileError
+from envelope.credentials.tls import ServerTLS
 from envelope.credentials.validity import utc_text
 from envelope.runtime.timers import Timer
 
@@ -62,9 +63,9 @@ class WatchedCertificate:
             self._check()
 
     def warnings(self) -> list[str]:
-        """At most one line: why clients refuse the certificate, or soon will."""
-        trouble = self.tls.validity.trouble(self._now())
-        return [] if trouble is None else [trouble]
+        """Why clients refuse the certificate, soon will or may, a line each."""
+        lines = (self.tls.validity.trouble(self._now()), self.tls.gap)
+        return [line for line in lines if line is not None]
 
     def _now(self) -> datetime:
         return datetime.fromtimestamp(self._wall(), UTC)

@@ -17,9 +17,10 @@ from envelope.credentials.fetch import HttpsFetcher, trust_of
 from envelope.credentials.keyfiles import KeyFiles
 from envelope.credentials.keys import KeyFileError
 from envelope.credentials.metrics import CredentialMetrics
+from envelope.credentials.pemfiles import TLSFileError
 from envelope.credentials.publishedkeys import merged
 from envelope.credentials.remotekeys import RemoteKeys
-from envelope.credentials.tls import ServerTLS, TLSFileError
+from envelope.credentials.tls import ServerTLS
 from envelope.credentials.tokens import Claims, TokenExpectations, TokenReason, TokenRefusal, verify
 
 _log = Logger(namespace="envelope")

@@ -25,7 +25,8 @@ from twisted.internet.ssl import (
 from twisted.python.failure import Failure
 
 from envelope.credentials.httpreply import FetchFailed, FetchOutcome, Reply, ReplyReader
-from envelope.credentials.tls import read_certificates, reason_of
+from envelope.credentials.pemfiles import read_certificates
+from envelope.credentials.tls import reason_of
 
 # Seconds for the whole fetch: name lookup, connection, TLS and answer.
 PATIENCE: Final = 10.0

@@ -16,23 +16,17 @@ from typing import Any, Final, Literal, TypeAlias
 import cryptography
 import OpenSSL
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    PublicFormat,
-    load_pem_private_key,
-)
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from OpenSSL import SSL
 from twisted.internet.interfaces import IOpenSSLServerConnectionCreator
 from twisted.protocols.tls import TLSMemoryBIOProtocol
 from zope.interface import implementer
 
+from envelope.credentials.pemfiles import TLSFileError, missing_issuer, read_chain, read_key
 from envelope.credentials.validity import Validity
 
 HTTP: Final = b"http/1.1"
-LEAST_RSA_BITS: Final = 2048
-LEAST_CURVE_BITS: Final = 256
 
 Profile: TypeAlias = Literal["intermediate", "modern"]
 _LEAST_VERSION: Final = {"intermediate": SSL.TLS1_2_VERSION, "modern": SSL.TLS1_3_VERSION}
@@ -77,16 +71,13 @@ def _find_groups() -> tuple[bytes | None, str | None]:
 _groups, _limitation = _find_groups()
 
 
-class TLSFileError(Exception):
-    """A certificate or key cannot be used; the text is one line that names the file."""
-
-
 @implementer(IOpenSSLServerConnectionCreator)
 class ServerTLS:
     """Makes each connection with the certificate that was loaded last.
 
-    `validity` is that certificate's. `limitation` is one line for the log if the key exchange is
-    limited to P-256, else None.
+    `validity` is that certificate's. `gap` is one line if the file lacks its issuer, so that
+    clients may be unable to verify it, else None. `limitation` is one line for the log if the key
+    exchange is limited to P-256, else None.
     """
 
     limitation: Final = _limitation
@@ -104,8 +95,8 @@ class ServerTLS:
 
     def reload(self) -> None:
         """Read both files again; if one raises `TLSFileError`, the old ones stay in use."""
-        chain = _read_chain(self._cert)
-        key = _read_key(self._key)
+        chain = read_chain(self._cert)
+        key = read_key(self._key)
         if _spki(chain[0].public_key()) != _spki(key.public_key()):
             raise TLSFileError(
                 f"{self._key} is not the key of the first certificate in {self._cert}"
@@ -115,6 +106,7 @@ class ServerTLS:
         except SSL.Error as error:
             raise TLSFileError(f"{self._cert} cannot be used: {reason_of(error)}") from None
         self._context = context
+        self.gap = missing_issuer(chain, self._cert)
         self.validity = Validity(chain[0].not_valid_before_utc, chain[0].not_valid_after_utc)
 
     def serverConnectionForTLS(
@@ -122,51 +114,6 @@ class ServerTLS:
     ) -> SSL.Connection:
         """See `IOpenSSLServerConnectionCreator`."""
         return SSL.Connection(self._context, None)
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise TLSFileError(f"{path} cannot be read: {error.strerror}") from None
-
-
-def read_certificates(path: Path) -> list[x509.Certificate]:
-    """One or more certificates in PEM; raise `TLSFileError`."""
-    try:
-        return x509.load_pem_x509_certificates(_read(path))
-    except (ValueError, UnsupportedAlgorithm):
-        raise TLSFileError(f"{path} is not a chain of certificates in PEM format") from None
-
-
-def _read_chain(path: Path) -> list[x509.Certificate]:
-    chain = read_certificates(path)
-    try:
-        public = chain[0].public_key()
-    except (ValueError, UnsupportedAlgorithm):
-        raise TLSFileError(f"{path} has a kind of key that cannot be read") from None
-    if isinstance(public, rsa.RSAPublicKey):
-        least = LEAST_RSA_BITS
-    elif isinstance(public, ec.EllipticCurvePublicKey):
-        least = LEAST_CURVE_BITS
-    elif isinstance(public, ed25519.Ed25519PublicKey | ed448.Ed448PublicKey):
-        return chain
-    else:
-        raise TLSFileError(f"{path} has a kind of key that TLS clients do not accept")
-    if public.key_size < least:
-        raise TLSFileError(
-            f"{path} has a key of {public.key_size} bits; less than {least} is too weak"
-        )
-    return chain
-
-
-def _read_key(path: Path) -> Any:
-    try:
-        return load_pem_private_key(_read(path), None)
-    except TypeError:
-        raise TLSFileError(f"{path} is encrypted; a key without passphrase is needed") from None
-    except (ValueError, UnsupportedAlgorithm):
-        raise TLSFileError(f"{path} is not a private key in PEM format") from None
 
 
 def _spki(public: Any) -> bytes:

@@ -155,6 +155,53 @@ def test_a_wrong_value_is_refused_by_name(argument: str) -> None:
         assert line.startswith(f"{name} (from {variable}): ")
 
 
+@pytest.mark.parametrize("option", ["machine", "subject", "issuer"])
+@pytest.mark.parametrize(("value", "words"), [
+    ("x ", "begins or ends with a blank: remove it"), (" x", "begins or ends with a blank"),
+    ("x\r", "unprintable characters (such as a line end): remove them"), ("x\0", "unprintable"),
+    ("x\ny", "unprintable"), ("x\t", "unprintable"), ("\u200bx", "unprintable"),
+    ("x\u00a0", "unprintable"), ("\x1b[31mx", "unprintable"), (" ", "empty: give a name"),
+    ('"x"', "remove the quotes"), ("'x'", "remove the quotes"), ('"x', "remove the quotes"),
+])
+def test_a_name_that_no_token_carries_is_refused(option: str, value: str, words: str) -> None:
+    """What an environment file adds is said at the start; else it would refuse every token."""
+    line = refusal([*ENOUGH, f"--{option}={value}"])
+    assert line.startswith(f"--{option}: ")
+    assert words in line
+    assert line.isprintable()
+    argv = [each for each in ENOUGH if not each.startswith(f"--{option}")]
+    if value == value.strip(" "):
+        variable = f"ENVELOPE_{option.upper()}"
+        assert words in refusal(argv, {variable: value})
+
+
+@pytest.mark.parametrize("value", ["mlab 1", "O'Neill", "a\"b", "ünïcode", "https://issuer/x"])
+def test_a_name_may_have_anything_printable_inside(value: str) -> None:
+    assert read(f"--machine={value}").machine == value
+
+
+@pytest.mark.parametrize("variable", [
+    "CERT", "KEY", "VERIFY_KEY", "VERIFY_JWKS_URL", "MAX_CLIENTS", "TIMEOUT", "FIREWALL", "DEVICE",
+    "ALLOW", "LISTEN", "TX_MAX_RATE", "TOKEN_REQUIRED",
+])
+@pytest.mark.parametrize("quote", ['"', "'"])
+def test_quotes_around_any_value_are_named(variable: str, quote: str) -> None:
+    """In the environment, where several values share one pair."""
+    for value in ("1", "1,2"):
+        line = refusal(list(ENOUGH)[1:], {
+            "ENVELOPE_VERIFY_KEY": "/key", f"ENVELOPE_{variable}": f"{quote}{value}{quote}"})
+        assert line.endswith("as files of environment variables keep them: remove the quotes")
+        assert f"(from ENVELOPE_{variable})" in line
+
+
+@pytest.mark.parametrize("end", ["\r", "\n", "\x1b[0m"])
+def test_a_path_with_control_characters_is_refused(end: str) -> None:
+    """A file of environment variables with the line ends of Windows."""
+    line = refusal([*ENOUGH, f"--cert=/chain.pem{end}"])
+    assert line.isprintable()
+    assert "control characters (such as a line end)" in line
+
+
 def test_a_rate_needs_a_device() -> None:
     both = read("--tx-device=net1", "--tx-max-rate=1.5G")
     assert (both.tx_device, both.tx_max_rate) == ("net1", 1.5e9)
@@ -282,11 +329,11 @@ def test_random_arguments_raise_nothing_but_usage_error(words: list[str]) -> Non
 @pytest.mark.process
 @pytest.mark.parametrize("argv", [["--max-clients=0"], ["--nonsense\nline"], ["--machine"], ["x"]])
 def test_twistd_gets_one_line_and_status_1(
-    argv: list[str], capsys: pytest.CaptureFixture[str]
+    argv: list[str], capfd: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as caught:
         Options({}, MACHINE).parseOptions(argv)
-    out, err = capsys.readouterr()
+    out, err = capfd.readouterr()
     assert caught.value.code == 1
     assert out == ""
     assert err.startswith("envelope: ")

@@ -74,8 +74,8 @@ class Watched:
     def wall(self) -> float:
         return self.began + self.clock.seconds()
 
-    def watch(self, **dates: float) -> WatchedCertificate:
-        tls = ServerTLS.load(*self.authority.issue("a.example", **dates))
+    def watch(self, alone: bool = False, **dates: float) -> WatchedCertificate:
+        tls = ServerTLS.load(*self.authority.issue("a.example", alone=alone, **dates))
         return WatchedCertificate(tls, self.clock, self.wall, CredentialMetrics(self.registry))
 
     def hear(self, event: LogEvent) -> None:
@@ -133,6 +133,21 @@ def test_a_certificate_that_clients_refuse_is_logged_at_the_start(
     (_, line) = watched.take()
     assert line[0] == "warn"
     assert str(line[1]).endswith("clients refuse it")
+    certificate.stop()
+
+
+def test_a_single_certificate_that_an_authority_signed_is_a_warning(watched: Watched) -> None:
+    """In the log and in the list, until the whole chain is there."""
+    certificate = watched.watch(alone=True)
+    certificate.start()
+    (_, line) = watched.take()
+    assert line[0] == "warn"
+    assert str(line[1]).startswith(f"{watched.folder / 'leaf.pem'} holds one certificate, and not ")
+    assert certificate.warnings() == [line[1]]
+    watched.authority.issue("a.example")
+    certificate.reload()
+    assert [level for level, _ in watched.take()] == ["info", "info"]
+    assert certificate.warnings() == []
     certificate.stop()
 
 

@@ -21,7 +21,8 @@ from twisted.python.failure import Failure
 
 from envelope.credentials.fetch import HttpsFetcher, trust_of
 from envelope.credentials.httpreply import MOST_CONTENT, FetchFailed, Reply, ReplyReader
-from envelope.credentials.tls import ServerTLS, TLSFileError
+from envelope.credentials.pemfiles import TLSFileError
+from envelope.credentials.tls import ServerTLS
 from tests.support.certificates import Authority
 
 URL = "https://keys.example/jwks?a=b"

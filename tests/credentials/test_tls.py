@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -26,8 +27,10 @@ from twisted.internet.testing import StringTransport
 from twisted.protocols.tls import TLSMemoryBIOFactory
 from zope.interface.verify import verifyObject
 
-from envelope.credentials.tls import ServerTLS, TLSFileError
+from envelope.credentials.pemfiles import TLSFileError, read_certificates
+from envelope.credentials.tls import ServerTLS
 from envelope.runtime.transports import TLSFactory
+from tests.support.certificates import Authority
 
 PKCS8 = PrivateFormat.PKCS8
 
@@ -285,6 +288,74 @@ def test_weak_keys_are_refused(pair: Pair) -> None:
     assert "224 bits" in refusal(pair)
     pair.write("weak.example", dsa.generate_private_key(2048))
     assert "a kind of key" in refusal(pair)
+
+
+KEYS = {
+    "rsa": rsa.generate_private_key(65537, 2048), "ec": ec.generate_private_key(ec.SECP256R1()),
+    "ed25519": ed25519.Ed25519PrivateKey.generate(),
+}
+
+
+@pytest.mark.parametrize("kind", KEYS)
+@pytest.mark.parametrize("form", [PKCS8, PrivateFormat.TraditionalOpenSSL])
+@pytest.mark.parametrize("label", [b"PRIVATE KEY", b"EC PRIVATE KEY", b"RSA PRIVATE KEY"])
+def test_a_key_is_read_whatever_its_label_says(
+    pair: Pair, kind: str, form: PrivateFormat, label: bytes
+) -> None:
+    """PKCS #8 is handed out as EC PRIVATE KEY (RFC 5915), and the other way round."""
+    if kind == "ed25519":
+        form = PKCS8
+    pair.write("first.example", KEYS[kind])
+    text = KEYS[kind].private_bytes(Encoding.PEM, form, NoEncryption())
+    pair.key.write_bytes(re.sub(rb"(BEGIN|END) [A-Z ]*PRIVATE KEY", rb"\1 " + label, text))
+    peer = client()
+    shake_hands(ServerTLS.load(pair.cert, pair.key), peer)
+    assert name_of(peer) == "first.example"
+
+
+@pytest.mark.parametrize("label", [b"PRIVATE KEY", b"EC PRIVATE KEY"])
+def test_an_encrypted_key_is_named_whatever_its_label_says(pair: Pair, label: bytes) -> None:
+    text = KEYS["ec"].private_bytes(Encoding.PEM, PKCS8, BestAvailableEncryption(b"word"))
+    pair.key.write_bytes(text.replace(b"ENCRYPTED PRIVATE KEY", label))
+    assert "is encrypted" in refusal(pair)
+
+
+def test_parameters_and_certificates_beside_the_key_are_ignored(pair: Pair) -> None:
+    """`openssl ecparam -genkey` writes EC PARAMETERS first; others put all in one file."""
+    text = KEYS["ec"].private_bytes(Encoding.PEM, PrivateFormat.TraditionalOpenSSL, NoEncryption())
+    pair.write("first.example", KEYS["ec"])
+    parameters = b"-----BEGIN EC PARAMETERS-----\nBggqhkjOPQMBBw==\n-----END EC PARAMETERS-----\n"
+    mislabelled = text.replace(b"EC PRIVATE", b"PRIVATE")
+    for content in (parameters + text, parameters + mislabelled):
+        pair.key.write_bytes(content)
+        ServerTLS.load(pair.cert, pair.key)
+    both = pair.cert.read_bytes() + mislabelled
+    pair.cert.write_bytes(both)
+    pair.key.write_bytes(both)
+    ServerTLS.load(pair.cert, pair.key)
+
+
+@pytest.mark.parametrize("left_out", [1, 5, 20, 40, 200, 400])
+def test_a_chain_that_is_cut_short_is_refused(pair: Pair, left_out: int) -> None:
+    """Its last certificate would be left out without a word."""
+    issuer = certificate("issuer.example", KEYS["ec"], hashes.SHA256()).rstrip()
+    pair.cert.write_bytes(pair.cert.read_bytes() + issuer[:-left_out])
+    assert refusal(pair).endswith("it is cut short")
+    with pytest.raises(TLSFileError, match="cut short"):
+        read_certificates(pair.cert)
+
+
+def test_only_a_single_certificate_of_an_authority_lacks_something(
+    pair: Pair, tmp_path: Path
+) -> None:
+    authority = Authority(tmp_path)
+    assert ServerTLS.load(pair.cert, pair.key).gap is None
+    assert ServerTLS.load(*authority.issue("a.example")).gap is None
+    # Self-issued, as the names are the same, but signed by another key.
+    for name in ("a.example", "authority"):
+        gap = ServerTLS.load(*authority.issue(name, alone=True)).gap
+        assert gap is not None
+        assert "\n" not in gap
 
 
 def test_a_refusal_by_openssl_is_one_line(

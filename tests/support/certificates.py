@@ -61,11 +61,12 @@ class Authority:
 
     def issue(
         self, *names: str, begins: float = -1.0, ends: float = 60.0, key: Any = None,
-        stem: str = "leaf",
+        stem: str = "leaf", alone: bool = False,
     ) -> tuple[Path, Path]:
-        """Sign a certificate for `names`; returns the files of certificate and private key.
+        """Sign a certificate for `names`; returns the files of its chain and private key.
 
-        It is valid from `begins` to `ends`, in days from now.
+        It is valid from `begins` to `ends`, in days from now. With `alone` the chain lacks the
+        authority.
         """
         key = key or ec.generate_private_key(ec.SECP256R1())
         now = datetime.now(UTC)
@@ -79,7 +80,8 @@ class Authority:
             .sign(self._key, hashes.SHA256())
         )
         cert, private = self._folder / f"{stem}.pem", self._folder / f"{stem}.key"
-        cert.write_bytes(made.public_bytes(Encoding.PEM))
+        chain = b"" if alone else self.path.read_bytes()
+        cert.write_bytes(made.public_bytes(Encoding.PEM) + chain)
         private.write_bytes(
             key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
         )
