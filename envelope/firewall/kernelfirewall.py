@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Sequence
 from typing import Any, Final, Protocol
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
 
 from envelope.addresses import Network, PortRange
 from envelope.config import Config
 from envelope.firewall import FirewallError
+from envelope.firewall.claim import Claim, ClaimTaken, ClaimUnavailable
 from envelope.firewall.kernel import KernelTable, W, key_of
 from envelope.firewall.metrics import FirewallMetrics
 from envelope.firewall.policy import Layout
 from envelope.firewall.reconcile.reconciler import Reconciler
 
+_log = Logger(namespace="envelope.firewall")
+
 # How often (seconds) the kernel's rules are compared with ours; the contract allows 30.
 CHECK_EVERY: Final = 10.0
-# An abstract socket belongs to one network namespace, as the rules do, and dies with its owner.
-_INSTANCE: Final = "\0envelope-firewall"
 
 
 class Table(KernelTable[W], Protocol[W]):
@@ -61,7 +62,7 @@ class KernelFirewall:
         self._check_every = check_every
         self._checks = LoopingCall(self._check)
         self._checks.clock = reactor
-        self._instance: socket.socket | None = None
+        self._claimed: Claim | None = None
 
     def open(self, service_ports: tuple[PortRange, ...]) -> Deferred[None]:
         """See `IFirewall.open`."""
@@ -127,16 +128,17 @@ class KernelFirewall:
             reconciler.check()
 
     def _claim(self) -> None:
-        self._instance = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
-            self._instance.bind(_INSTANCE)
-        except OSError:
-            self._release()
+            self._claimed = Claim()
+        except ClaimTaken:
             raise FirewallError(
                 "another envelope already guards this machine's network"
             ) from None
+        except ClaimUnavailable as error:
+            _log.warn(
+                "a second envelope in this network would not be refused: {why}", why=str(error))
 
     def _release(self) -> None:
-        if self._instance is not None:
-            self._instance.close()
-            self._instance = None
+        if self._claimed is not None:
+            self._claimed.release()
+            self._claimed = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 from envelope.firewall.process import CLEAN_ENVIRONMENT
 from envelope.lab import LabUnavailable, NetLab
 from envelope.runtime.capabilities import Capabilities
-from tests.end_to_end.harness import Rig, Service
+from tests.end_to_end.harness import BARE_PYTHON, Lines, Rig, Service
 from tests.support.environment import need
 from tests.support.unprivileged import (
     as_bare_root,
@@ -200,3 +201,29 @@ def test_the_service_runs_no_program_but_the_tools(open_rig) -> None:
         assert "['LC_ALL', 'PATH']" in call.replace("'LC_ALL', 'LC_CTYPE'", "'LC_ALL'")
         assert call.endswith(f" {pid}"), "a shell is in between"
         assert call.startswith(f"['{folder}/iptables-")
+
+
+SQUAT = """
+import socket, sys
+kept = socket.socket(socket.AF_UNIX)
+kept.bind("\\0envelope-firewall")
+kept.listen()
+print("up", flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.parametrize("rig", ["nft"], indirect=True)
+def test_no_ordinary_user_can_stop_a_start(rig) -> None:
+    """A name that anybody can bind is no claim to a network; a second service is refused."""
+    squatter = rig.keep(Lines(rig.lab.host.popen(
+        [*as_nobody(), *BARE_PYTHON, "-c", SQUAT], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        text=True)))
+    assert squatter.next() == "up"
+    service = rig.start()
+    second = rig.twistd(*rig.options("--listen=:8881", "--admin=none"))
+    second.until("envelope: another envelope already guards this machine's network")
+    assert second.ended() == 1
+    client = rig.client(rig.token())
+    assert client.event()["status"] == 101
+    assert service.stop() == 0
