@@ -1,4 +1,4 @@
-"""IP addresses, networks and ranges of ports, and how they are written."""
+"""IP addresses, networks, ranges of ports and protocols, and how they are written."""
 
 from __future__ import annotations
 
@@ -58,6 +58,65 @@ class PortRange:
     def covers(self, protocol: str, port: int) -> bool:
         """Whether a packet of `protocol` to `port` falls in this range."""
         return protocol == self.protocol and self.first <= port <= self.last
+
+
+# Names of protocols that a host may need to hear, with the numbers of IANA's registry "Assigned
+# Internet Protocol Numbers". /etc/protocols has more, and is missing in small containers.
+PROTOCOLS: Final = {
+    "igmp": 2, "ipv6": 41, "rsvp": 46, "gre": 47, "esp": 50, "ah": 51, "eigrp": 88, "ospf": 89,
+    "pim": 103, "ipcomp": 108, "vrrp": 112, "l2tp": 115, "isis": 124, "sctp": 132, "udplite": 136,
+    "hip": 139,
+}
+_NAMES: Final = {number: name for name, number in PROTOCOLS.items()}
+# Not protocols for the rules, but "all" or a header of IPv6 that another one follows (RFC 7045).
+_HEADERS: Final = frozenset({0, 43, 44, 59, 60, 135, 140})
+# Numbers that an operator is more likely to mean as a port: of ssh, http and their like.
+_LIKE_PORTS: Final = frozenset({20, 21, 22, 23, 25, 53, 69, 80, 110, 111, 123, 143, 161, 179})
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Protocol:
+    """An IP protocol without ports, by its number, as in `igmp` or `112`."""
+
+    number: int
+
+    @classmethod
+    def parse(cls, text: str) -> Protocol:
+        """Read a name, a number or `proto/NUMBER`; raise `ValueError` with a one-line reason."""
+        word = text.strip().lower()
+        digits = word.removeprefix("proto/")
+        known = digits.isascii() and digits.isdigit() and len(digits) <= 3
+        number = int(digits) if known else PROTOCOLS.get(word, 256)
+        if word in ("tcp", "udp") or number in (6, 17):
+            raise ValueError(f"{text!r} has ports: write tcp/PORT or udp/PORT")
+        if word.startswith("icmp") or number in (1, 58):
+            raise ValueError(f"{text!r} needs no option: ICMP is always let in")
+        if digits == word and number in _LIKE_PORTS:
+            raise ValueError(f"{text!r} may be a port: write tcp/{word}, udp/{word}, or "
+                             f"proto/{word} for the protocol of that number")
+        if number > 255 or number in _HEADERS:
+            raise ValueError(f"{text!r} is neither a protocol's name ({', '.join(PROTOCOLS)}) "
+                             "nor the number of one")
+        return cls(number)
+
+    def __str__(self) -> str:
+        if self.number in _LIKE_PORTS:
+            return f"proto/{self.number}"
+        return _NAMES.get(self.number, str(self.number))
+
+    def covers(self, protocol: str, port: int) -> bool:  # noqa: ARG002
+        """Whether a packet of `protocol` to `port` falls under this: it has no ports."""
+        return False
+
+
+Opening: TypeAlias = PortRange | Protocol
+
+
+def parse_opening(text: str) -> Opening:
+    """Read `PROTO/PORT[-PORT]` or a protocol without ports; raise `ValueError` with one line."""
+    if "/" in text and not text.strip().lower().startswith("proto/"):
+        return PortRange.parse(text)
+    return Protocol.parse(text)
 
 
 def _port(text: str, whole: str) -> int:

@@ -16,7 +16,7 @@ from typing import Final
 import ifaddr
 from twisted.logger import Logger
 
-from envelope.addresses import Address, PortRange, fold
+from envelope.addresses import Address, Opening, PortRange, fold
 from envelope.config import Config
 from envelope.firewall import FirewallError
 from envelope.firewall.process import find_tool
@@ -58,7 +58,7 @@ def login_at_risk(
     ssh_connection: str | None,
     device: str,
     addresses: Mapping[str, Set[Address]],
-    open_ports: Iterable[PortRange],
+    open_ports: Iterable[Opening],
 ) -> PortRange | None:
     """The port of the SSH login that default-drop rules on `device` would cut off, or None.
 
@@ -116,7 +116,7 @@ def _drops(config: Config) -> bool:
     return config.firewall != "none" and config.baseline == "service"
 
 
-def _open_ports(config: Config) -> list[PortRange]:
+def _open_ports(config: Config) -> list[Opening]:
     own = [PortRange("tcp", spec.port, spec.port) for spec in config.listen if spec.port]
     return [*config.allow, *own]
 
@@ -132,7 +132,7 @@ def ports_at_risk(
     connections: Iterable[tuple[Address, int]],
     device: str,
     addresses: Mapping[str, Set[Address]],
-    open_ports: Iterable[PortRange],
+    open_ports: Iterable[Opening],
 ) -> dict[int, int]:
     """The TCP ports that rules on `device` shut although connections to them are open.
 

@@ -10,7 +10,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Final, Literal, TypeAlias
 
-from envelope.addresses import Address, Network, PortRange
+from envelope.addresses import Address, Network, Opening, PortRange, parse_opening
 from envelope.config import values
 from envelope.config.fields import many, one, optional, options_of
 from envelope.config.listen import ListenSpec
@@ -109,10 +109,11 @@ class Config:
         "restore: a stop puts the rules back as they were. keep: it leaves the default-drop "
         "rules in force.",
     )
-    allow: tuple[PortRange, ...] = many(
-        "udp/53", PortRange.parse,
-        "PROTO/PORT[-PORT] that is always open on the device, besides the service's own port and "
-        "ICMP; 'none' for nothing. Whatever is given replaces the default.",
+    allow: tuple[Opening, ...] = many(
+        "udp/53", parse_opening,
+        "PROTO/PORT[-PORT], or the name or number of a protocol without ports (igmp, esp, vrrp, "
+        "112), that is always open on the device, besides the service's own port and ICMP; 'none' "
+        "for nothing. Whatever is given replaces the default.",
         none=True,
     )
     grant_prefix4: int = one(

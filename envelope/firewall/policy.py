@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from ipaddress import ip_network
 from typing import Final, Literal
 
-from envelope.addresses import Network, PortRange
+from envelope.addresses import Network, Opening, PortRange
 from envelope.config import Config
 from envelope.firewall.kernel import TableLabel
 
@@ -39,7 +39,7 @@ class Layout:
 
     device: str
     service_ports: tuple[PortRange, ...]
-    allow: tuple[PortRange, ...]
+    allow: tuple[Opening, ...]
     grant_port: tuple[PortRange, ...]
     proxy_port: tuple[int, ...]
     established: Literal["cut", "keep"]

@@ -43,6 +43,28 @@ with socket.socket(socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_ICMPV6) as s
     for kind in sys.argv[1:]:
         sender.sendto(bytes([int(kind), *[0] * 23]), target)
 """
+# Prints the numbers of these protocols whose packets get through, over IPv4 or IPv6.
+COUNT4 = """
+import select, socket, sys
+opened = {}
+for number in sys.argv[1:]:
+    opened[socket.socket(socket.AF_INET, socket.SOCK_RAW, int(number))] = number
+print("up", flush=True)
+while True:
+    for ready in select.select([*opened], [], [])[0]:
+        ready.recv(99)
+        print(opened[ready], flush=True)
+"""
+COUNT6 = COUNT4.replace("AF_INET,", "AF_INET6,")
+# Sends a packet of each of these protocols to an address, with a body that none of them has.
+SEND_RAW = """
+import socket, sys
+target, *numbers = sys.argv[1:]
+family = socket.AF_INET6 if ":" in target else socket.AF_INET
+for number in numbers:
+    with socket.socket(family, socket.SOCK_RAW, int(number)) as sender:
+        sender.sendto(bytes(24), (target, 0))
+"""
 # Sends 60 SYNs one after the other; prints the seconds that the slowest refusal took.
 KNOCK = """
 import socket, sys, time
@@ -109,3 +131,21 @@ def test_sixty_connections_are_refused_at_once(rig) -> None:
         began = time.monotonic()
         said = program(rig.lab.client(), KNOCK, address)
         assert float(said) < 0.9, f"one of 60 waited, of {time.monotonic() - began:.1f} s in all"
+
+
+@every_kind
+def test_protocols_without_ports_are_let_in_by_name_or_number(rig) -> None:
+    """And no other; the rules stand as written, whatever the tool prints for a number."""
+    wanted, other = {"2", "50", "112", "253"}, {"47", "132"}
+    service = rig.start("--allow=igmp", "--allow=esp", "--allow=112", "--allow=proto/253",
+                        "--allow=ah")
+    for source, target in ((COUNT4, rig.lab.host.address4), (COUNT6, rig.lab.host.address6)):
+        process = rig.lab.host.popen([*BARE_PYTHON, "-c", source, *wanted, *other],
+                                     stdout=subprocess.PIPE, text=True)
+        lines = Lines(process)
+        rig.keep(lines)
+        assert lines.next() == "up"
+        program(rig.lab.client(), SEND_RAW, target, *other, *wanted)
+        assert {lines.next() for _ in wanted} == wanted
+    assert service.stop() == 0
+    assert not any("changed the rules" in line for line in service.seen)

@@ -189,6 +189,11 @@ FAULTS: Final = (
           "tests/kernel/test_nft_interference.py",
           "return self._known is not None and self._known == self._generation()",
           "return self._known is not None", NFTABLES),
+    Fault("an address that the tool spells in another way is a difference",
+          "tests/kernel/test_spelling.py", 'if "." in source:', "if not source:", IPTABLES),
+    Fault("a protocol that the tool prints by its name is a difference",
+          "tests/kernel/test_spelling.py",
+          'return rule if number is None else f"-p {number} -j ACCEPT"', "return rule", IPTABLES),
     # -- promise 6, and who shares a network
     Fault("flows live on after their grant's end", "sharing",
           'direction = " --ctdir REPLY" if layout.established == "cut" else ""', 'direction = ""',

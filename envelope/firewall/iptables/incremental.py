@@ -14,12 +14,13 @@ from envelope.firewall.cooperate import slices
 from envelope.firewall.errors import UnreadableRules
 from envelope.firewall.iptables.grants import chain_of, grants_in
 from envelope.firewall.iptables.plan import Structure, mend
-from envelope.firewall.iptables.rules import GRANTS, Rules, read_grant
+from envelope.firewall.iptables.rules import CHAIN, GRANTS, Rules, read_grant, respelled
 from envelope.firewall.iptables.snapshot import INCOMPATIBLE, Snapshot
 from envelope.firewall.kernel import DriftKind, Key, Seen, one_key
 
 # How the rules of every chain begin that may hold grants.
 _GRANT: Final = f"-A {GRANTS}"
+_OURS: Final = f"-A {CHAIN}"
 # A built-in chain's policy, and how many packets and bytes it has judged.
 _POLICY: Final = re.compile(r"(:\S+ [A-Z]+) \[\d+:\d+\]")
 
@@ -136,6 +137,7 @@ def _grant_in(
     if not line.startswith(_GRANT):
         return None
     chain, _, rule = line.removeprefix("-A ").partition(" ")
+    rule = respelled(rule)
     key = _network_of(rule, structure, in_force)
     if key is None or chain != chain_of(structure, key):
         return None
@@ -154,7 +156,10 @@ def _network_of(rule: str, structure: Structure, in_force: Mapping[Key, Rules]) 
 
 
 def _without_noise(line: str) -> str:
-    """A line without its time of printing or its counters, which change though no rule does."""
+    """A line without what changes though no rule does: its time, its counters, its spelling."""
+    if line.startswith(_OURS):
+        chain, _, rule = line.removeprefix("-A ").partition(" ")
+        return f"-A {chain} {respelled(rule)}"
     if line.startswith("#"):
         return line if INCOMPATIBLE in line else ""
     policy = _POLICY.fullmatch(line)

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import math
 import re
+import socket
 from datetime import UTC, datetime
 from functools import lru_cache
+from ipaddress import IPv6Address
 from typing import Final, TypeAlias
 
-from envelope.addresses import PortRange
+from envelope.addresses import PROTOCOLS, Opening, PortRange
 from envelope.firewall.kernel import EVERYONE, NO_CLIENTS, Key, one_key, parts_of
 from envelope.firewall.policy import BACKSTOP, IPV6, Family, Layout
 
@@ -37,6 +39,15 @@ def _ports(ports: PortRange) -> str:
     return f"-p {ports.protocol} -m {ports.protocol} --dport {ports.first}{last}"
 
 
+def _opening(opening: Opening, family: Family) -> str:
+    if isinstance(opening, PortRange):
+        return _ports(opening)
+    # ip6tables passes over this header when it looks for the protocol (ip6tables(8), "-p").
+    if family is IPV6 and opening.number == PROTOCOLS["ah"]:
+        return "-m ah"
+    return f"-p {opening.number}"
+
+
 def baseline_rules(layout: Layout, family: Family, with_flows: bool = False) -> list[str]:
     """The rules of the ENVELOPE chain in their order (docs/rules.md)."""
     direction = " --ctdir REPLY" if layout.established == "cut" else ""
@@ -45,7 +56,7 @@ def baseline_rules(layout: Layout, family: Family, with_flows: bool = False) -> 
         f"! -i {layout.device} -j ACCEPT",
         f"-p {family.icmp} -j ACCEPT",
         *([_DHCPV6] if family is IPV6 else []),
-        *(f"{_ports(ports)} -j ACCEPT" for ports in always_open),
+        *(f"{_opening(each, family)} -j ACCEPT" for each in always_open),
         f"-m conntrack --ctstate RELATED,ESTABLISHED{direction} -j ACCEPT",
         *([f"-j {FLOWS}"] if with_flows else []),
         f"-j {GRANTS}",
@@ -54,6 +65,43 @@ def baseline_rules(layout: Layout, family: Family, with_flows: bool = False) -> 
         "-p tcp -j REJECT --reject-with tcp-reset",
         f"-j REJECT --reject-with {family.reject}",
     ]
+
+
+_PROTOCOL: Final = re.compile(r"-p ([a-z][^ ]*) -j ACCEPT")
+_MIXED: Final = re.compile(r"::(?:[0-9a-f]+:)?\d+(?:\.\d+){3}")
+
+
+def respelled(rule: str) -> str:
+    """A rule of ours in our own spelling; the tools have a second one for some.
+
+    A protocol's number is printed as its name, if /etc/protocols has one, and `::102:304` as
+    `::1.2.3.4` (inet_ntop(3)).
+    """
+    if rule.startswith("-s ::"):
+        source, space, rest = rule.removeprefix("-s ").partition(" ")
+        if "." in source:
+            return f"-s {_MIXED.sub(_as_ipaddress_does, source)}{space}{rest}"
+    elif match := _PROTOCOL.fullmatch(rule):
+        number = _protocol_number(match[1])
+        return rule if number is None else f"-p {number} -j ACCEPT"
+    return rule
+
+
+def _as_ipaddress_does(mixed: re.Match[str]) -> str:
+    return str(IPv6Address(mixed[0]))
+
+
+@lru_cache(maxsize=1 << 8)
+def _protocol_number(name: str) -> int | None:
+    # Our own rules name these.
+    if name in ("tcp", "udp", "icmp", "ipv6-icmp"):
+        return None
+    if name in PROTOCOLS:
+        return PROTOCOLS[name]
+    try:
+        return socket.getprotobyname(name)
+    except OSError:
+        return None
 
 
 def end_of_grant(deadline: float) -> int:

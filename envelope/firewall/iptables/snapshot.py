@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from envelope.firewall.errors import UnreadableRules
-from envelope.firewall.iptables.rules import OWN_CHAINS
+from envelope.firewall.iptables.rules import CHAIN, OWN_CHAINS, respelled
 
 # What iptables-nft-save says, in a comment, of a table that it does not print at all. (Of a table
 # with base chains of others it says "contains incompatible base-chains", and prints the rest.)
@@ -58,7 +58,7 @@ class Snapshot:
                 chain, _, rule = line[3:].partition(" ")
                 if chain not in rules:
                     raise UnreadableRules(f"a rule of the undeclared chain {chain[:40]!r}")
-                rules[chain].append(rule)
+                rules[chain].append(respelled(rule) if chain.startswith(CHAIN) else rule)
             elif line.startswith(":") and table == "filter":
                 chain, policy, *_ = [*line[1:].split(" "), ""]
                 if not chain or not policy:

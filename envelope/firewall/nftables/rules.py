@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network
 from typing import Final, TypeAlias
 
-from envelope.addresses import PortRange
+from envelope.addresses import Opening, PortRange
 from envelope.firewall.kernel import EVERYONE, Key, key_of, version_of
 from envelope.firewall.policy import IPV4, IPV6, Layout
 
@@ -69,6 +69,12 @@ def _ports(ports: PortRange) -> str:
     return f"{ports.protocol} dport {ports.first}{last}"
 
 
+def _opening(opening: Opening) -> str:
+    if isinstance(opening, PortRange):
+        return _ports(opening)
+    return f"meta l4proto {opening.number}"
+
+
 def _baseline_rules(layout: Layout, with_flows: bool) -> list[str]:
     direction = " ct direction reply" if layout.established == "cut" else ""
     return [
@@ -78,7 +84,7 @@ def _baseline_rules(layout: Layout, with_flows: bool) -> list[str]:
         "meta nfproto ipv6 meta l4proto icmpv6 accept",
         # DHCPv6 answers and TCP resets: see `envelope.firewall.iptables.rules`.
         "ip6 saddr fe80::/10 udp sport 547 udp dport 546 accept",
-        *(f"{_ports(ports)} accept" for ports in
+        *(f"{_opening(each)} accept" for each in
           dict.fromkeys((*layout.service_ports, *layout.allow))),
         f"ct state established,related{direction} accept",
         *([f"jump {FLOWS}"] if with_flows else []),

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from envelope.addresses import PortRange
+from envelope.addresses import PROTOCOLS, PortRange, Protocol, parse_opening
 from envelope.config import Config
 from envelope.firewall.iptables.rules import (
     LATEST_END,
@@ -14,6 +14,7 @@ from envelope.firewall.iptables.rules import (
     end_of_grant,
     grant_rules,
     read_grant,
+    respelled,
 )
 from envelope.firewall.kernel import EVERYONE, Key, key_of
 from envelope.firewall.policy import BACKSTOP, IPV4, IPV6, Layout
@@ -81,6 +82,31 @@ def test_a_grant_opens_only_the_ports_it_may() -> None:
     )
 
 
+def test_protocols_without_ports_are_rules_by_number() -> None:
+    """A name would be looked up in /etc/protocols; ip6tables has a match of its own for AH."""
+    allow = (Protocol(112), Protocol(51))
+    for family, header in ((IPV4, "-p 51"), (IPV6, "-m ah")):
+        rules = baseline_rules(layout(allow=allow), family)
+        place = rules.index("-p 112 -j ACCEPT")
+        assert rules[place + 1] == f"{header} -j ACCEPT"
+
+
+@pytest.mark.parametrize(("printed", "ours"), [
+    ("-p vrrp -j ACCEPT", "-p 112 -j ACCEPT"),
+    ("-p 253 -j ACCEPT", "-p 253 -j ACCEPT"),
+    ("-p ipv6-icmp -j ACCEPT", "-p ipv6-icmp -j ACCEPT"),
+    ("-p nosuchname -j ACCEPT", "-p nosuchname -j ACCEPT"),
+    ("-s ::1.2.3.4/128 -m time --datestop X -j ACCEPT",
+     "-s ::102:304/128 -m time --datestop X -j ACCEPT"),
+    ("-s ::0.3.0.0/::0.3.0.0 -j ENVELOPE-GRANTS-1", "-s ::3:0/::3:0 -j ENVELOPE-GRANTS-1"),
+    ("-s ::5/128 -j ACCEPT", "-s ::5/128 -j ACCEPT"),
+    ("-s 2001:db8::7/128 -j ACCEPT", "-s 2001:db8::7/128 -j ACCEPT"),
+])
+def test_both_spellings_of_a_rule_are_one(printed, ours) -> None:
+    """What the tools print differs from what they were given."""
+    assert respelled(printed) == ours
+
+
 @given(network=networks, end=ends, ports=st.sampled_from([(), SERVICE, (*SERVICE, *SERVICE)]))
 def test_reading_a_grant_back_gives_what_was_written(network, end, ports) -> None:
     """The inverse holds for every network, end and port."""
@@ -137,6 +163,31 @@ def test_port_ranges_that_are_none(text) -> None:
     """Each is refused."""
     with pytest.raises(ValueError, match=r"\S"):
         PortRange.parse(text)
+
+
+@pytest.mark.parametrize(("text", "number"), [
+    ("igmp", 2), (" ESP", 50), ("vrrp", 112), ("112", 112), ("proto/253", 253), ("sctp", 132),
+    ("proto/22", 22),
+])
+def test_protocols_are_named_or_numbered(text, number) -> None:
+    opening = parse_opening(text)
+    assert opening == Protocol(number)
+    assert parse_opening(str(opening)) == opening
+    assert not opening.covers("tcp", 22)
+
+
+@pytest.mark.parametrize("text", [
+    "tcp", "UDP", "6", "17", "icmp", "1", "icmpv6", "58", "0", "43", "44", "60", "256", "9999",
+    "proto/", "proto/tcp", "", "all", "22", "80", "-1", "esp/1", "vrrp/", "igmp-3", "١",  # noqa: RUF001
+])
+def test_protocols_that_are_none(text) -> None:
+    """Those with ports need one, ICMP is open, and headers of IPv6 are no protocols."""
+    with pytest.raises(ValueError, match=r"\S"):
+        parse_opening(text)
+
+
+def test_every_named_protocol_is_one() -> None:
+    assert {name: parse_opening(name).number for name in PROTOCOLS} == PROTOCOLS
 
 
 def test_a_range_covers_its_ports() -> None:
