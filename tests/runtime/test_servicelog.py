@@ -19,6 +19,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.loopbackservice import TWISTD, twistd
+from tests.support.unprivileged import need_own_mounts
 
 OPEN = ("--token-required=false",)
 COMMAND = (sys.executable, TWISTD, "--pidfile=pid")
@@ -179,3 +180,96 @@ def test_a_terminal_that_is_stopped_holds_nothing_up(tmp_path: Path) -> None:
         assert seconds < 10
 
 
+
+
+def full_pipe() -> tuple[int, int]:
+    """A pipe that takes not one byte more."""
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    try:
+        while True:
+            os.write(writing, bytes(4096))
+    except BlockingIOError:
+        os.set_blocking(writing, True)
+    return reading, writing
+
+
+@pytest.mark.parametrize(("option", "status"), [
+    ("--listen=unix:taken", 1),
+    ("--verify-key=nowhere", 1),
+    ("--nonsense", 1),
+    ("--listen=unix:free", 0),
+])
+def test_a_pipe_that_is_full_from_the_first_moment_holds_nothing_up(
+    tmp_path: Path, option: str, status: int
+) -> None:
+    """Neither a start that fails, and says so there, nor one that does not."""
+    (tmp_path / "taken").mkdir()
+    reading, writing = full_pipe()
+    process = subprocess.Popen(
+        [sys.executable, TWISTD, "-n", "--pidfile=", *SERVICE, option], cwd=tmp_path,
+        stdout=writing, stderr=writing)
+    try:
+        if not status:
+            wait_for((tmp_path / "free").exists)
+            process.terminate()
+        assert process.wait(PATIENCE) == status
+    finally:
+        process.kill()
+        process.wait()
+        os.close(reading)
+        os.close(writing)
+
+
+# Takes the place of the machine's /dev, in a mount namespace of its own: the socket of a syslog
+# that is not read before standard input ends, and then the messages, one a line.
+SYSLOGD = """
+import os, socket, sys
+kept = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+kept.bind("/dev/log")
+print("up", flush=True)
+sys.stdin.read()
+kept.settimeout(1)
+try:
+    while True:
+        print(kept.recv(65536).decode().rstrip(chr(0)), flush=True)
+except TimeoutError:
+    pass
+"""
+OWN_DEV = """
+mkdir dev && mount -t tmpfs tmpfs dev
+for name in null zero full random urandom tty; do
+    touch dev/$name && mount --bind /dev/$name dev/$name || exit 1
+done
+mount --rbind dev /dev && exec "$@"
+"""
+
+
+@pytest.mark.process
+def test_a_syslog_that_stalls_holds_nothing_up(tmp_path: Path) -> None:
+    """Its socket holds some ten messages (net.unix.max_dgram_qlen); what it held is delivered."""
+    need_own_mounts()
+    program = tmp_path / "both.py"
+    program.write_text(
+        "import subprocess, sys\n"
+        f"log = subprocess.Popen([sys.executable, '-IS', '-c', {SYSLOGD!r}],"
+        " stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)\n"
+        "assert log.stdout.readline() == 'up\\n'\n"
+        "served = subprocess.Popen(sys.argv[1:])\n"
+        "print(served.pid, flush=True)\n"
+        "print(served.wait(), flush=True)\n"
+        "print(log.communicate()[0])\n")
+    with subprocess.Popen(
+        ["unshare", "-m", "sh", "-c", OWN_DEV, "sh", sys.executable, program, sys.executable,
+         TWISTD, "-n", "--pidfile=", "--syslog", *SERVICE, "--listen=unix:free"],
+        cwd=tmp_path, stdout=subprocess.PIPE, text=True,
+    ) as process:
+        assert process.stdout is not None
+        served = int(process.stdout.readline())
+        wait_for((tmp_path / "free").exists)
+        for number in range(signal.SIGRTMIN, signal.SIGRTMIN + 20):
+            os.kill(served, number)
+        os.kill(served, signal.SIGTERM)
+        assert process.stdout.readline() == "0\n"
+        told = process.stdout.read()
+    assert "twisted: [-] reactor class" in told

@@ -51,10 +51,11 @@ def test_a_stop_is_clean(tmp_path: Path, number: int) -> None:
 @pytest.mark.parametrize("when", ["ready", "before"])
 def test_no_stray_ends_the_service(tmp_path: Path, when: str) -> None:
     """Each is a line in the log at the most, also when it comes while twistd is being imported."""
-    early = STRAYS if when == "before" else []
+    early = [*STRAYS, signal.SIGHUP, signal.SIGUSR1] if when == "before" else []
     (tmp_path / "sitecustomize.py").write_text(
         "import os, sys\nclass Finder:\n    def find_spec(self, name, path=None, target=None):\n"
-        f"        if name == 'envelope.service':\n            for number in {early}:\n"
+        "        if name == 'envelope.service':\n"
+        f"            for number in {[int(number) for number in early]}:\n"
         "                os.kill(os.getpid(), number)\nsys.meta_path.insert(0, Finder())\n")
     with twistd(tmp_path, *OPEN, env={"PYTHONPATH": str(tmp_path)}) as service:
         noted = [number for number in early if ANSWERS[number] is Answer.NOTE]
