@@ -31,8 +31,8 @@ class Config:
     listen: tuple[ListenSpec, ...] = many(
         ":8880", values.listener,
         "Address to listen on: [HOST]:PORT, or a Twisted server endpoint (tcp:, tcp6:, systemd:, "
-        "haproxy:tcp:..., unix:). :PORT is every IPv4 and IPv6 address; port 0 picks a free one "
-        "and logs it.",
+        "haproxy:tcp:..., unix:). :PORT is every IPv4 and IPv6 address, [::]:PORT every IPv6 "
+        "address; port 0 picks a free one and logs it.",
         heading="Where clients connect",
     )
     cert: Path | None = optional(

@@ -17,11 +17,11 @@ _HOST_PORT: Final = re.compile(r"(?:\[(?P<v6>[^][]*)\]|(?P<host>[^][:\s/=]*)):(?
 class ListenSpec:
     """One listener; `text` is what the operator wrote.
 
-    `host` is an address or a host name, empty for every address of both families, and None for a
-    Twisted endpoint description, which is then in `endpoint`, without its `haproxy:`. `port` is 0
-    for any free port. It is None when it is known only once the socket is open (`systemd:`), and
-    for a UNIX socket (`unix`), which has none. With `proxied`, each connection begins with a PROXY
-    header that names the client's address.
+    `host` is an address or a host name, empty for every address of both families (`::` is every
+    address of IPv6 alone), and None for a Twisted endpoint description, which is then in
+    `endpoint`, without its `haproxy:`. `port` is 0 for any free port. It is None when it is known
+    only once the socket is open (`systemd:`), and for a UNIX socket (`unix`), which has none. With
+    `proxied`, each connection begins with a PROXY header that names the client's address.
     """
 
     text: str

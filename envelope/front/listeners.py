@@ -119,7 +119,9 @@ def _open_sockets(spec: ListenSpec) -> list[socket.socket]:
     port = spec.port or 0
     try:
         for family, address in _addresses(spec):
-            opened.append(_open(family, address, port))
+            # `:PORT` is every address of both families; an address written out is itself alone.
+            both = family == socket.AF_INET6 and not spec.host
+            opened.append(_open(family, address, port, both))
             # The free port picked for the first address is used for all.
             port = port or opened[-1].getsockname()[1]
     except OSError as error:
@@ -150,14 +152,15 @@ def _has_ipv6() -> bool:
     return True
 
 
-def _open(family: int, address: str, port: int) -> socket.socket:
+def _open(family: int, address: str, port: int, both: bool) -> socket.socket:
+    """A listening socket; one of IPv6 serves IPv4 as well if it is for `both` families."""
     opened = socket.socket(family, socket.SOCK_STREAM)
     try:
         opened.setblocking(False)
         opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
             # Set explicitly, because the default is the machine's (net.ipv6.bindv6only).
-            opened.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(address != "::"))
+            opened.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(not both))
         _set_options(opened)
         opened.bind((address, port))
         opened.listen(BACKLOG)

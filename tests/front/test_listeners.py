@@ -152,6 +152,20 @@ async def test_a_bare_port_serves_both_families(opened: Open, hosts: Hosts, addr
 
 
 @pytest_twisted.ensureDeferred
+async def test_an_address_written_out_is_of_its_family_alone(opened: Open, hosts: Hosts) -> None:
+    """So `[::]` and `0.0.0.0` share a port."""
+    (six,) = await opened("[::]:0")
+    number = six.getHost().port
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", number), timeout=5)
+    (four,) = await opened(f"0.0.0.0:{number}")
+    guest = await welcome(hosts, four, ("127.0.0.1", number))
+    assert client_address(guest.transport.getPeer()) == ip_address("127.0.0.1")
+    with socket.create_connection(("::1", number), timeout=5):
+        pass
+
+
+@pytest_twisted.ensureDeferred
 async def test_without_ipv6_a_bare_port_serves_ipv4(
     opened: Open, hosts: Hosts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
