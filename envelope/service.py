@@ -30,7 +30,7 @@ from envelope.front.limits import Limits
 from envelope.front.listeners import ListenError, listen, service_ports
 from envelope.front.metrics import ConnectionMetrics
 from envelope.metrics import new_registry
-from envelope.preflight import StartError, explained
+from envelope.preflight import StartError, device_addresses, explained
 from envelope.protocol import End
 from envelope.runtime.accepting import accept_carefully, start_accepting
 from envelope.runtime.background import StartReport
@@ -39,6 +39,7 @@ from envelope.runtime.exitstatus import ExitStatus
 from envelope.runtime.metrics import LogMetrics
 from envelope.runtime.servicelog import service_log
 from envelope.runtime.signals import Answer, signals
+from envelope.sessions.clientaddress import HostAddresses
 from envelope.sessions.metrics import SessionMetrics
 from envelope.sessions.registry import Sessions
 from envelope.sessions.txrate import TransmitRate
@@ -82,6 +83,7 @@ class EnvelopeService(Service):
         self.sessions = Sessions(
             reactor, config, self.firewall, self._credentials.verify, sessions, time.time,
             None if self._rate is None or config.tx_max_rate is None else self._rate.over,
+            HostAddresses(reactor, device_addresses),
         )
         self._front = FrontFactory(
             self.sessions, reactor, Limits.of(config), dropped=self._connections.dropped

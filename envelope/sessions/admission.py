@@ -87,7 +87,7 @@ FIREWALL_FAILED = Refusal(
 )
 NO_ADDRESS = Refusal(
     400, Status.SETUP_FAILED,
-    "The proxy did not send the client's address, so the firewall cannot be opened.",
+    "The connection does not show the client's address, so the firewall cannot be opened.",
 )
 _VERSION = (("Sec-WebSocket-Version", "13"),)
 NOT_AN_UPGRADE = Refusal(

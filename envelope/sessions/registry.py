@@ -7,7 +7,7 @@ Sessions of one network share that network's grant (`envelope.sessions.sharing`)
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import replace
 
 from twisted.internet.defer import Deferred, succeed
@@ -38,6 +38,7 @@ from envelope.sessions.admission import (
     TokenPass,
     decide,
 )
+from envelope.sessions.clientaddress import can_be_let_in
 from envelope.sessions.metrics import SessionMetrics
 from envelope.sessions.session import Session, SessionData, SessionMachine, make_machine
 from envelope.sessions.sharing import SharedGrants
@@ -49,7 +50,8 @@ class Sessions:
     """All sessions of the service, and the front's gate (`gate.IGate`).
 
     `wall` returns seconds since the epoch. `over_rate` says whether the transmit rate is over its
-    limit; None without a limit. While `stopping` is true, no client is admitted.
+    limit; None without a limit. `own` has this host's addresses. While `stopping` is true, no
+    client is admitted.
     """
 
     def __init__(
@@ -61,6 +63,7 @@ class Sessions:
         metrics: SessionMetrics,
         wall: Callable[[], float],
         over_rate: Callable[[], bool] | None = None,
+        own: Container[Address] = (),
     ) -> None:
         self._reactor = reactor
         self._config = config
@@ -69,6 +72,7 @@ class Sessions:
         self._metrics = metrics
         self._wall = wall
         self._over_rate = over_rate
+        self._own = own
         self._expected = Expectations(
             config.subject, config.token_required, config.timeout, config.max_duration
         )
@@ -86,7 +90,8 @@ class Sessions:
     def decide(self, request: AccessRequest, address: Address | None) -> Decision:
         """See `gate.IGate`."""
         decision = decide(request, self._verify, self._expected, self._load(), self._wall())
-        if isinstance(decision.outcome, Admission) and address is None and self._needs_address:
+        admitted = isinstance(decision.outcome, Admission)
+        if admitted and self._needs_address and not can_be_let_in(address, self._own):
             decision = replace(decision, outcome=NO_ADDRESS)
         self._metrics.token(decision.token)
         if self._over_rate is not None and isinstance(decision.token, TokenPass):

@@ -8,6 +8,7 @@ import pytest
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
+from envelope.addresses import Address
 from envelope.config import Config
 from envelope.credentials.tokens import Claims
 from envelope.firewall import FirewallError
@@ -54,12 +55,13 @@ class World:
         self.clock = Clock()
         self.clock_set_by = 0.0
         self.firewall = ScriptedFirewall()
+        self.own: set[Address] = set()
         self.metrics = new_registry()
         settings = {"token_required": False, "firewall": "none", **options}
         self.sessions = Sessions(
             self.clock, Config(**settings), self.firewall,  # type: ignore[arg-type]
             lambda text, now: Claims("locate", text, (), now + 30), SessionMetrics(self.metrics),
-            lambda: NOW + self.clock.seconds() + self.clock_set_by,
+            lambda: NOW + self.clock.seconds() + self.clock_set_by, own=self.own,
         )
 
     def request(self, token: str | None = None) -> AccessRequest:
@@ -279,3 +281,18 @@ def test_with_a_firewall_a_client_without_an_address_is_refused() -> None:
     assert guarded.admit(None) == (NO_ADDRESS, None)
     assert guarded.metric("envelope_requests_total", status="websocket-setup-failure") == 1
     assert result(open_house.admit(None)[0]) is not None
+
+
+@pytest.mark.parametrize(
+    "text", ["127.0.0.1", "127.9.9.9", "::1", "203.0.113.1", "0.0.0.0", "ff02::1"],
+)
+def test_with_a_firewall_an_address_that_is_no_clients_is_refused(text: str) -> None:
+    """This host's own, loopback ones, and those that a proxy can only have made up."""
+    address = ip_address(text)
+    guarded, open_house = World(firewall="iptables"), World()
+    for world in (guarded, open_house):
+        world.own.add(ip_address("203.0.113.1"))
+    assert guarded.admit(address) == (NO_ADDRESS, None)
+    assert guarded.metric("envelope_requests_total", status="websocket-setup-failure") == 1
+    assert result(guarded.admit(ADDRESS)[0]) is not None
+    assert result(open_house.admit(address)[0]) is not None
