@@ -9,11 +9,15 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from envelope.addresses import Network, PortRange
 from envelope.config import Config
 from envelope.firewall import FirewallError
 from envelope.firewall.claim import Claim, ClaimTaken, ClaimUnavailable
+from envelope.firewall.flows import Flows
+from envelope.firewall.flows.conntrack import Conntrack
+from envelope.firewall.flows.sockets import KernelSockets
 from envelope.firewall.kernel import KernelTable, W, key_of
 from envelope.firewall.metrics import FirewallMetrics
 from envelope.firewall.policy import Layout
@@ -24,12 +28,17 @@ _log = Logger(namespace="envelope.firewall")
 # How often (seconds) the kernel's rules are compared with ours; the contract allows 30.
 CHECK_EVERY: Final = 10.0
 
-
 class Table(KernelTable[W], Protocol[W]):
     """A table of the kernel with its structure; see `envelope.firewall.lifecycle`."""
 
-    async def install(self, layout: Layout) -> None:
-        """Put the structure in force; raise `FirewallError`, and then nothing is changed."""
+    was_loose: bool
+
+    async def install(self, layout: Layout, loose: bool) -> None:
+        """Put the structure in force; raise `FirewallError`, and then nothing is changed.
+
+        With `loose` the rules remember that nf_conntrack_tcp_loose was 1; `was_loose` tells whether
+        they do.
+        """
 
     async def abandon(self) -> None:
         """Take a start back, because another table's failed."""
@@ -63,6 +72,8 @@ class KernelFirewall:
         self._checks = LoopingCall(self._check)
         self._checks.clock = reactor
         self._claimed: Claim | None = None
+        self._flows = Flows(reactor, KernelSockets(), Conntrack())
+        self._granted: set[Network] = set()
 
     def open(self, service_ports: tuple[PortRange, ...]) -> Deferred[None]:
         """See `IFirewall.open`."""
@@ -73,10 +84,13 @@ class KernelFirewall:
         layout = Layout.of(self._config, service_ports)
         installed: list[Table[Any]] = []
         try:
+            loose = await self._flows.prepare(layout)
             for table, _ in self._tables:
-                await table.install(layout)
+                await table.install(layout, loose)
                 installed.append(table)
+            await self._flows.start(any(table.was_loose for table in installed))
         except BaseException:
+            self._flows.stop()
             for table in installed:
                 await table.abandon()
             self._release()
@@ -92,12 +106,31 @@ class KernelFirewall:
             answer: Deferred[None] = Deferred()
             answer.errback(FirewallError("this kernel does not speak the client's family"))
             return answer
-        return reconciler.allow(key_of(network), end)
+        is_new = network not in self._granted
+        self._granted.add(network)
+        self._flows.granted(network)
+
+        def refused(failure: Failure) -> Failure:
+            # One that was let in before keeps its grant.
+            if is_new:
+                self._granted.discard(network)
+            return failure
+
+        return reconciler.allow(key_of(network), end).addErrback(refused)
 
     def revoke(self, network: Network) -> Deferred[None]:
         """See `IFirewall.revoke`."""
         reconciler = self._by_version.get(network.version)
-        return succeed(None) if reconciler is None else reconciler.revoke(key_of(network))
+        if reconciler is None:
+            return succeed(None)
+        self._granted.discard(network)
+        return reconciler.revoke(key_of(network)).addCallback(lambda _: self._ended(network))
+
+    def _ended(self, network: Network) -> Deferred[None]:
+        if network in self._granted:
+            return succeed(None)
+        others = any(each.version == network.version for each in self._granted)
+        return self._flows.ended(network, others)
 
     def close(self) -> Deferred[None]:
         """See `IFirewall.close`."""
@@ -106,6 +139,7 @@ class KernelFirewall:
     async def _close(self) -> None:
         if self._checks.running:
             self._checks.stop()
+        self._flows.stop()
         left: list[str] = []
         for table, reconciler in self._tables:
             await reconciler.finish()
@@ -126,6 +160,9 @@ class KernelFirewall:
     def _check(self) -> None:
         for _, reconciler in self._tables:
             reconciler.check()
+        Deferred.fromCoroutine(self._flows.look([*self._granted])).addErrback(
+            lambda failure: _log.failure("looking at flows broke", failure=failure)
+        )
 
     def _claim(self) -> None:
         try:

@@ -41,15 +41,20 @@ class InstalledTable(ABC, Generic[S]):
         self._writer = writer
         self._metrics = metrics
         self._installed = False
+        self.was_loose = False
         # Why rules may have stayed in force after a start that failed.
         self._left = ""
 
-    async def install(self, layout: Layout) -> None:
-        """Put the structure in force; raise `FirewallError`, and then nothing is changed."""
+    async def install(self, layout: Layout, loose: bool) -> None:
+        """Put the structure in force; raise `FirewallError`, and then nothing is changed.
+
+        With `loose`, the rules remember that nf_conntrack_tcp_loose was 1, as they do if they did
+        so before; `was_loose` tells whether they do.
+        """
         try:
             await self._writer.probe()
             self._found = await self._read_first()
-            lines = self._first_lines(self._found, layout)
+            lines = self._first_lines(self._found, layout, loose)
             try:
                 await self._apply(lines)
                 await self._confirm()
@@ -151,8 +156,8 @@ class InstalledTable(ABC, Generic[S]):
         return await self._read()
 
     @abstractmethod
-    def _first_lines(self, found: S, layout: Layout) -> list[str]:
-        """Choose the structure, and return the lines that put it in force.
+    def _first_lines(self, found: S, layout: Layout, loose: bool) -> list[str]:
+        """Choose the structure and `was_loose`, and return the lines that put it in force.
 
         Raises `FirewallError` when what is `found` must not be touched.
         """

@@ -98,7 +98,8 @@ class FakeNft:
     def _block(self, text: str) -> None:
         if self.table is None:
             self.table = ModelTable()
-        for kind, name, content in re.findall(r"\t(set|chain) (\S+) \{\n(.*?)\n\t\}", text, re.S):
+        blocks = re.findall(r"^\t(set|chain) (\S+) \{\n(.*?)^\t\}", text, re.S | re.M)
+        for kind, name, content in blocks:
             lines = [line.strip() for line in content.splitlines()]
             if kind == "set":
                 self._command(f"add set {TABLE} {name} {{ {' '.join(lines)} }}")

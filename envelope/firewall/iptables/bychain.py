@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Iterator
 
 from envelope.firewall.errors import ToolFailed, UnreadableRules
 from envelope.firewall.iptables.plan import MARKERS
-from envelope.firewall.iptables.rules import CHAIN, FLOWS, GRANTS, OWN_CHAINS
+from envelope.firewall.iptables.rules import CHAIN, GRANTS, OWN_CHAINS
 from envelope.firewall.iptables.snapshot import PARTIAL, text_of
 
 
@@ -24,7 +24,7 @@ async def chain_by_chain(list_chain: Callable[[str], Awaitable[bytes | None]]) -
     """
     declared: list[str] = []
     rules: list[str] = []
-    waiting = ["INPUT", CHAIN, GRANTS, FLOWS, *MARKERS]
+    waiting = ["INPUT", CHAIN, GRANTS, *MARKERS]
     seen = set(waiting)
     jumped_to = {"INPUT"}
     while waiting:

@@ -1,9 +1,9 @@
 """The lines that install, mend and remove the structure, each as one transaction. Pure.
 
-INPUT's policy from before the first start is remembered with the rules, in the name of a chain that
-nothing jumps to (`ENVELOPE-WAS-ACCEPT`): it comes and goes in the same transaction as they do, and
-the start after a `kill -9` finds it. The chain holds one rule, because `iptables -X` without a name
-deletes every empty chain.
+What was before the first start is remembered with the rules, in the names of chains that nothing
+jumps to: `ENVELOPE-WAS-ACCEPT` for INPUT's policy, `ENVELOPE-WAS-LOOSE` when nf_conntrack_tcp_loose
+was 1. They come and go in the same transaction as the rules, and the start after a `kill -9` finds
+them. Each holds one rule, because `iptables -X` without a name deletes every empty chain.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
-from envelope.firewall.iptables.rules import CHAIN, FLOWS, GRANTS, Rules, baseline_rules
+from envelope.firewall.iptables.rules import CHAIN, GRANTS, Rules, baseline_rules
 from envelope.firewall.iptables.snapshot import Snapshot
 from envelope.firewall.iptables.spread import branches, is_branch
 from envelope.firewall.kernel import DriftKind
@@ -23,7 +23,8 @@ Before: TypeAlias = Literal["ACCEPT", "DROP", "ABSENT"]
 
 _MARKER: Final = "ENVELOPE-WAS-"
 _MARKER_RULE: Final = "-j RETURN"
-MARKERS: Final = tuple(f"{_MARKER}{was}" for was in ("ACCEPT", "DROP", "ABSENT"))
+MARKERS: Final = tuple(f"{_MARKER}{was}" for was in ("ACCEPT", "DROP", "ABSENT", "LOOSE"))
+_WAS_LOOSE: Final = f"{_MARKER}LOOSE"
 
 
 def before(snapshot: Snapshot) -> Before:
@@ -36,14 +37,22 @@ def before(snapshot: Snapshot) -> Before:
     return "DROP" if snapshot.policy == "DROP" else "ACCEPT"
 
 
+def was_loose(snapshot: Snapshot) -> bool:
+    """Whether nf_conntrack_tcp_loose was 1 before the first start, as marked."""
+    return _WAS_LOOSE in snapshot.rules
+
+
 @dataclass(frozen=True, slots=True)
 class Structure:
-    """Everything but the grants; `spread`: grants are spread over chains (see `spread.py`)."""
+    """Everything but the grants; `spread`: grants are spread over chains (see `spread.py`).
+
+    `loose`: nf_conntrack_tcp_loose was 1 before the first start.
+    """
 
     layout: Layout
     family: Family
     before: Before
-    flows: Rules = ()
+    loose: bool = False
     spread: bool = False
 
     @property
@@ -56,9 +65,9 @@ class Structure:
                 chains[_MARKER + "ABSENT"] = (_MARKER_RULE,)
             return chains
         chains[_MARKER + self.before] = (_MARKER_RULE,)
-        if self.flows:
-            chains[FLOWS] = self.flows
-        return {**chains, CHAIN: tuple(baseline_rules(layout, self.family, bool(self.flows)))}
+        if self.loose:
+            chains[_WAS_LOOSE] = (_MARKER_RULE,)
+        return {**chains, CHAIN: tuple(baseline_rules(layout, self.family))}
 
     @property
     def grant_chains(self) -> dict[str, Rules]:

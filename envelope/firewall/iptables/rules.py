@@ -21,7 +21,6 @@ from envelope.firewall.policy import BACKSTOP, IPV6, Family, Layout
 
 CHAIN: Final = "ENVELOPE"
 GRANTS: Final = "ENVELOPE-GRANTS"
-FLOWS: Final = "ENVELOPE-FLOWS"
 OWN_CHAINS: Final = re.compile(r"ENVELOPE(-.*)?$")
 # xt_time counts seconds in 32 bits but its user-space parser stops here (iptables-extensions(8)).
 LATEST_END: Final = int(datetime(2038, 1, 19, 3, 14, 7, tzinfo=UTC).timestamp())
@@ -48,7 +47,7 @@ def _opening(opening: Opening, family: Family) -> str:
     return f"-p {opening.number}"
 
 
-def baseline_rules(layout: Layout, family: Family, with_flows: bool = False) -> list[str]:
+def baseline_rules(layout: Layout, family: Family) -> list[str]:
     """The rules of the ENVELOPE chain in their order (docs/rules.md)."""
     direction = " --ctdir REPLY" if layout.established == "cut" else ""
     always_open = dict.fromkeys((*layout.service_ports, *layout.allow))
@@ -58,7 +57,6 @@ def baseline_rules(layout: Layout, family: Family, with_flows: bool = False) -> 
         *([_DHCPV6] if family is IPV6 else []),
         *(f"{_opening(each, family)} -j ACCEPT" for each in always_open),
         f"-m conntrack --ctstate RELATED,ESTABLISHED{direction} -j ACCEPT",
-        *([f"-j {FLOWS}"] if with_flows else []),
         f"-j {GRANTS}",
         # The kernel limits how many ICMP errors a peer gets, and TCP would then wait for seconds
         # (icmp(7), icmp_ratelimit); a reset is not limited.

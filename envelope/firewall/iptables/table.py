@@ -16,7 +16,15 @@ from envelope.firewall.errors import ToolFailed, ToolTimeout, UnreadableRules
 from envelope.firewall.iptables.bychain import chain_by_chain
 from envelope.firewall.iptables.grants import change, change_all, end_of, grants_in, should_spread
 from envelope.firewall.iptables.incremental import Rereader
-from envelope.firewall.iptables.plan import Structure, before, install, is_all_ours, mend, remove
+from envelope.firewall.iptables.plan import (
+    Structure,
+    before,
+    install,
+    is_all_ours,
+    mend,
+    remove,
+    was_loose,
+)
 from envelope.firewall.iptables.rules import GRANTS, Rules, end_of_grant, grant_rules
 from envelope.firewall.iptables.snapshot import INCOMPATIBLE, Snapshot, text_of
 from envelope.firewall.iptables.tools import Tools
@@ -83,9 +91,9 @@ class FilterTable(InstalledTable[Snapshot]):
             return Snapshot.of(listed)
         return await self._read() if await self._tools.exists(self.family) else Snapshot()
 
-    def _first_lines(self, found: Snapshot, layout: Layout) -> list[str]:
-        flows = self._tools.carried_flows(layout, self.family)
-        self._structure = Structure(layout, self.family, before(found), flows)
+    def _first_lines(self, found: Snapshot, layout: Layout, loose: bool) -> list[str]:
+        self.was_loose = loose or was_loose(found)
+        self._structure = Structure(layout, self.family, before(found), self.was_loose)
         # This grant ended long ago: it lets nobody in between its addition and its removal.
         probe = grant_rules(layout, key_of(self.family.example), end_of_grant(0.0))
         return install(found, self._structure, probe)

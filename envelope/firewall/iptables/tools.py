@@ -13,9 +13,8 @@ from envelope.config import Config
 from envelope.firewall import FirewallError
 from envelope.firewall.dialect import Dialect
 from envelope.firewall.errors import ToolFailed, ToolTimeout
-from envelope.firewall.flows import carried_flows
 from envelope.firewall.opentool import OpenTool
-from envelope.firewall.policy import IPV4, IPV6, Family, Layout
+from envelope.firewall.policy import IPV4, IPV6, Family
 from envelope.firewall.process import IProcessReactor, find_tool, run
 
 SAVE_WAIT: Final = 5.0
@@ -91,10 +90,6 @@ class Tools:
             if b"\nCOMMIT\n" in error.output.partition(b"*filter\n")[2]:
                 return error.output.rpartition(b"\n*")[0] + b"\n"
             return None
-
-    def carried_flows(self, layout: Layout, family: Family) -> tuple[str, ...]:
-        """Rules for the host's own connections of before the start."""
-        return tuple(flow.as_iptables for flow in carried_flows(layout, family.version))
 
     async def exists(self, family: Family) -> bool:
         """Whether there is a filter table; where that cannot be told, there is.

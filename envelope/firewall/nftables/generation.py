@@ -13,13 +13,14 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
+from envelope.firewall.netlink import attributes
+
 # linux/netlink.h, linux/netfilter/nfnetlink.h and nf_tables.h
 _NETLINK_NETFILTER: Final = 12
 _REQUEST: Final = 1
 _GETGEN, _NEWGEN = 10 << 8 | 16, 10 << 8 | 15
 _ID: Final = 1
 _HEADER: Final = struct.Struct("=IHHIIBBH")
-_ATTRIBUTE: Final = struct.Struct("=HH")
 _ASKING: Final = _HEADER.pack(_HEADER.size, _GETGEN, _REQUEST, 0, 0, socket.AF_UNSPEC, 0, 0)
 
 
@@ -59,15 +60,8 @@ def read_answer(message: bytes) -> int | None:
     if len(message) < _HEADER.size:
         return None
     length, kind, *_ = _HEADER.unpack_from(message)
-    position = _HEADER.size
-    while kind == _NEWGEN and position + _ATTRIBUTE.size <= min(length, len(message)):
-        size, name = _ATTRIBUTE.unpack_from(message, position)
-        value = message[position + _ATTRIBUTE.size:position + size]
-        if name == _ID and len(value) == 4:
-            return int.from_bytes(value, "big")
-        # Attributes are aligned to four bytes.
-        position += max(_ATTRIBUTE.size, size + 3 & ~3)
-    return None
+    number = attributes(message[:length], _HEADER.size).get(_ID, b"") if kind == _NEWGEN else b""
+    return int.from_bytes(number, "big") if len(number) == 4 else None
 
 
 class Certainty:

@@ -1,8 +1,9 @@
 """The commands that install, mend and remove our table, each as one transaction. Pure.
 
-Nothing from before the first start has to be remembered: our table stands beside those of others,
-and once it is deleted everything is as it was. With `--baseline=operator` the table and its chain
-`input` are the operator's, and only the sets, the chain `grants` and the jump to it are ours.
+No rules from before the first start have to be remembered: our table stands beside those of others,
+and once it is deleted they are as they were. That nf_conntrack_tcp_loose was 1 is remembered in the
+name of a chain. With `--baseline=operator` the table and its chain `input` are the operator's, and
+only the sets, the chain `grants` and the jump to it are ours.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from envelope.firewall.nftables.rules import (
     INPUT,
     PROXIES,
     TABLE,
+    WAS_LOOSE,
     Structure,
     ruleset,
 )
@@ -63,6 +65,11 @@ class Printed:
             raise UnreadableRules("the rules do not stand as written")
         sets = {name: snapshot.sets[name].declaration for name in structure.sets}
         return cls(chains, sets, entry.hook, entry.texts[0])
+
+
+def was_loose(snapshot: NftSnapshot) -> bool:
+    """Whether nf_conntrack_tcp_loose was 1 before the first start, as marked."""
+    return WAS_LOOSE in snapshot.chains
 
 
 def install(snapshot: NftSnapshot, structure: Structure, probe: Sequence[str]) -> list[str]:

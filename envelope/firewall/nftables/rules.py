@@ -20,7 +20,8 @@ from envelope.firewall.policy import IPV4, IPV6, Layout
 TABLE: Final = "inet envelope"
 INPUT: Final = "input"
 BASELINE: Final = "baseline"
-FLOWS: Final = "flows"
+# Nothing jumps to it: its name tells something from before the first start.
+WAS_LOOSE: Final = "was_loose"
 GRANTS: Final = "grants"
 HOOK: Final = "type filter hook input priority filter; policy drop;"
 
@@ -35,10 +36,10 @@ _NAMES: Final = {4: "ipv4", 6: "ipv6"}
 
 @dataclass(frozen=True, slots=True)
 class Structure:
-    """Everything but the grants: the operator's choices, and the host's flows from before."""
+    """Everything but the grants; `loose`: nf_conntrack_tcp_loose was 1 before the first start."""
 
     layout: Layout
-    flows: tuple[str, ...] = ()
+    loose: bool = False
 
     @property
     def sets(self) -> dict[str, str]:
@@ -54,9 +55,9 @@ class Structure:
         chains = {GRANTS: tuple(_grant_rules(self.layout))}
         if self.layout.baseline == "operator":
             return chains
-        if self.flows:
-            chains[FLOWS] = self.flows
-        return {**chains, BASELINE: tuple(_baseline_rules(self.layout, bool(self.flows)))}
+        if self.loose:
+            chains[WAS_LOOSE] = ()
+        return {**chains, BASELINE: tuple(_baseline_rules(self.layout))}
 
     @property
     def jump(self) -> str:
@@ -75,7 +76,7 @@ def _opening(opening: Opening) -> str:
     return f"meta l4proto {opening.number}"
 
 
-def _baseline_rules(layout: Layout, with_flows: bool) -> list[str]:
+def _baseline_rules(layout: Layout) -> list[str]:
     direction = " ct direction reply" if layout.established == "cut" else ""
     return [
         f'iifname != "{layout.device}" accept',
@@ -87,7 +88,6 @@ def _baseline_rules(layout: Layout, with_flows: bool) -> list[str]:
         *(f"{_opening(each)} accept" for each in
           dict.fromkeys((*layout.service_ports, *layout.allow))),
         f"ct state established,related{direction} accept",
-        *([f"jump {FLOWS}"] if with_flows else []),
         f"jump {GRANTS}",
         "meta l4proto tcp reject with tcp reset",
         "reject with icmpx type port-unreachable",

@@ -14,7 +14,6 @@ from twisted.internet.task import deferLater
 
 from envelope.firewall.cooperate import in_turns, step_by_step
 from envelope.firewall.errors import ToolFailed, UnreadableRules
-from envelope.firewall.flows import carried_flows
 from envelope.firewall.kernel import Key, Seen, TableLabel
 from envelope.firewall.lifecycle import InstalledTable
 from envelope.firewall.metrics import FirewallMetrics
@@ -26,7 +25,7 @@ from envelope.firewall.nftables.grants import (
     grants_in,
     milliseconds_left,
 )
-from envelope.firewall.nftables.plan import Printed, install, last_lines, mend, remove
+from envelope.firewall.nftables.plan import Printed, install, last_lines, mend, remove, was_loose
 from envelope.firewall.nftables.rules import Structure, change_elements, probe
 from envelope.firewall.nftables.snapshot import Chain, NftSnapshot
 from envelope.firewall.nftables.tool import Nft
@@ -71,9 +70,9 @@ class NftTable(InstalledTable[NftSnapshot]):
     async def _read(self) -> NftSnapshot:
         return NftSnapshot.of(await self._nft.show())
 
-    def _first_lines(self, found: NftSnapshot, layout: Layout) -> list[str]:
-        flows = (*carried_flows(layout, 4), *carried_flows(layout, 6))
-        self._structure = Structure(layout, tuple(flow.as_nft for flow in flows))
+    def _first_lines(self, found: NftSnapshot, layout: Layout, loose: bool) -> list[str]:
+        self.was_loose = loose or was_loose(found)
+        self._structure = Structure(layout, self.was_loose)
         return install(found, self._structure, probe())
 
     async def _confirm(self) -> None:

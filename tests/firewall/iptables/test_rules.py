@@ -54,7 +54,7 @@ def test_the_other_family_and_the_other_choices() -> None:
     rules = baseline_rules(
         layout(established="keep", device="net1",
                allow=(PortRange("udp", 5000, 5010), PortRange("tcp", 8880, 8880))),
-        IPV6, with_flows=True,
+        IPV6,
     )
     assert rules == [
         "! -i net1 -j ACCEPT",
@@ -63,7 +63,6 @@ def test_the_other_family_and_the_other_choices() -> None:
         "-p tcp -m tcp --dport 8880 -j ACCEPT",
         "-p udp -m udp --dport 5000:5010 -j ACCEPT",
         "-m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT",
-        "-j ENVELOPE-FLOWS",
         "-j ENVELOPE-GRANTS",
         "-p tcp -j REJECT --reject-with tcp-reset",
         "-j REJECT --reject-with icmp6-port-unreachable",

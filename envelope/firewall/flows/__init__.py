@@ -1,0 +1,215 @@
+"""Flows that outlast a change of the rules: those of clients end, the host's own live on.
+
+With `--established=cut` the rules let in replies alone: packets of flows that this host began, as
+the kernel's connection tracking sees it. Tracking may be wrong. It takes the first packet that it
+meets of a TCP connection for its beginning (`nf_conntrack_tcp_loose`), and it forgets a connection
+that is silent for long, or whose peer sends a reset that this host does not accept. Therefore:
+
+* When the rules come, tracking is told of the host's own connections, and all others that came
+  through the guarded device are destroyed.
+* When a grant ends, the connections of its clients are destroyed before its end is reported.
+* While the service runs, tracking picks up no TCP connection midway, where that may be set. This
+  covers a grant that the kernel ends by itself, after the service was killed.
+
+Who opened a connection is judged by its socket, which a peer cannot deceive (`opened_here`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import partial
+from ipaddress import ip_address, ip_network
+from typing import Final
+
+from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+
+from envelope.addresses import Network, Opening, PortRange
+from envelope.firewall.cooperate import in_turns
+from envelope.firewall.flows.connections import (
+    TRANSPORTS,
+    Clients,
+    Connection,
+    Ended,
+    SocketTable,
+    Tracking,
+    how_cut_holds,
+)
+from envelope.firewall.flows.cutter import Cutter
+from envelope.firewall.flows.judge import Judge
+from envelope.firewall.flows.udp import UdpFlows
+from envelope.firewall.policy import Layout
+
+_EVERYONE: Final = {4: ip_network("0.0.0.0/0"), 6: ip_network("::/0")}
+
+# Nobody's connection: whether tracking still knows it tells whether it was flushed.
+_NOWHERE: Final = ip_address("127.0.0.1")
+_SIGN: Final = Connection("udp", False, _NOWHERE, 1, _NOWHERE, 1, True, 0, b"")
+
+_log = Logger(namespace="envelope.firewall")
+
+
+class Flows:
+    """Ends and keeps flows for one firewall; does nothing unless its own baseline cuts them.
+
+    First comes `prepare`, then the rules, then `start`; `stop` comes before the rules go.
+    """
+
+    def __init__(self, reactor: IReactorTime, sockets: SocketTable, tracking: Tracking) -> None:
+        self._sockets = sockets
+        self._tracking = tracking
+        self._reactor = reactor
+        self._device = ""
+        self._open: tuple[Opening, ...] = ()
+        self._proxies: tuple[PortRange, ...] = ()
+        # None while nothing is destroyed.
+        self._cutter: Cutter | None = None
+        self._udp: UdpFlows | None = None
+        # Whether connections are picked up midway, and why that cannot be changed.
+        self._loose = False
+        self._fixed = ""
+        self._gives_back = False
+        # Whether the rules stay in force after a stop, with all that they need.
+        self._stays = False
+        self._looking = False
+        self._failed = False
+
+    async def prepare(self, layout: Layout) -> bool:
+        """Let tracking know the host's own connections, before the rules are in force.
+
+        Returns whether tracking picks up connections midway now and need not; then the rules have
+        to remember that, so that it can be given back even after this process was killed.
+        """
+        if layout.baseline != "service" or layout.established != "cut":
+            return False
+        self._device = layout.device
+        self._stays = layout.on_stop == "keep"
+        self._open = (*layout.service_ports, *layout.allow)
+        self._proxies = tuple(PortRange("tcp", port, port) for port in layout.proxy_port)
+        await self._keep_own()
+        try:
+            self._loose = self._tracking.loose()
+            if self._loose:
+                # Whether it can be set shows before anything depends on it.
+                self._tracking.set_loose(True)
+        except OSError as error:
+            self._fixed = str(error.strerror)
+        return self._loose and not self._fixed
+
+    async def start(self, was_loose: bool) -> None:
+        """Once the rules are in force: end the flows of strangers, and say how `cut` holds.
+
+        With `was_loose`, the rules remember that connections were picked up midway before.
+        """
+        self._gives_back = was_loose
+        if not self._device:
+            self._give_back()
+            return
+        if self._loose and not self._fixed:
+            self._set_loose(False)
+        # Those that were opened meanwhile: tracking meets them midway if it has only begun.
+        await self._keep_own()
+        try:
+            indestructible = self._sockets.why_indestructible()
+        except OSError as error:
+            indestructible = str(error.strerror)
+        holds, line = how_cut_holds(indestructible, self._fixed)
+        (_log.info if holds else _log.warn)("{line}", line=line)
+        self._udp = UdpFlows(
+            self._reactor, self._sockets, self._tracking, self._device, self._open
+        )
+        if not indestructible:
+            self._cutter = Cutter(self._reactor, self._sockets, self._device)
+        await gatherResults([self._end(Ended(each, self._open)) for each in _EVERYONE.values()])
+
+    async def _keep_own(self) -> None:
+        """Let tracking know the host's own connections."""
+        failures: list[str] = []
+        try:
+            for transport in TRANSPORTS:
+                judge = Judge(self._sockets, self._device, transport)
+                connections = self._sockets.connections(transport)
+                failures += await in_turns(
+                    self._reactor, connections, partial(self._tell, judge)
+                )
+        except OSError as error:
+            _log.warn("the host's own connections cannot be listed, and may be cut: {why}",
+                      why=error.strerror)
+        if failures:
+            _log.warn("{number} of the host's own connections may be cut: connection tracking "
+                      "cannot be told of them ({why})", number=len(failures), why=failures[-1])
+
+    def _tell(self, judge: Judge, connections: list[Connection]) -> list[str]:
+        """Why tracking could not be told of each of those that could not."""
+        failures: list[str] = []
+        for each in connections:
+            if judge.is_own(each):
+                try:
+                    self._tracking.tell(each)
+                except OSError as error:
+                    failures.append(str(error.strerror))
+        return failures
+
+    def ended(self, network: Network, others: bool) -> Deferred[None]:
+        """Destroy what was opened under a grant, now that it is over; fires when that is done.
+
+        `others` says whether other networks of its family still have grants: so long, the
+        `--proxy-port`s stay open to everyone. Never fails.
+        """
+        if others:
+            return self._end(Ended(network, (*self._open, *self._proxies)))
+        ends = [Ended(network, self._open)]
+        if self._proxies:
+            ends.append(Ended(_EVERYONE[network.version], self._open, self._proxies))
+        return gatherResults([self._end(each) for each in ends]).addCallback(lambda _: None)
+
+    def _end(self, ended: Ended) -> Deferred[None]:
+        ends = [each.end(ended) for each in (self._udp, self._cutter) if each is not None]
+        return gatherResults(ends).addCallback(lambda _: None)
+
+    async def look(self, networks: Iterable[Network]) -> None:
+        """Once in a while: see that tracking knows what it has to, `networks` having grants."""
+        if not self._device or self._looking:
+            return
+        self._looking = True
+        try:
+            # Known for two minutes, or until all flows are flushed.
+            if self._tracking.tell(_SIGN):
+                await self._keep_own()
+            if self._udp is not None:
+                await self._udp.hold(Clients(Ended(each, self._open) for each in networks))
+        except OSError as error:
+            if not self._failed:
+                _log.warn("connection tracking cannot be asked: {why}", why=error.strerror)
+            self._failed = True
+        finally:
+            self._looking = False
+
+    def granted(self, network: Network) -> None:
+        """A network has a grant again: nothing that it opens from now on is destroyed."""
+        if self._cutter is not None:
+            self._cutter.spare(network)
+
+    def stop(self) -> None:
+        """Give back what the kernel did before, as long as the rules still remember it."""
+        if self._udp is not None:
+            self._udp.stop()
+        self._udp = self._cutter = None
+        if not self._stays:
+            self._give_back()
+        self._sockets.close()
+        self._tracking.close()
+
+    def _give_back(self) -> None:
+        if self._gives_back:
+            self._gives_back = False
+            self._set_loose(True)
+
+    def _set_loose(self, loose: bool) -> None:
+        try:
+            self._tracking.set_loose(loose)
+        except OSError as error:
+            self._fixed = str(error.strerror)
+            _log.error("nf_conntrack_tcp_loose cannot be set to {value}: {why}",
+                       value=int(loose), why=error.strerror)

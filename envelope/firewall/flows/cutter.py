@@ -1,0 +1,121 @@
+"""Destroys the sockets of clients whose grants have ended, many grants at a time."""
+
+from __future__ import annotations
+
+from itertools import islice
+from typing import Final
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
+from twisted.logger import Logger
+
+from envelope.addresses import Network
+from envelope.firewall.cooperate import in_turns
+from envelope.firewall.flows.connections import (
+    TRANSPORTS,
+    Clients,
+    Connection,
+    Ended,
+    SocketTable,
+)
+from envelope.firewall.flows.judge import Judge
+
+# Ends that share one list of sockets: the kernel compares each socket with each of their networks.
+MOST_AT_ONCE: Final = 128
+# Sockets destroyed in one turn of the reactor, 25 µs each.
+_A_TURN: Final = 40
+# Under load, one part in so many of the reactor's time; but ends are answered within that many
+# seconds.
+_SHARE: Final = 8
+_LONGEST_PAUSE: Final = 0.05
+# A list may miss a socket when another one goes meanwhile, so it is read until it is empty.
+_PASSES: Final = 3
+
+_log = Logger(namespace="envelope.firewall")
+
+
+class Cutter:
+    """Ends what is asked for in batches, of the flows through one device."""
+
+    def __init__(self, reactor: IReactorTime, sockets: SocketTable, device: str) -> None:
+        self._reactor = reactor
+        self._sockets = sockets
+        self._device = device
+        self._waiting: list[tuple[Ended, Deferred[None]]] = []
+        self._working = False
+        self._ending = Clients(())
+        # When (reactor seconds) sockets may be listed again.
+        self._not_before = 0.0
+
+    def end(self, ended: Ended) -> Deferred[None]:
+        """Destroy what has ended; fires when it is done, and never fails."""
+        done: Deferred[None] = Deferred()
+        self._waiting.append((ended, done))
+        if not self._working:
+            self._working = True
+            Deferred.fromCoroutine(self._work()).addErrback(
+                lambda failure: _log.failure("ending flows broke", failure=failure)
+            )
+        return done
+
+    def spare(self, network: Network) -> None:
+        """A network has a new grant: what it opens under that is not to be destroyed."""
+        self._ending.spare(network)
+        for ended, done in [each for each in self._waiting if each[0].network == network]:
+            self._waiting.remove((ended, done))
+            done.callback(None)
+
+    async def _work(self) -> None:
+        try:
+            while self._waiting:
+                # Ends of the same turn share a list, and so do those that come too fast.
+                wait = self._not_before - self._reactor.seconds()
+                await deferLater(self._reactor, max(0.0, wait))
+                batch = self._waiting[:MOST_AT_ONCE]
+                del self._waiting[:MOST_AT_ONCE]
+                began = self._reactor.seconds()
+                self._ending = Clients(ended for ended, _ in batch)
+                try:
+                    await self._destroy()
+                except OSError as error:
+                    _log.error("flows may stay open after their grant: {why}", why=error.strerror)
+                now = self._reactor.seconds()
+                self._not_before = now + min(_LONGEST_PAUSE, (_SHARE - 1) * (now - began))
+                for _, done in batch:
+                    done.callback(None)
+        finally:
+            self._working = False
+
+    async def _destroy(self) -> None:
+        for _ in range(_PASSES):
+            due = iter(await self._due())
+            number = 0
+            while part := list(islice(due, _A_TURN)):
+                if number:
+                    await deferLater(self._reactor, 0)
+                number += len(part)
+                for connection in part:
+                    self._sockets.destroy(connection)
+            if not number or not self._ending:
+                return
+
+    async def _due(self) -> list[Connection]:
+        """The connections that are to end."""
+        due: list[Connection] = []
+        for transport in TRANSPORTS:
+            judges: list[Judge] = []
+
+            def select(part: list[Connection], judges: list[Judge] = judges) -> list[Connection]:
+                covered = [
+                    each for each in part
+                    if self._ending.lose(each.remote, each.transport, each.local_port)
+                ]
+                # Mostly there is nothing to be judged.
+                if covered and not judges:
+                    judges.append(Judge(self._sockets, self._device, covered[0].transport))
+                return [each for each in covered if judges[0].is_own(each) is False]
+
+            connections = self._sockets.connections(transport, self._ending.networks)
+            due += await in_turns(self._reactor, connections, select)
+        return due

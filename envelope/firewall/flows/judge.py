@@ -1,0 +1,52 @@
+"""Whether this host opened a connection, or a peer did."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Final
+
+from envelope.addresses import Address
+from envelope.firewall.flows.connections import Connection, SocketTable, Transport
+
+# How often a socket is asked again whose counters were read in the middle of a change.
+_ASK_AGAIN: Final = 2
+
+
+def is_own(connection: Connection, served: Collection[int], ephemeral: range) -> bool:
+    """Whether this host opened a connection. Pure.
+
+    Where the socket does not tell, it did if the kernel chose its port and nobody serves it.
+    `served` are the ports that are served with the same transport.
+    """
+    if connection.opened is not None:
+        return connection.opened
+    return connection.local_port in ephemeral and connection.local_port not in served
+
+
+class Judge:
+    """Judges one transport's connections through one device; every call may raise `OSError`."""
+
+    def __init__(self, sockets: SocketTable, device: str, transport: Transport) -> None:
+        self._sockets = sockets
+        self._device = device
+        self.served = sockets.served_ports(transport)
+        self.ephemeral = sockets.ephemeral_ports()
+
+    def is_own(self, connection: Connection) -> bool | None:
+        """Whether this host opened it; None when it is gone, or does not go through the device."""
+        if not self.is_guarded(connection.local, connection.remote, connection.bound_to):
+            return None
+        seen: Connection | None = connection
+        for _ in range(_ASK_AGAIN):
+            if seen is None or seen.opened is not None or seen.transport == "udp":
+                break
+            seen = self._sockets.again(seen)
+        return None if seen is None else is_own(seen, self.served, self.ephemeral)
+
+    def is_guarded(self, local: Address, remote: Address, bound_to: int = 0) -> bool:
+        """Whether packets from `remote` to `local` come in through the device.
+
+        They do if answers leave by it; without a route it is assumed.
+        """
+        device = self._sockets.device_towards(remote, local, bound_to)
+        return not remote.is_loopback and device in (self._device, "")

@@ -1,0 +1,140 @@
+"""Requests to the kernel over netlink, and the messages that answer them (netlink(7)).
+
+The kernel answers within the call, so nothing here waits.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import count
+from typing import Final
+
+NETLINK_ROUTE: Final = 0
+NETLINK_SOCK_DIAG: Final = 4
+NETLINK_NETFILTER: Final = 12
+
+# linux/netlink.h
+_REQUEST, _ACK, _DUMP = 0x1, 0x4, 0x300
+EXCLUSIVE: Final = 0x200
+CREATE: Final = 0x400
+_ERROR, _DONE = 2, 3
+_HEADER: Final = struct.Struct("=IHHII")
+_ATTRIBUTE: Final = struct.Struct("=HH")
+# Two bits of an attribute's type say how it is written.
+_TYPE: Final = 0x3FFF
+_NESTED: Final = 0x8000
+# As much as the kernel puts into one datagram of a dump, and some more.
+_DATAGRAM: Final = 1 << 16
+# Seconds; only an answer that was lost for want of memory takes any.
+_PATIENCE: Final = 1.0
+
+
+class Netlink:
+    """One subsystem of the kernel; every call may raise `OSError`.
+
+    Sockets stay open for the next call: closing one to netfilter may wait until the kernel has
+    destroyed what was deleted last (nf_tables' nft_rcv_nl_event), some 15 ms.
+    """
+
+    def __init__(self, protocol: int) -> None:
+        self._protocol = protocol
+        self._idle: list[socket.socket] = []
+        self._numbers = count(1)
+
+    def dump(self, kind: int, body: bytes) -> Iterator[bytes]:
+        """The bodies of the messages that answer a request for a list, read as they are asked for.
+        """
+        with self._asking(kind, _DUMP, body) as answers:
+            for what, message in answers:
+                if what == _DONE:
+                    return
+                yield message
+
+    def ask(self, kind: int, body: bytes) -> bytes:
+        """The body of the one message that answers a request."""
+        with self._asking(kind, 0, body) as answers:
+            return next(answers)[1]
+
+    def do(self, kind: int, body: bytes, flags: int = 0) -> None:
+        """Make a change; returns once it is made."""
+        with self._asking(kind, _ACK | flags, body) as answers:
+            next(answers)
+
+    def close(self) -> None:
+        """Close all sockets that are not in use; the next call opens another one."""
+        while self._idle:
+            self._idle.pop().close()
+
+    @contextmanager
+    def _asking(
+        self, kind: int, flags: int, body: bytes
+    ) -> Iterator[Iterator[tuple[int, bytes]]]:
+        if not self._idle:
+            self._idle.append(socket.socket(
+                socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, self._protocol
+            ))
+            self._idle[-1].settimeout(_PATIENCE)
+        kernel, number = self._idle.pop(), next(self._numbers)
+        try:
+            size = _HEADER.size + len(body)
+            kernel.send(_HEADER.pack(size, kind, _REQUEST | flags, number, 0) + body)
+            yield _answers(kernel, number)
+        except _Refused as error:
+            self._idle.append(kernel)
+            raise OSError(error.errno, error.strerror) from None
+        except BaseException:
+            # An answer that is still to come would be taken for that of the next question.
+            kernel.close()
+            raise
+        else:
+            self._idle.append(kernel)
+
+
+class _Refused(OSError):
+    """The kernel's answer is no, and nothing else is to come."""
+
+
+def _answers(kernel: socket.socket, number: int) -> Iterator[tuple[int, bytes]]:
+    while True:
+        data = kernel.recv(_DATAGRAM)
+        position = 0
+        while position + _HEADER.size <= len(data):
+            size, what, _, answered, _ = _HEADER.unpack_from(data, position)
+            message = data[position + _HEADER.size:position + size]
+            if answered == number:
+                if what == _ERROR:
+                    _check(message)
+                yield what, message
+            position += max(_HEADER.size, size + 3 & ~3)
+
+
+def _check(message: bytes) -> None:
+    code, = struct.unpack_from("=i", message)
+    if code:
+        raise _Refused(-code, os.strerror(-code))
+
+
+def attributes(data: bytes, position: int = 0) -> dict[int, bytes]:
+    """The attributes of a message from `position` on, by their type. Pure."""
+    found: dict[int, bytes] = {}
+    while position + _ATTRIBUTE.size <= len(data):
+        size, kind = _ATTRIBUTE.unpack_from(data, position)
+        found[kind & _TYPE] = data[position + _ATTRIBUTE.size:position + size]
+        # Attributes are aligned to four bytes.
+        position += max(_ATTRIBUTE.size, size + 3 & ~3)
+    return found
+
+
+def attribute(kind: int, value: bytes) -> bytes:
+    """One attribute as it is written into a message. Pure."""
+    size = _ATTRIBUTE.size + len(value)
+    return _ATTRIBUTE.pack(size, kind) + value + bytes(-size % 4)
+
+
+def nested(kind: int, *parts: bytes) -> bytes:
+    """An attribute that holds others. Pure."""
+    return attribute(kind | _NESTED, b"".join(parts))
