@@ -15,6 +15,7 @@ from envelope._version import __version__
 from envelope.config.options import ServiceOptions
 from envelope.runtime.background import report_for
 from envelope.runtime.capabilities import keep_memory_private
+from envelope.runtime.lookup import abandon_lookups_at_the_end
 from envelope.runtime.reactor import spawn_cheaply, use_monotonic_clock
 from envelope.runtime.servicelog import service_log
 from envelope.runtime.signals import signals
@@ -93,6 +94,7 @@ def makeService(options: Options) -> EnvelopeService:
     keep_memory_private()
     use_monotonic_clock(reactor)
     spawn_cheaply(reactor)
+    abandon_lookups_at_the_end(reactor)
     try:
         preflight.check(options.config, environ)
         service = EnvelopeService(reactor, options.config, environ, report)
