@@ -144,9 +144,9 @@ FAULTS: Final = (
           "        self._free_slot(data)\n        self._metrics.request(",
           "        self._metrics.request("),
     Fault("a client that leaves before its answer leaves its grant", "leaving early",
-          "    data.end = why\n"
+          "    data.owner.given_up(data)\n"
           "    data.owner.revoke(data).addCallback(lambda _: machine.revoked())",
-          "    data.end = why\n    machine.revoked()"),
+          "    data.owner.given_up(data)\n    machine.revoked()"),
     # -- promise 5: what others do
     Fault("the rules are not compared", "interference",
           "self._checks.start(self._check_every, now=False)", "pass"),
