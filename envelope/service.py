@@ -92,7 +92,7 @@ class EnvelopeService(Service):
         self._collector = Collector(reactor, lambda: len(self.sessions))
         self._ports: list[IListeningPort] = []
         self._admin_ports: list[IListeningPort] = []
-        # Whether the rules are in force, so that a stop has to put them back.
+        # Whether the firewall was opened, so that a stop has to close it.
         self._guarded = False
         # "starting", "running", "stopping" or "failed".
         self._state = "starting"
@@ -183,10 +183,13 @@ class EnvelopeService(Service):
             raise StartError(str(error)) from None
 
     async def _install_rules(self) -> None:
+        self._guarded = True
         try:
             await self.firewall.open(service_ports(self._ports))
-            self._guarded = True
         except FirewallError as error:
+            # It has taken its rules back. After a start that was cut short, `close` says what is
+            # still in force.
+            self._guarded = bool(self._stops)
             raise StartError(explained(error, self._config, self._environ)) from None
 
     async def _get_keys(self) -> None:

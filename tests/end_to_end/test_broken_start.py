@@ -24,8 +24,8 @@ def test_a_start_that_breaks_is_undone(rig: Rig, method: str) -> None:
     """Rules, listeners and tools; the exit status is 1, and a second start works."""
     before = rig.saved()
     service = broken(rig, method)
-    service.until("broken for a test")
     service.until("envelope: the start failed unexpectedly; the log has the traceback")
+    service.until("broken for a test")
     assert service.ended() == 1
     assert rig.saved() == before
     assert rig.start().stop() == 0
