@@ -22,11 +22,11 @@ LONGEST: Final = 366 * 86_400.0
 _BOOLEANS: Final = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 # Days, hours, minutes and seconds, each with its unit and in this order.
 _PARTS: Final = re.compile(
-    r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s)?", re.ASCII
+    r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s)?(?:(\d+)ms)?", re.ASCII
 )
 _BARE: Final = re.compile(r"\d+(?:\.\d+)?", re.ASCII)
 # How many seconds each group of `_PARTS` counts.
-_UNITS: Final = (86400, 3600, 60, 1)
+_UNITS: Final = (86400, 3600, 60, 1, 0.001)
 _RATE: Final = re.compile(r"(\d{1,15}(?:\.\d{1,6})?)([kKMG]?)", re.ASCII)
 _MULTIPLES: Final = {"": 1.0, "k": 1e3, "K": 1e3, "M": 1e6, "G": 1e9}
 # The name of a host and its port (RFC 1123 section 2.1), or an IPv6 address in brackets.
@@ -167,4 +167,4 @@ def parse_duration(value: str) -> float:
                 float(part) * unit
                 for part, unit in zip(match.groups(), _UNITS, strict=True) if part
             )
-    raise ValueError(f"{written[:40]!r} is not a duration such as 90, 90s, 1m30s or 2h")
+    raise ValueError(f"{written[:40]!r} is not a duration such as 90, 90s, 1m30s, 2h or 500ms")

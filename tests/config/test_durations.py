@@ -14,6 +14,7 @@ from envelope.config.values import parse_duration
 @pytest.mark.parametrize(("text", "seconds"), [
     ("90", 90), ("90s", 90), ("1m30s", 90), ("2h", 7200), ("1d", 86400), ("1d2h3m4s", 93784),
     ("0", 0), ("0s", 0), ("0.25", 0.25), ("1m0.5s", 60.5), ("90m", 5400), (" 5M ", 300),
+    ("500ms", 0.5), ("1m30s500ms", 90.5), ("1m5ms", 60.005),
     ("9" * 20, 1e20),
 ])
 def test_durations_are_read(text, seconds) -> None:
@@ -23,7 +24,7 @@ def test_durations_are_read(text, seconds) -> None:
 
 @pytest.mark.parametrize("text", [
     "", " ", "s", "-1", "+1", "-0", "1x", "nan", "inf", "infinity", "1e3", "0x10", "1_0", "1,5",
-    "1 2", "1m 30s", "30s1m", "1s1m", "1m1m", "1.5m", ".5", "1.", "1..5", "1m30", "1ms",
+    "1 2", "1m 30s", "30s1m", "1s1m", "1m1m", "1.5m", ".5", "1.", "1..5", "1m30", "1ms1s", "1.5ms",
     "1" * 30, "1\x00", "١", "1m\n1s",  # noqa: RUF001
 ])
 def test_other_texts_are_refused_in_one_line(text) -> None:
