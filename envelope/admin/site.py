@@ -21,8 +21,13 @@ from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel, HTTPFactory, Request, datetimeToString
 
 from envelope.metrics import as_text
+from envelope.runtime.internals import require, require_use
 
 _log = Logger(namespace="envelope.admin")
+
+# Methods that are called with a request's body, and that Twisted may change.
+require(Request, "handleContentChunk")
+require_use(HTTPChannel.allHeadersReceived, "gotLength")
 
 TEXT: Final = "text/plain; charset=utf-8"
 JSON: Final = "application/json"

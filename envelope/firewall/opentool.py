@@ -26,9 +26,12 @@ from envelope.firewall.process import (
     require_executable,
     run,
 )
+from envelope.runtime.timers import Timer
+from envelope.runtime.transports import write_to_child
 
 PROBE_WAIT: Final = 2.0
-BURIAL_WAIT: Final = 1.0
+# Seconds that the end of a child is waited for; then it is killed.
+END_WAIT: Final = 1.0
 _TAIL: Final = 4096
 _COMPLAINTS: Final = 16
 
@@ -59,18 +62,10 @@ class _Child(ProcessProtocol):
         self.answer, self.token, self.tail = Deferred(), token, b""
         self.complaints, self.errors = [], b""
         answer = self.answer
-        self._send(text + token + b"\n")
-        return answer
-
-    def _send(self, data: bytes) -> None:
         # Written at once: waiting for the reactor's next turn costs each grant and each revocation
         # a twentieth of a millisecond.
-        pipe = getattr(self.transport, "pipes", {}).get(0)
-        sent = pipe.writeSomeData(data) if pipe is not None else 0
-        if isinstance(sent, int):
-            data = data[sent:]
-        if data and self.transport is not None:
-            self.transport.write(data)
+        write_to_child(self.transport, text + token + b"\n")
+        return answer
 
     def childDataReceived(self, childFD: int, data: bytes) -> None:
         if childFD == 2:
@@ -117,7 +112,7 @@ class _Child(ProcessProtocol):
 
 
 class OpenTool:
-    """Applies transactions, one at a time; `started` counts the processes it took.
+    """Applies transactions, one at a time.
 
     `keep_open` becomes False for good when the tool turns out not to acknowledge.
     """
@@ -129,7 +124,6 @@ class OpenTool:
         self._child: _Child | None = None
         self._tokens = count(1)
         self.keep_open = True
-        self.started = 0
 
     def probe(self) -> Deferred[None]:
         """Find out whether the tool acknowledges; fails with `ToolFailed` when it does not run."""
@@ -157,13 +151,13 @@ class OpenTool:
         return self._once(dialect.text(lines, "\n"), patience)
 
     def stop(self) -> Deferred[None]:
-        """End the child; fires when it is gone, at the latest after `BURIAL_WAIT`."""
+        """End the child; fires when it is gone, at the latest after `END_WAIT`."""
         child, self._child = self._child, None
         if child is None:
             return succeed(None)
         if not child.ended and child.transport is not None:
             child.transport.closeStdin()
-        return self._buried(child)
+        return self._end_of(child)
 
     def _ask(self, text: bytes, timeout: float) -> Deferred[None]:
         lifetime = self._dialect.lifetime
@@ -174,14 +168,14 @@ class OpenTool:
         except (ToolFailed, OSError) as error:
             return fail(ToolFailed(str(error)))
         answer = child.ask(text, f"{self._dialect.asks}{next(self._tokens)}".encode("ascii"))
-        timer = self._reactor.callLater(timeout, self._too_late, child, timeout)
+        timer = Timer(self._reactor)
+        timer.start(timeout, self._too_late, child, timeout)
 
         def in_time(_: None) -> None:
-            timer.cancel()
+            timer.stop()
 
         def failed(failure: Failure) -> Deferred[None]:
-            if timer.active():
-                timer.cancel()
+            timer.stop()
             if child.in_step and not child.ended:
                 return fail(failure)
             return self._discard(child).addCallback(lambda _: fail(failure))
@@ -189,7 +183,6 @@ class OpenTool:
         return answer.addCallbacks(in_time, failed)
 
     def _once(self, text: bytes, patience: float) -> Deferred[None]:
-        self.started += 1
         argv = (str(self._tool), *self._dialect.once)
         return run(self._reactor, argv, patience, text).addCallback(lambda _: None)
 
@@ -197,7 +190,6 @@ class OpenTool:
         if self._child is None or self._child.ended:
             require_executable(self._tool)
             self._child = child = _Child(self._tool.name, self._dialect)
-            self.started += 1
             argv = (str(self._tool), *self._dialect.open)
             self._reactor.spawnProcess(child, argv[0], argv, env=self._dialect.environment)
         return self._child
@@ -211,18 +203,18 @@ class OpenTool:
         if self._child is child:
             self._child = None
         child.kill()
-        return self._buried(child)
+        return self._end_of(child)
 
-    def _buried(self, child: _Child) -> Deferred[None]:
+    def _end_of(self, child: _Child) -> Deferred[None]:
         done: Deferred[None] = Deferred()
+        timer = Timer(self._reactor)
 
-        def bury(_: object = None) -> None:
-            if timer.active():
-                timer.cancel()
+        def finish(_: object = None) -> None:
+            timer.stop()
             if not done.called:
                 child.kill()
                 done.callback(None)
 
-        timer = self._reactor.callLater(BURIAL_WAIT, bury)
-        child.gone.addCallback(bury)
+        timer.start(END_WAIT, finish)
+        child.gone.addCallback(finish)
         return done

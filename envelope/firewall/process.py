@@ -13,12 +13,14 @@ from typing import Final
 
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ProcessDone
-from twisted.internet.interfaces import IDelayedCall, IReactorProcess, IReactorTime
+from twisted.internet.interfaces import IReactorProcess, IReactorTime
 from twisted.internet.protocol import ProcessProtocol
 from twisted.python.failure import Failure
 
 from envelope.firewall import FirewallError
 from envelope.firewall.errors import ToolFailed, ToolTimeout
+from envelope.runtime.timers import Timer
+from envelope.runtime.transports import output_of_child
 from envelope.text import printable
 
 # Where tools are looked for when the search path does not have them.
@@ -65,14 +67,13 @@ class Finished:
 
 class _Run(ProcessProtocol):
     def __init__(self, reactor: IReactorTime, name: str, stdin: bytes) -> None:
-        self.reactor = reactor
         self.name = name
         self.stdin = stdin
         self.output: list[bytes] = []
         self.errors: list[bytes] = []
         self.size = 0
-        self.timer: IDelayedCall | None = None
-        self.gathering: IDelayedCall | None = None
+        self.timer = Timer(reactor)
+        self.gathering = Timer(reactor)
         self.finished: Deferred[Finished] = Deferred(lambda _: self.kill())
 
     def connectionMade(self) -> None:
@@ -85,16 +86,15 @@ class _Run(ProcessProtocol):
         (self.output if childFD == 1 else self.errors).append(data)
         self.size += len(data)
         if self.size > OUTPUT_LIMIT:
-            self.give_up(ToolFailed(f"{self.name} printed without end"))
+            self.give_up(ToolFailed(f"{self.name} printed more than {OUTPUT_LIMIT} bytes"))
         elif childFD == 1 and len(data) < _PLENTY and self.transport is not None:
-            pipe = self.transport.pipes[childFD]  # type: ignore[attr-defined]
+            pipe = output_of_child(self.transport, childFD)
             pipe.pauseProducing()
-            self.gathering = self.reactor.callLater(GATHER_FOR, pipe.resumeProducing)
+            self.gathering.start(GATHER_FOR, pipe.resumeProducing)
 
     def processEnded(self, reason: Failure) -> None:
-        for timer in (self.timer, self.gathering):
-            if timer is not None and timer.active():
-                timer.cancel()
+        self.timer.stop()
+        self.gathering.stop()
         if self.finished.called:
             return
         output, errors = b"".join(self.output), b"".join(self.errors)
@@ -138,7 +138,7 @@ def run(
         return protocol.finished
     if not protocol.finished.called:
         late = ToolTimeout(f"{name} did not answer within {timeout:g} s")
-        protocol.timer = reactor.callLater(timeout, protocol.give_up, late)
+        protocol.timer.start(timeout, protocol.give_up, late)
     return protocol.finished
 
 

@@ -21,13 +21,15 @@ from twisted.python.syslog import SyslogObserver, syslog
 from twisted.python.usage import UsageError
 from zope.interface import provider
 
+from envelope.runtime.internals import require_use
 from envelope.runtime.jsonlog import as_json
 from envelope.runtime.logwriter import DescriptorSink, FileSink, LogWriter, SyslogSink
 from envelope.runtime.stderr import tell
 
+require_use(SyslogObserver.emit, "syslog")
+
 # Seconds that the end of the process waits for lines that are not written yet.
 CLOSE_FOR: Final = 2.0
-
 
 _log = Logger(namespace="envelope")
 
@@ -35,8 +37,8 @@ _log = Logger(namespace="envelope")
 class ServiceLog:
     """The process's one log.
 
-    twistd knows a maker of observers only by its name, and calls it without arguments: so the one
-    instance below has to be told beforehand, by `choose`.
+    twistd takes the name of a function that makes an observer, and calls it without arguments. So
+    it is a method of the one instance below, and `choose` tells that instance the options.
     """
 
     def __init__(self) -> None:
@@ -64,7 +66,7 @@ class ServiceLog:
             twistd_options["logger"] = f"{__name__}.service_log.observer"
 
     def observer(self) -> ILogObserver:
-        """An observer for the place that twistd's own options name; `SystemExit` if it is none.
+        """An observer that writes where twistd's options say; raise `SystemExit` if that cannot be.
 
         Without `-n` twistd is yet to fork, so the thread is left to `start`.
         """

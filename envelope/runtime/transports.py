@@ -1,4 +1,4 @@
-"""TCP transports that write at once what the socket takes, and TLS above them.
+"""Transports that write at once what the kernel takes: TCP, TLS above it, and pipes to children.
 
 Twisted's own transports write in the next turn of the reactor, so that small pieces go out
 together. That costs two calls of epoll_ctl(2), and one turn more until the client has its answer.
@@ -8,8 +8,10 @@ Here each piece is the only one of its turn, and the client waits for it.
 from __future__ import annotations
 
 from functools import cache
+from typing import Any
 
-from twisted.internet.interfaces import ITCPTransport
+from twisted.internet.interfaces import IProcessTransport, IPushProducer, ITCPTransport
+from twisted.internet.process import Process, ProcessWriter
 from twisted.internet.protocol import connectionDone
 from twisted.internet.tcp import Port, Server
 from twisted.logger import Logger
@@ -22,6 +24,9 @@ from envelope.runtime.internals import require, require_use
 _log = Logger(namespace="envelope.transports")
 
 require_use(TLSMemoryBIOProtocol.connectionLost, "_lostTLSConnection")
+# Not private by name, but documented nowhere.
+require_use(Process.__init__, "pipes")
+require(ProcessWriter, "writeSomeData")
 
 
 # TLS declares each interface of its transport again for each connection; only this one is used.
@@ -77,8 +82,30 @@ class TLSConnection(TLSMemoryBIOProtocol):
 class TLSFactory(TLSMemoryBIOFactory):
     """Adds TLS to the protocols of a factory, without Twisted's buffer for small writes.
 
-    The buffer gathers writes until the next turn of the reactor, which there are none to gather of
-    here, and takes half a kilobyte of each connection.
+    The buffer gathers small writes until the next turn of the reactor. Here there is one write in a
+    turn, and the buffer takes half a kilobyte for each connection.
     """
 
     protocol = TLSConnection
+
+
+def write_to_child(child: IProcessTransport, data: bytes) -> None:
+    """Write `data` to the child's standard input; what its pipe does not take now is sent later.
+
+    Data that was written before must have been sent.
+    """
+    process: Any = child
+    pipe = process.pipes.get(0)
+    sent = pipe.writeSomeData(data) if pipe is not None else 0
+    # After an error, Twisted's own write meets it again and handles it.
+    if isinstance(sent, int):
+        data = data[sent:]
+    if data:
+        child.write(data)
+
+
+def output_of_child(child: IProcessTransport, descriptor: int) -> IPushProducer:
+    """The pipe that the child's output on `descriptor` is read from; it must be open."""
+    process: Any = child
+    pipe: IPushProducer = process.pipes[descriptor]
+    return pipe

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.interfaces import IReactorTime
 
 from envelope.firewall.kernel import ANSWER_WAIT
+from envelope.runtime.timers import Timer
 
 # Seconds; each pause is twice as long as the one before.
 FIRST_PAUSE: Final = 0.1
@@ -20,10 +21,9 @@ class Retry:
     """Calls `again` once for each time that it was planned; `calm` makes the pauses short again."""
 
     def __init__(self, reactor: IReactorTime, again: Callable[[], None]) -> None:
-        self._reactor = reactor
         self._again = again
         self._pause = FIRST_PAUSE
-        self._timer: IDelayedCall | None = None
+        self._timer = Timer(reactor)
 
     @property
     def patience(self) -> float:
@@ -32,8 +32,8 @@ class Retry:
 
     def plan(self) -> None:
         """Try again after a pause, unless that is planned already."""
-        if self._timer is None:
-            self._timer = self._reactor.callLater(self._pause, self._now)
+        if not self._timer.running:
+            self._timer.start(self._pause, self._again)
             self._pause = min(self._pause * 2, LONGEST_PAUSE)
 
     def calm(self) -> None:
@@ -42,10 +42,4 @@ class Retry:
 
     def stop(self) -> None:
         """Try no more."""
-        timer, self._timer = self._timer, None
-        if timer is not None:
-            timer.cancel()
-
-    def _now(self) -> None:
-        self._timer = None
-        self._again()
+        self._timer.stop()

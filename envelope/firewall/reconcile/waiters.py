@@ -6,11 +6,12 @@ from collections.abc import Callable, Collection
 from typing import Final
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 
 from envelope.firewall import FirewallError
 from envelope.firewall.kernel import Key
+from envelope.runtime.timers import Timer
 
 # Seconds after which a grant that could not be made is refused: the contract's 10 s, less a
 # margin for the answer itself.
@@ -29,7 +30,7 @@ class Waiters:
     def __init__(self, reactor: IReactorTime, too_late: Callable[[Key], None]) -> None:
         self._reactor = reactor
         self._too_late = too_late
-        self._allowing: dict[Key, list[tuple[Deferred[None], IDelayedCall]]] = {}
+        self._allowing: dict[Key, list[tuple[Deferred[None], Timer]]] = {}
         self._revoking: dict[Key, list[Deferred[None]]] = {}
 
     def __contains__(self, key: object) -> bool:
@@ -53,7 +54,8 @@ class Waiters:
     def await_allowed(self, key: Key) -> Deferred[None]:
         """Return an answer that fires once the network is let in, or fails with `FirewallError`."""
         answer: Deferred[None] = Deferred()
-        timer = self._reactor.callLater(ALLOW_WAIT, self._too_late, key)
+        timer = Timer(self._reactor)
+        timer.start(ALLOW_WAIT, self._too_late, key)
         self._allowing.setdefault(key, []).append((answer, timer))
         return answer
 
@@ -70,13 +72,13 @@ class Waiters:
     def allowed(self, key: Key) -> None:
         """Tell the callers that the network is let in."""
         for answer, timer in self._allowing.pop(key, ()):
-            _stop(timer)
+            timer.stop()
             answer.callback(None)
 
     def refused(self, key: Key, why: str) -> None:
         """Tell the callers that the network could not be let in, and why, in one line."""
         for answer, timer in self._allowing.pop(key, ()):
-            _stop(timer)
+            timer.stop()
             answer.errback(FirewallError(why))
 
     def revoked(self, key: Key) -> None:
@@ -97,9 +99,3 @@ class Waiters:
             if number and number % ANSWERS_A_TURN == 0:
                 await deferLater(self._reactor, 0)
             settle(key)
-
-
-def _stop(timer: IDelayedCall) -> None:
-    # The timer that ran out is the one that refuses.
-    if timer.active():
-        timer.cancel()
