@@ -13,7 +13,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from envelope.credentials.metrics import CredentialMetrics
-from envelope.credentials.pemfiles import TLSFileError
+from envelope.credentials.reload import Reload
 from envelope.credentials.tls import ServerTLS
 from envelope.credentials.validity import utc_text
 from envelope.runtime.timers import Timer
@@ -38,6 +38,7 @@ class WatchedCertificate:
         self._wall = wall
         self._metrics = metrics
         self._timer = Timer(clock)
+        self._reload = Reload(clock, "certificate", tls.paths, tls.reload, self._reloaded, _log)
 
     def start(self) -> None:
         """Log the expiry date, and check the dates from now on."""
@@ -49,21 +50,23 @@ class WatchedCertificate:
     def stop(self) -> None:
         """Stop checking."""
         self._timer.stop()
+        self._reload.stop()
 
     def reload(self) -> None:
-        """Read certificate and key again; if they cannot be used, log it and keep the old ones."""
-        try:
-            self.tls.reload()
-            _log.info("read the certificate again")
-        except TLSFileError as error:
-            _log.error("kept the old certificate: {error}", error=str(error))
+        """Read certificate and key again; keep the old ones until the new ones can be used."""
+        self._reload.now()
+
+    def _reloaded(self) -> None:
         self._report_expiry()
         # Before `start` there is nothing to check yet.
         if self._timer.running:
             self._check()
 
     def warnings(self) -> list[str]:
-        """Why clients refuse the certificate, soon will or may, a line each."""
+        """Why clients refuse the certificate, soon will or may, and why it is an old one."""
+        return self._complaints() + self._reload.warnings()
+
+    def _complaints(self) -> list[str]:
         lines = (self.tls.validity.trouble(self._now()), self.tls.gap)
         return [line for line in lines if line is not None]
 
@@ -76,7 +79,7 @@ class WatchedCertificate:
         self._metrics.certificate_ends(not_after.timestamp())
 
     def _check(self) -> None:
-        for line in self.warnings():
+        for line in self._complaints():
             _log.warn("{line}", line=line)
         delay = self.tls.validity.next_change(self._now())
         self._timer.start(delay.total_seconds(), self._check)

@@ -19,6 +19,7 @@ from envelope.credentials.keys import KeyFileError
 from envelope.credentials.metrics import CredentialMetrics
 from envelope.credentials.pemfiles import TLSFileError
 from envelope.credentials.publishedkeys import merged
+from envelope.credentials.reload import Reload
 from envelope.credentials.remotekeys import RemoteKeys
 from envelope.credentials.tls import ServerTLS
 from envelope.credentials.tokens import Claims, TokenExpectations, TokenReason, TokenRefusal, verify
@@ -56,6 +57,9 @@ class Credentials:
         try:
             self._files = KeyFiles(config.verify_key)
             self._ring = self._files.ring
+            self._reloads = [Reload(
+                reactor, "keys", config.verify_key, self._files.reload, self._merge, _log
+            )]
             if config.cert is not None and config.key is not None:
                 self.tls = ServerTLS.load(config.cert, config.key, config.tls)
                 self._certificate = WatchedCertificate(self.tls, reactor, wall, metrics)
@@ -65,6 +69,10 @@ class Credentials:
                 self._remote = RemoteKeys(
                     self._fetcher, _without_query(url), reactor, wall, metrics, self._merge
                 )
+                self._reloads.append(Reload(
+                    reactor, "authorities", () if config.jwks_ca is None else (config.jwks_ca,),
+                    self._read_authorities, self._remote.refetch, _log,
+                ))
         except (KeyFileError, TLSFileError) as error:
             raise CredentialError(str(error)) from None
 
@@ -85,23 +93,15 @@ class Credentials:
         """Cancel all timers and the fetch under way."""
         if self._certificate is not None:
             self._certificate.stop()
+        for each in self._reloads:
+            each.stop()
         if self._remote is not None:
             self._remote.stop()
 
     def reload(self) -> None:
-        """Read keys and certificate again; if one cannot be used, log it and keep the old one."""
-        try:
-            self._files.reload()
-            _log.info("read the keys again")
-        except KeyFileError as error:
-            _log.error("kept the old keys: {error}", error=str(error))
-        self._merge()
-        if self._remote is not None and self._fetcher is not None:
-            try:
-                self._fetcher.trust = trust_of(self._config.jwks_ca)
-            except TLSFileError as error:
-                _log.error("kept the old authorities: {error}", error=str(error))
-            self._remote.refetch()
+        """Read keys and certificate again; keep the old ones until the new ones can be used."""
+        for each in self._reloads:
+            each.now()
         if self._certificate is not None:
             self._certificate.reload()
 
@@ -113,10 +113,16 @@ class Credentials:
 
     def warnings(self) -> list[str]:
         """What the operator should look at although clients are admitted, a line each."""
-        certificate = [] if self._certificate is None else self._certificate.warnings()
+        lines = [] if self._certificate is None else self._certificate.warnings()
+        for each in self._reloads:
+            lines += each.warnings()
         if self._remote is None or self.problems():
-            return certificate
-        return certificate + self._remote.trouble()
+            return lines
+        return lines + self._remote.trouble()
+
+    def _read_authorities(self) -> None:
+        if self._fetcher is not None:
+            self._fetcher.trust = trust_of(self._config.jwks_ca)
 
     def _merge(self) -> None:
         fetched = () if self._remote is None else self._remote.keys

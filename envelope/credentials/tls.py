@@ -75,14 +75,15 @@ _groups, _limitation = _find_groups()
 class ServerTLS:
     """Makes each connection with the certificate that was loaded last.
 
-    `validity` is that certificate's. `gap` is one line if the file lacks its issuer, so that
-    clients may be unable to verify it, else None. `limitation` is one line for the log if the key
-    exchange is limited to P-256, else None.
+    `paths` are its files. `validity` is that certificate's. `gap` is one line if the file lacks its
+    issuer, so that clients may be unable to verify it, else None. `limitation` is one line for the
+    log if the key exchange is limited to P-256, else None.
     """
 
     limitation: Final = _limitation
 
     def __init__(self, cert: Path, key: Path, profile: Profile) -> None:
+        self.paths = (cert, key)
         self._cert = cert
         self._key = key
         self._profile = profile

@@ -204,3 +204,32 @@ def test_an_expired_certificate_is_reported_and_keeps_the_service_ready(
         service.until("the certificate is valid until")
         assert json.loads(get("/readyz")) == {"ready": True}
         assert service.stop() == 0
+
+
+@pytest.mark.process
+def test_a_new_key_that_comes_after_sighup_is_taken_with_its_certificate(tmp_path: Path) -> None:
+    """Until then the old pair is served, and `/readyz` says why."""
+    authority = Authority(tmp_path)
+    cert, key = authority.issue("localhost", ends=30)
+    new_cert, new_key = authority.issue("localhost", ends=60, stem="new")
+    with twistd(
+        tmp_path, "--token-required=false", f"--cert={cert}", f"--key={key}"
+    ) as service:
+        admin = port_of(service, "metrics and health on")
+        service.until("ready$")
+
+        def warnings() -> list[str]:
+            with urllib.request.urlopen(f"http://127.0.0.1:{admin}/readyz") as answer:
+                return list(json.loads(answer.read()).get("warnings", []))
+
+        new_cert.replace(cert)
+        service.process.send_signal(signal.SIGHUP)
+        service.until("kept the old certificate: .* is not the key of the first certificate")
+        assert warnings() == [
+            f"the old certificate still in use: {key} is not the key of the first certificate in "
+            f"{cert}"
+        ]
+        new_key.replace(key)
+        service.until("read the certificate again")
+        assert warnings() == []
+        assert service.stop() == 0
