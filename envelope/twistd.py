@@ -16,7 +16,7 @@ from envelope.config.options import ServiceOptions
 from envelope.runtime.background import report_for
 from envelope.runtime.capabilities import keep_memory_private
 from envelope.runtime.lookup import abandon_lookups_at_the_end
-from envelope.runtime.reactor import spawn_cheaply, use_monotonic_clock
+from envelope.runtime.reactor import spawn_cheaply, use_boot_clock, wake_regularly
 from envelope.runtime.servicelog import service_log
 from envelope.runtime.signals import signals
 from envelope.runtime.stderr import tell
@@ -92,7 +92,8 @@ def makeService(options: Options) -> EnvelopeService:
 
     environ = dict(os.environ)
     keep_memory_private()
-    use_monotonic_clock(reactor)
+    use_boot_clock(reactor)
+    wake_regularly(reactor)
     spawn_cheaply(reactor)
     abandon_lookups_at_the_end(reactor)
     try:

@@ -1,9 +1,10 @@
 """Reactor seconds as wall-clock time, for rules that end at a date. Pure.
 
 A grant of iptables ends at a date (xt_time compares with the clock that people and NTP set), while
-sessions last for so many seconds of the reactor's clock, which nobody sets. When the wall clock is
-stepped, the dates have to be written anew: set forward, the kernel would refuse a client whose
-session is open; set back, it would keep an orphaned grant for as much longer.
+sessions last for so many seconds of the reactor's clock, which nobody sets. Both go on during a
+suspend, so that it is no step. When the wall clock is stepped, the dates have to be written anew:
+set forward, the kernel would refuse a client whose session is open; set back, it would keep an
+orphaned grant for as much longer.
 """
 
 from __future__ import annotations

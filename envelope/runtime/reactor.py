@@ -1,7 +1,8 @@
 """Two patches of the reactor: its clock, and how it starts child processes.
 
 Twisted 26.10's `callLater` uses `time.time()`. A step of the machine's clock by an hour would end
-every session at once, or prolong it by an hour.
+every session at once, or prolong it by an hour. `time.monotonic()` stops while the machine is
+suspended: sessions, and with them grants, would outlive their tokens by that time.
 
 Before it starts a child, Twisted also examines every open descriptor to find those that the child
 must not inherit. That takes 2.4 ms of the reactor's time with 1,000 clients, and 22 ms with 10,000,
@@ -11,6 +12,7 @@ matter that this process was started with.
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
 import time
@@ -28,29 +30,43 @@ from envelope.runtime.internals import require, require_parameters, require_use
 _log = Logger(namespace="envelope.reactor")
 
 
-def use_monotonic_clock(reactor: Any) -> None:
-    """Make `reactor` time its calls by `time.monotonic`; pending calls keep their delay.
+# Seconds since the machine was booted, its suspends included; nobody can set them. 51 ns a call,
+# where `time.monotonic` takes 38 ns.
+boot_seconds: Final = functools.partial(time.clock_gettime, time.CLOCK_BOOTTIME)
+
+# Seconds. epoll_wait(2) counts its timeout on CLOCK_MONOTONIC, so after a suspend the reactor would
+# sleep on until its next timer would have been due without the suspend.
+WAKE_EVERY: Final = 5.0
+
+
+def use_boot_clock(reactor: Any) -> None:
+    """Make `reactor` time its calls by `boot_seconds`; pending calls keep their delay.
 
     `seconds` is a method of `IReactorTime`, replaced on this one reactor. Raises `RuntimeError` if
     calls do not follow it, before or after.
     """
-    if reactor.seconds is time.monotonic:
+    if reactor.seconds is boot_seconds:
         return
     delay = 3600.0
     pending = reactor.callLater(delay, int)
-    shift = time.monotonic() - reactor.seconds()
+    shift = boot_seconds() - reactor.seconds()
     for call in reactor.getDelayedCalls():
         call.time += shift
-        call.seconds = time.monotonic
-    reactor.seconds = time.monotonic
+        call.seconds = boot_seconds
+    reactor.seconds = boot_seconds
     for call in (pending, reactor.callLater(delay, int)):
-        off = call.getTime() - time.monotonic() - delay
+        off = call.getTime() - boot_seconds() - delay
         call.cancel()
         if abs(off) > 1:
             raise RuntimeError(
                 "this version of Twisted does not take its time from reactor.seconds, or its calls "
                 "have no `time` and `seconds`: sessions would follow steps of the machine's clock"
             )
+
+
+def wake_regularly(reactor: Any) -> None:
+    """Let `reactor` look at its timers every `WAKE_EVERY` seconds, so also soon after a suspend."""
+    reactor.callLater(WAKE_EVERY, wake_regularly, reactor)
 
 
 _STANDARD_FDS: Final = 3

@@ -56,6 +56,15 @@ def test_a_second_is_the_same_date_until_the_clock_is_stepped() -> None:
     assert clocks.wall.now() == 1e9 - 0.9
 
 
+def test_a_suspend_is_no_step() -> None:
+    """Both clocks have gone on meanwhile."""
+    clocks = Clocks()
+    end = clocks.wall.at(600)
+    clocks.now += 3600
+    assert clocks.wall.steps() == []
+    assert clocks.wall.at(600) == end < clocks.wall.now()
+
+
 @given(st.lists(st.floats(-5, 5), max_size=50))
 def test_what_was_reported_adds_up_to_what_happened(steps) -> None:
     """Slow drift included: what is not reported yet is less than a step."""
