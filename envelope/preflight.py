@@ -149,10 +149,10 @@ def ports_at_risk(
 
 
 def _connections(config: Config, _: Mapping[str, str]) -> None:
-    """Warn of connections that are open now and of which new ones will be refused.
+    """Warn of ports that have open connections now and will refuse new ones.
 
-    It is no reason not to start: what a connection is good for cannot be told, and the operator's
-    own login cannot be told from others where nothing in the environment names it.
+    The start goes on: whether a connection matters is not known, and without SSH_CONNECTION the
+    operator's own login looks like any other.
     """
     if not _drops(config):
         return

@@ -48,7 +48,7 @@ class Options(ServiceOptions):
         untyped: Any = super()
         try:
             untyped.parseOptions(options)
-            # Twisted's other runner, twist, has neither.
+            # Twisted's other runner, twist, does not have these two options.
             if self.parent is not None and {"logger", "pidfile"} <= self.parent.keys():
                 service_log.choose(self.parent, self.config.log_format)
                 _check_paths(self.parent)

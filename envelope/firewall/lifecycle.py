@@ -1,8 +1,8 @@
-"""How the structure of a table comes and goes, the same for every backend.
+"""Installs and removes the structure of a table, in the same way for every backend.
 
 A start reads the kernel, writes the whole structure in one transaction and reads it back; if any
 of that fails, it takes back what it wrote. A stop takes everything of ours away, or leaves the
-default drop (`--on-stop=keep`). What the lines of these transactions are is the backend's.
+default drop (`--on-stop=keep`). The backend makes the lines of these transactions.
 """
 
 from __future__ import annotations
@@ -86,9 +86,9 @@ class InstalledTable(ABC, Generic[S]):
             raise FirewallError(f"{self._name}: the rules are still in force: {problem}")
 
     async def _take_back(self) -> None:
-        """Undo the start. The leftovers of a killed service are left to the next start."""
+        """Undo the start; what a killed service left stays for the next start to clear."""
         if self._undo(self._found):
-            self._left = "a killed service's were"
+            self._left = "a killed service left them"
             return
         try:
             now = await self._read()
@@ -100,9 +100,9 @@ class InstalledTable(ABC, Generic[S]):
                        table=self._name, error=self._left)
 
     async def _take_away(self) -> str:
-        """Try several times; return what is wrong in the end, or nothing.
+        """Remove the structure; return "", or why that failed, after several attempts.
 
-        What cannot be read is removed by what is known of it.
+        If the kernel cannot be read, the rules are removed as they were written.
         """
         problem = ""
         for _attempt in range(_UNINSTALL_ATTEMPTS):

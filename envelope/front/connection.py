@@ -22,7 +22,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from envelope.addresses import Address
+from envelope.addresses import Address, client_address
 from envelope.front.eviction import DropReason
 from envelope.front.handshake import refusal_response, switching_response
 from envelope.front.opening import Opening
@@ -65,7 +65,7 @@ class Connection(Protocol):
 
     def connectionMade(self) -> None:
         """Wait for a request."""
-        self.address = self.factory.address_of(self.transport.getPeer())
+        self.address = client_address(self.transport.getPeer())
         self.factory.connected(self, self.address)
         self._opening = Opening(self, self.factory.gate, self.factory.limits)
         self._timer = Timer(self.factory.reactor)
@@ -77,7 +77,7 @@ class Connection(Protocol):
 
     def _learn_address(self) -> None:
         if self.address is None:
-            self.address = self.factory.address_of(self.transport.getPeer())
+            self.address = client_address(self.transport.getPeer())
             if self.address is not None:
                 self.factory.address_learnt(self, self.address)
 

@@ -8,7 +8,7 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IAddress, IReactorTime
 from twisted.internet.protocol import Factory
 
-from envelope.addresses import Address, client_address
+from envelope.addresses import Address
 from envelope.front.connection import Connection
 from envelope.front.eviction import ConnectionState, DropReason, Evictor
 from envelope.front.limits import Limits
@@ -26,8 +26,7 @@ def _uncounted(_: DropReason) -> None:
 class FrontFactory(Factory):
     """Makes the connections of one service, counts them, and drops some when there are too many.
 
-    `address_of` maps a transport's peer to the client's address; `dropped` is called with the
-    reason for each dropped connection.
+    `dropped` is called with the reason for each dropped connection.
     """
 
     noisy = False
@@ -37,13 +36,11 @@ class FrontFactory(Factory):
         gate: IGate,
         reactor: IReactorTime,
         limits: Limits = _LIMITS,
-        address_of: Callable[[IAddress], Address | None] = client_address,
         dropped: Callable[[DropReason], None] = _uncounted,
     ) -> None:
         self.gate = gate
         self.reactor = reactor
         self.limits = limits
-        self.address_of = address_of
         self.dropped = dropped
         self.channels = ChannelFactory(reactor.seconds, limits.frames_per_second, reactor)
         self.connections: set[Connection] = set()

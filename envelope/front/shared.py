@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from typing import Protocol, TypeVar
 
-from twisted.internet.interfaces import IAddress, IReactorTime
+from twisted.internet.interfaces import IReactorTime
 
 from envelope.addresses import Address
 from envelope.front.eviction import DropReason
@@ -24,8 +24,6 @@ class IFront(Protocol[Peer]):
     reactor: IReactorTime
     limits: Limits
     channels: ChannelFactory
-    # The client's address, None if a proxy has not told it yet.
-    address_of: Callable[[IAddress], Address | None]
     # Counts a dropped connection.
     dropped: Callable[[DropReason], None]
 

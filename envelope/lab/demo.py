@@ -197,6 +197,3 @@ def _run(out: Narration) -> int:
     out.step("Every step went as expected; the two hosts are gone")
     return 0
 
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,4 +1,4 @@
-"""What connects to this host now: the SSH login that a start is typed in, and every connection.
+"""The SSH login that a start is typed in, and the TCP connections to this host.
 
 sshd puts SSH_CONNECTION into the environment of the login, but sudo and others take it away again.
 The processes above ours still have it. All is read from proc(5).
@@ -66,7 +66,7 @@ def inbound_connections(tables: Iterable[str]) -> list[tuple[Address, int]]:
 
 
 def read_tables(proc: Path = Path("/proc/self/net")) -> list[str]:
-    """The texts of this network's tables of TCP sockets, as far as they can be read."""
+    """The texts of this network's tables of TCP sockets, without those that cannot be read."""
     tables = []
     for name in ("tcp", "tcp6"):
         with suppress(OSError):

@@ -69,7 +69,7 @@ def test_a_signal_during_the_start_keeps_a_killed_services_drop_and_says_so(rig,
     killed.process.kill()
     killed.process.wait()
     service = rig.twistd(*options)
-    service.until("^envelope: ipv4: the rules are still in force: a killed service's were")
+    service.until("^envelope: ipv4: the rules are still in force: a killed service left them")
     assert service.ended() == 1
     assert rig.drops()
     assert rig.start().stop() == 0

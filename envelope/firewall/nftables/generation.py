@@ -67,8 +67,8 @@ def read_answer(message: bytes) -> int | None:
 class Certainty:
     """Our own count of transactions, held against the kernel's.
 
-    `generation` returns the kernel's count, or None when it cannot be had: then nothing is certain.
-    `now` returns reactor seconds. After `trust` seconds the rules are read all the same.
+    `generation` returns the kernel's count, or None if the kernel does not tell it: then nothing is
+    certain. `now` returns reactor seconds. After `trust` seconds the rules are read all the same.
     """
 
     def __init__(

@@ -29,7 +29,7 @@ LATER: Final = 9.0
 
 # When a grant's element ends, in whole seconds of the reactor's clock.
 Second: TypeAlias = float
-# An element that somebody added without a timeout.
+# An element that others added without a timeout.
 NEVER: Final[Second] = math.inf
 _FAMILIES: Final = {"ipv4": 4, "ipv6": 6}
 # An element with its comment in quotes, which may hold what separates elements elsewhere.
@@ -163,7 +163,7 @@ def _unlike(
 ) -> Iterator[str]:
     """Note the elements that end as they were written; yield the others, to be parsed in full.
 
-    There may be thousands, and each takes half a microsecond: a call more would double that.
+    There may be thousands, and each takes half a microsecond. One more call would double that.
     """
     in_force: Mapping[Any, Second] = reading.in_force
     suffix = f"/{reading.layout.prefix(6 if name == ADDRESSES[6] else 4)}"

@@ -14,8 +14,8 @@ from typing import Final
 
 from envelope.firewall.kernel import EVERYONE, Key
 
-# Changes in one transaction. When thousands of clients leave at once, nobody else waits for all of
-# them, and the reactor is not held up by writing them down (2 us each).
+# Changes in one transaction. When thousands of clients leave at once, others do not wait for all of
+# them, and writing the lines (2 us each) does not hold up the reactor.
 MOST_AT_ONCE: Final = 512
 # How many transactions in a row may hold new grants alone, or no suspect, while others wait.
 MOST_OVERTAKEN: Final = 4
@@ -38,7 +38,7 @@ class Backlog:
 
     @property
     def is_troubled(self) -> bool:
-        """Whether a change that failed has not been made up for yet."""
+        """Whether a change failed and has not succeeded since."""
         return bool(self._suspects or self._postponed)
 
     def add(self, keys: Iterable[Key]) -> None:
@@ -46,7 +46,7 @@ class Backlog:
         self._changed.update(dict.fromkeys(keys))
 
     def surprising(self, differing: set[Key]) -> set[Key]:
-        """Those of `differing` that no change of ours explains: others changed them."""
+        """Those of `differing` that are not waiting for a change of ours: others changed them."""
         return differing - self._changed.keys() - self._suspects
 
     def take(self, eager: Iterable[Key], grants_first: bool = False) -> set[Key]:
@@ -85,13 +85,13 @@ class Backlog:
         self._suspects -= keys
         self._postponed -= keys
 
-    def failed(self, keys: set[Key], at_length: bool = False) -> set[Key]:
-        """A transaction failed; return the networks that are postponed, the rest is tried alone.
+    def failed(self, keys: set[Key], timed_out: bool = False) -> set[Key]:
+        """A transaction failed; return the networks that are postponed. The rest is tried alone.
 
-        A suspect is postponed. So is a network that was alone from the first when it failed
-        `at_length`, by a time-out: others would have to wait for as long again.
+        A suspect is postponed. So is a network that was alone in its first transaction, if that
+        timed out: to try it again at once would delay others by as much.
         """
-        alone = len(keys) == 1 and (at_length or keys <= self._suspects)
+        alone = len(keys) == 1 and (timed_out or keys <= self._suspects)
         self._suspects |= keys
         if alone:
             self._postponed |= keys
@@ -118,10 +118,10 @@ def next_batch(
 ) -> set[Key]:
     """Choose the next transaction's networks from `changed` (at least one).
 
-    They come in the order of `changed`, but half of the transaction is for the `eager`, who wait
-    to be let in, in their order. With `apart` the eager have it for themselves, if there are any,
-    with `EVERYONE` (`--proxy-port`), which changes with the first. A suspect is taken alone, when
-    nothing else is left.
+    `eager` are the networks that callers want let in; half of the transaction is reserved for them,
+    in their order. The others follow in the order of `changed`. With `apart`, and if there are
+    eager ones, the transaction has these alone, and `EVERYONE` (`--proxy-port`), which changes with
+    the first grant. A suspect is taken alone, when nothing else is left.
     """
     ready = (key for key in eager if key in changed and key not in suspects)
     others = (key for key in changed if key not in suspects)

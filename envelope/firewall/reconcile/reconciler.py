@@ -99,7 +99,7 @@ class Reconciler(Generic[W]):
         return answer
 
     def rewrite(self) -> None:
-        """Write every grant's end anew: the clock that the table tells them by was stepped."""
+        """Write every grant's end anew: the clock that the table writes them in was stepped."""
         if self._running:
             self._backlog.add(self._wanted.rewrite())
             self._work()
@@ -139,7 +139,7 @@ class Reconciler(Generic[W]):
 
     async def _loop(self) -> None:
         try:
-            # All who ask in the same turn of the reactor share the transaction.
+            # Changes that are asked for in one turn of the reactor share a transaction.
             await deferLater(self._reactor, 0)
             while self._running and (self._must_look or self._backlog):
                 if self._must_look:
@@ -187,7 +187,7 @@ class Reconciler(Generic[W]):
         self._reports.mended()
 
     async def _take_over(self, seen: Seen[W]) -> None:
-        """Note what a look has found, and answer those whose network is as they want it.
+        """Note what a look has found, and answer the callers whose network is as they want it.
 
         A tool that failed to answer may have done its work all the same.
         """
@@ -231,7 +231,7 @@ class Reconciler(Generic[W]):
         self._metrics.grants_of(self._table.versions, self._in_force.networks)
 
     def _settle(self, key: Key) -> None:
-        """Answer those who wait for a network, if its grant in force is what is wanted now."""
+        """Answer the callers of a network, if its grant in force is the one that is wanted now."""
         if self._in_force.get(key) == self._wanted.get(key):
             if self._wanted.confirm(key):
                 self._waiters.allowed(key)

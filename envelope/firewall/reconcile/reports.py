@@ -45,7 +45,7 @@ class Reports:
             self._drift(kind, number)
         if news:
             _log.warn(
-                "{table}: somebody changed the rules ({kinds}); mending",
+                "{table}: others changed the rules ({kinds}); repairing them",
                 table=self._label, kinds=", ".join(sorted(news)),
             )
 

@@ -85,7 +85,7 @@ def test_one_that_failed_alone_twice_waits_for_the_retry() -> None:
 
 def test_one_that_took_long_to_fail_is_not_tried_at_once() -> None:
     backlog = filled(KEYS[:1])
-    assert backlog.failed(backlog.take(()), at_length=True) == {KEYS[0]}
+    assert backlog.failed(backlog.take(()), timed_out=True) == {KEYS[0]}
     assert backlog.is_troubled
     assert backlog.surprising({KEYS[0], KEYS[1]}) == {KEYS[1]}
     backlog.add([KEYS[0]])
@@ -100,7 +100,7 @@ def test_one_that_took_long_to_fail_is_not_tried_at_once() -> None:
 def test_what_a_look_found_is_changed_at_once() -> None:
     """However much it is; those that are suspected, or postponed, are not among them."""
     backlog = filled(KEYS[:1])
-    backlog.failed(backlog.take(()), at_length=True)
+    backlog.failed(backlog.take(()), timed_out=True)
     first = backlog.take_differing(set(KEYS))
     assert first == set(KEYS[1:])
     assert not backlog
