@@ -9,26 +9,21 @@ docs/decisions/claim-by-queue.md, and linux/netfilter/nfnetlink_queue.h.
 from __future__ import annotations
 
 import errno
-import os
 import socket
 import struct
-from contextlib import suppress
 from typing import Final
+
+from envelope.firewall.netlink import NETLINK_NETFILTER, Netlink, attribute
 
 # Any number that nobody else is likely to use.
 QUEUE: Final = 59934
 
-_NETLINK_NETFILTER: Final = 12
 _NFNL_SUBSYS_QUEUE: Final = 3
 _NFQNL_MSG_CONFIG: Final = 2
 _NFQA_CFG_CMD: Final = 1
 _NFQNL_CFG_CMD_BIND: Final = 1
 # Obsolete: succeeds without effect, so it tells whether we may ask at all.
 _NFQNL_CFG_CMD_PF_BIND: Final = 3
-_NLM_F_REQUEST: Final = 1
-_NLM_F_ACK: Final = 4
-# Seconds. The kernel answers before `send` returns.
-_ANSWER_WITHIN: Final = 1.0
 
 
 class ClaimTaken(Exception):
@@ -46,14 +41,10 @@ class Claim:
     """
 
     def __init__(self) -> None:
+        # Its one socket stays open between requests, and is the queue's owner.
+        self._kernel = Netlink(NETLINK_NETFILTER)
         try:
-            self._socket = socket.socket(
-                socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETLINK_NETFILTER)
-        except OSError as error:
-            raise ClaimUnavailable(error.strerror) from None
-        try:
-            self._socket.settimeout(_ANSWER_WITHIN)
-            self._socket.bind((0, 0))
+            self._ask(_NFQNL_CFG_CMD_PF_BIND)
             self._bind_queue()
         except OSError as error:
             self.release()
@@ -64,11 +55,9 @@ class Claim:
 
     def release(self) -> None:
         """Give it up."""
-        with suppress(OSError):
-            self._socket.close()
+        self._kernel.close()
 
     def _bind_queue(self) -> None:
-        self._ask(_NFQNL_CFG_CMD_PF_BIND)
         try:
             self._ask(_NFQNL_CFG_CMD_BIND)
         except OSError as error:
@@ -79,11 +68,5 @@ class Claim:
 
     def _ask(self, command: int) -> None:
         body = struct.pack("=BBH", socket.AF_UNSPEC, 0, socket.htons(QUEUE))
-        body += struct.pack("=HHBBH", 8, _NFQA_CFG_CMD, command, 0, 0)
-        kind = _NFNL_SUBSYS_QUEUE << 8 | _NFQNL_MSG_CONFIG
-        self._socket.send(
-            struct.pack("=IHHII", 16 + len(body), kind, _NLM_F_REQUEST | _NLM_F_ACK, 1, 0) + body)
-        answer = self._socket.recv(4096)
-        code: int = struct.unpack_from("=i", answer, 16)[0]
-        if code:
-            raise OSError(-code, os.strerror(-code))
+        body += attribute(_NFQA_CFG_CMD, struct.pack("=BBH", command, 0, 0))
+        self._kernel.do(_NFNL_SUBSYS_QUEUE << 8 | _NFQNL_MSG_CONFIG, body)
