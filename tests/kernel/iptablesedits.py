@@ -11,11 +11,15 @@ from collections.abc import Mapping, Sequence
 _THIRD = "-p tcp -m tcp --dport 8880 -j ACCEPT"
 _STRAY = "-s {stray} -m time --datestop 2030-01-01T00:00:00 -j ACCEPT"
 
+# Others let a source in before our jump.
+ABOVE = "a rule above us"
+
 EDITS: dict[str, list[str]] = {
     "flush our chain": ["-F ENVELOPE"],
     "flush the grants": ["-F ENVELOPE-GRANTS"],
     "delete the jump": ["-D INPUT -j {entry}"],
     "flush INPUT": ["-F INPUT"],
+    ABOVE: ["-I INPUT 1 -s {stray} -j ACCEPT"],
     "double the jump": ["-A INPUT -j {entry}"],
     "delete our third rule": [f"-D ENVELOPE {_THIRD}"],
     "delete our last rule": ["-D ENVELOPE -j REJECT --reject-with {reject}"],

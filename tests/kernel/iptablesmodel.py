@@ -21,7 +21,7 @@ from envelope.firewall.iptables import IptablesFirewall
 from envelope.firewall.iptables.snapshot import Snapshot
 from tests.kernel.faultyiptables import LOCK, FaultyTools
 from tests.kernel.firewallundertest import FAMILY_TOOLS, Kernel
-from tests.kernel.iptablesedits import EDITS, FLUSHED, filled, fillings
+from tests.kernel.iptablesedits import ABOVE, EDITS, FLUSHED, filled, fillings
 from tests.kernel.udpprobe import PORT
 
 # Seconds from a session's deadline to the grant's end in the kernel, and the tolerance.
@@ -82,7 +82,11 @@ def differences(
 
     expect("policy", seen.policy, "DROP" if baseline == "service" else others.policy)
     jump = {"service": ["-j ENVELOPE"], "operator": ["-j ENVELOPE-GRANTS"], None: []}[baseline]
-    expect("INPUT", list(seen.rules.get("INPUT", ())), jump + others.rules["INPUT"])
+    entries = list(seen.rules.get("INPUT", ()))
+    place = entries.index(jump[0]) if jump and jump[0] in entries else 0
+    expect("INPUT", entries[:place] + entries[place + len(jump):], others.rules["INPUT"])
+    expect("the jump", entries[place:place + len(jump)], jump)
+    expect("before the jump", [r for r in entries[:place] if not r.endswith("-j DROP")], [])
     expect("FORWARD", list(seen.rules.get("FORWARD", ())), others.rules["FORWARD"])
     ours = {name: rules for name, rules in seen.rules.items() if name.startswith("ENVELOPE")}
     rules = [rule for name, chain in ours.items() if name.startswith("ENVELOPE-GRANTS")
@@ -102,7 +106,7 @@ def differences(
     expect("others' in ENVELOPE", [rule for rule in chain if rule in theirs], theirs)
     markers = [name for name in ours if name.startswith("ENVELOPE-WAS-")]
     if baseline == "service":
-        expect("markers", len(markers), 1)
+        expect("markers", [list(ours[name]) for name in markers], [["-j RETURN"]])
     elif baseline is None:
         expect("our chains", list(ours), [])
     return found
@@ -237,6 +241,8 @@ class IptablesWorld:
                 self.kernel.change(family, *commands)
         if what in FLUSHED:
             others.rules.pop(FLUSHED[what], None)
+        if what == ABOVE:
+            others.rules["INPUT"].insert(0, commands[0].removeprefix("-I INPUT 1 "))
         if what in ("flush everything", "delete the table"):
             policy = others.policy
             others.flush()

@@ -19,9 +19,11 @@ OURS = "inet envelope"
 # Chains for rules of others: the state machine's names, and nft's.
 CHAINS = {"INPUT": f"{OURS} input", "FORWARD": "ip others forward",
           "ENVELOPE": f"{OURS} baseline", "ENVELOPE-GRANTS": f"{OURS} grants"}
-THEIRS = re.compile(r"(?:198\.51\.100|2001:db8:1:|9\.9\.9\.9)\S* drop")
+THEIRS = re.compile(r"(?:198\.51\.100|2001:db8:1:|9\.9\.9\.9)\S* (?:drop|accept)")
 ELEMENTS = re.compile(r"^\t\telements = {[^}]*}\n", re.MULTILINE)
-FIRST = re.compile(r"\tchain input {\n\t\ttype filter hook input .*\n\t\tjump baseline\n")
+FIRST = re.compile(
+    r"\tchain input {\n\t\ttype filter hook input .*\n(?:.* drop\n)*\t\tjump baseline\n"
+)
 UNITS = {"d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
 
 # As docs/rules.md has it, with the default options on device lo.
@@ -118,7 +120,7 @@ class NftWorld:
         if ours != expected():
             found.append(f"ours: {ours} instead of {expected()}")
         if not FIRST.search(self.kernel.saved()):
-            found.append("our jump does not come first")
+            found.append("our jump stands behind what accepts")
         wanted = {network.partition("/")[0]: deadline - now
                   for networks in deadlines.values() for network, deadline in networks.items()}
         there = {name: _seconds(more) for name, more in self.kernel.elements().items()}

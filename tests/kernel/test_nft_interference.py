@@ -46,7 +46,7 @@ INTERFERENCE: dict[str, tuple[list[str], set[str]]] = {
     "the jump deleted": ([f"delete rule {OURS} input handle {{jump}}"], {"jump"}),
     "the jump doubled": ([f"add rule {OURS} input jump baseline"], {"jump"}),
     "the policy reset": ([f"add chain {OURS} input {{{{ policy accept; }}}}"], {"policy"}),
-    "a rule above us": ([f"insert rule {OURS} input ip saddr 9.9.9.9 drop"], {"jump"}),
+    "a rule above us": ([f"insert rule {OURS} input ip saddr 9.9.9.9 accept"], {"jump"}),
     "another hook": (
         [f"flush chain {OURS} input", f"delete chain {OURS} input",
          f"add chain {OURS} input {{{{ type filter hook output priority filter; }}}}",
@@ -126,7 +126,7 @@ async def test_interference_is_repaired_in_one_transaction(subject, what) -> Non
     counted = {kind for kind in ("policy", "jump", "chain", "baseline", "grant", "stray")
                if subject.drift(kind)}
     assert counted == kinds
-    assert foreign(kernel.saved()) == (["ip saddr 9.9.9.9 drop"] if "above" in what else [])
+    assert foreign(kernel.saved()) == (["ip saddr 9.9.9.9 accept"] if "above" in what else [])
 
 
 @ensureDeferred

@@ -60,7 +60,7 @@ class FakeFilterTable:
 
     def _need_target(self, rule: str) -> None:
         target = rule.split("-j ")[-1].split(" ")[0]
-        if target not in (*self.rules, "ACCEPT", "DROP", "REJECT", "RETURN"):
+        if target not in (*self.rules, "ACCEPT", "DROP", "REJECT", "RETURN", "LOG"):
             raise Rejected(rule)
 
     def text(self) -> str:

@@ -156,7 +156,12 @@ class FakeNft:
 
     def _add_rule(self, rest: str) -> None:
         name, _, text = rest.partition(" ")
-        self._chain(name).rules.append((text, next(self.handles)))
+        rules = self._chain(name).rules
+        place = len(rules)
+        if match := re.match(r"handle (\d+) ", text):
+            place = self._place(name, int(match[1])) + 1
+            text = text[match.end():]
+        rules.insert(place, (text, next(self.handles)))
 
     def _insert_rule(self, rest: str) -> None:
         name, _, text = rest.partition(" ")

@@ -2,17 +2,23 @@
 
 One rule that nft wrote, in anybody's chain, makes iptables-nft-save fail or refuse the table.
 `iptables -S CHAIN` goes on working for every other chain (iptables 1.8.9). So INPUT is read, and
-then our own chains, each found by the jump to it. The result has the form of iptables-save's text.
+then our own chains, each found by the jump to it, and the chains of others that INPUT leads to
+before our jump. The result has the form of iptables-save's text.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator
+from typing import Final
 
 from envelope.firewall.errors import ToolFailed, UnreadableRules
+from envelope.firewall.iptables.head import effect
 from envelope.firewall.iptables.plan import MARKERS
 from envelope.firewall.iptables.rules import CHAIN, GRANTS, OWN_CHAINS
 from envelope.firewall.iptables.snapshot import PARTIAL, text_of
+
+# Chains of others that are read, each by a process of its own.
+MOST_CHAINS: Final = 16
 
 
 async def chain_by_chain(list_chain: Callable[[str], Awaitable[bytes | None]]) -> str:
@@ -27,9 +33,18 @@ async def chain_by_chain(list_chain: Callable[[str], Awaitable[bytes | None]]) -
     waiting = ["INPUT", CHAIN, GRANTS, *MARKERS]
     seen = set(waiting)
     jumped_to = {"INPUT"}
+    # Chains of others that may be lists of bans; INPUT counts as one until our jump.
+    before = {"INPUT"}
     while waiting:
         chain = waiting.pop(0)
-        for line in await _lines(list_chain, chain, chain in jumped_to):
+        try:
+            lines = await _lines(list_chain, chain, chain in jumped_to)
+        except UnreadableRules:
+            if chain == "INPUT" or chain not in before:
+                raise
+            # Its jump cannot be judged.
+            continue
+        for line in lines:
             kind, _, rest = line.partition(" ")
             if kind == "-P":
                 declared.append(":{} {} [0:0]".format(*rest.split()))
@@ -39,7 +54,15 @@ async def chain_by_chain(list_chain: Callable[[str], Awaitable[bytes | None]]) -
                 rules.append(line)
                 target = line.rpartition(" ")[2]
                 jumped_to.add(target)
-                if OWN_CHAINS.match(target) and target not in seen:
+                theirs = effect(line.removeprefix(f"-A {chain} ")).chain
+                if OWN_CHAINS.match(target):
+                    before.discard(chain)
+                elif theirs and chain in before and len(before) < MOST_CHAINS:
+                    before.add(theirs)
+                    target = theirs
+                else:
+                    continue
+                if target not in seen:
                     seen.add(target)
                     waiting.append(target)
     return "\n".join(("*filter", PARTIAL, *declared, *rules, "COMMIT", ""))

@@ -15,7 +15,7 @@ from envelope.firewall.errors import UnreadableRules
 from envelope.firewall.iptables.grants import chain_of, grants_in
 from envelope.firewall.iptables.plan import Structure, mend
 from envelope.firewall.iptables.rules import CHAIN, GRANTS, Rules, read_grant, respelled
-from envelope.firewall.iptables.snapshot import INCOMPATIBLE, Snapshot
+from envelope.firewall.iptables.snapshot import INCOMPATIBLE, PARTIAL, Snapshot
 from envelope.firewall.kernel import DriftKind, Key, Seen, one_key
 
 # How the rules of every chain begin that may hold grants.
@@ -161,7 +161,7 @@ def _without_noise(line: str) -> str:
         chain, _, rule = line.removeprefix("-A ").partition(" ")
         return f"-A {chain} {respelled(rule)}"
     if line.startswith("#"):
-        return line if INCOMPATIBLE in line else ""
+        return line if line == PARTIAL or INCOMPATIBLE in line else ""
     policy = _POLICY.fullmatch(line)
     return line if policy is None else policy[1]
 

@@ -8,10 +8,11 @@ them. Each holds one rule, because `iptables -X` without a name deletes every em
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
+from envelope.firewall.iptables.head import place, stands
 from envelope.firewall.iptables.rules import CHAIN, GRANTS, Rules, baseline_rules
 from envelope.firewall.iptables.snapshot import Snapshot
 from envelope.firewall.iptables.spread import branches, is_branch
@@ -23,6 +24,7 @@ Before: TypeAlias = Literal["ACCEPT", "DROP", "ABSENT"]
 
 _MARKER: Final = "ENVELOPE-WAS-"
 _MARKER_RULE: Final = "-j RETURN"
+_JUMPS: Final = (f"-j {CHAIN}", f"-j {GRANTS}")
 MARKERS: Final = tuple(f"{_MARKER}{was}" for was in ("ACCEPT", "DROP", "ABSENT", "LOOSE"))
 _WAS_LOOSE: Final = f"{_MARKER}LOOSE"
 
@@ -79,7 +81,7 @@ class Structure:
 
     @property
     def jump(self) -> str:
-        """The rule at the head of INPUT."""
+        """Our rule in INPUT; `head.place` tells where."""
         return f"-j {CHAIN if self.layout.baseline == 'service' else GRANTS}"
 
 
@@ -89,8 +91,9 @@ def install(snapshot: Snapshot, structure: Structure, probe: Rules) -> list[str]
     `probe` is a grant that is added and removed in the same transaction: a kernel that cannot hold
     one fails the start, not the first client.
     """
-    lines = [f"-D INPUT {rule}" for chain, rule in snapshot.references
-             if chain == "INPUT" and rule in (f"-j {CHAIN}", f"-j {GRANTS}")]
+    entries = snapshot.rules.get("INPUT", ())
+    lines = [f"-D INPUT {rule}" for rule in entries if rule in _JUMPS]
+    others = [rule for rule in entries if rule not in _JUMPS]
     chains = structure.chains
     stale = [chain for chain in snapshot.own_chains if chain not in chains]
     lines += [f":{chain} - [0:0]" for chain in (*stale, *chains)]
@@ -101,7 +104,7 @@ def install(snapshot: Snapshot, structure: Structure, probe: Rules) -> list[str]
         lines.append("-P INPUT DROP")
     elif CHAIN in stale:
         lines.append(_policy_line(structure.before))
-    lines.append(f"-I INPUT 1 {structure.jump}")
+    lines.append(_jump_line(snapshot, structure, others))
     lines += [f"-X {chain}" for chain in stale]
     return lines
 
@@ -128,6 +131,11 @@ def is_all_ours(snapshot: Snapshot) -> bool:
             (chain, rule) for rule in rules))
         for chain, rules in snapshot.rules.items()
     )
+
+
+def _jump_line(snapshot: Snapshot, structure: Structure, others: Sequence[str]) -> str:
+    behind = place(snapshot, others, structure.before)
+    return f"-I INPUT {behind + 1} {structure.jump}"
 
 
 def _policy_line(was: Before) -> str:
@@ -165,11 +173,12 @@ def mend(snapshot: Snapshot, structure: Structure) -> tuple[list[str], list[Drif
     if structure.layout.baseline == "service" and snapshot.policy != "DROP":
         kinds.append(DriftKind.POLICY)
         lines.append("-P INPUT DROP")
-    entries = snapshot.rules.get("INPUT", ())
-    if entries[:1] != (structure.jump,) or entries.count(structure.jump) != 1:
+    if not stands(snapshot, structure.jump):
         kinds.append(DriftKind.JUMP)
-        lines += [f"-D INPUT {structure.jump}"] * entries.count(structure.jump)
-        lines.append(f"-I INPUT 1 {structure.jump}")
+        entries = snapshot.rules.get("INPUT", ())
+        others = [rule for rule in entries if rule != structure.jump]
+        lines += [f"-D INPUT {structure.jump}"] * (len(entries) - len(others))
+        lines.append(_jump_line(snapshot, structure, others))
     return declared + lines, kinds
 
 

@@ -16,6 +16,7 @@ from typing import Final
 from envelope.firewall import FirewallError
 from envelope.firewall.errors import UnreadableRules
 from envelope.firewall.kernel import DriftKind
+from envelope.firewall.nftables.head import jump_line, stands
 from envelope.firewall.nftables.rules import (
     ADDRESSES,
     BASELINE,
@@ -61,10 +62,10 @@ class Printed:
         whole = all(
             len(chains[name]) == len(rules) for name, rules in structure.chains.items()
         ) and all(name in snapshot.sets for name in structure.sets)
-        if not whole or structure.jump not in entry.texts[:1] or not entry.hook:
+        if not whole or not stands(snapshot, entry.texts, structure.jump) or not entry.hook:
             raise UnreadableRules("the rules do not stand as written")
         sets = {name: snapshot.sets[name].declaration for name in structure.sets}
-        return cls(chains, sets, entry.hook, entry.texts[0])
+        return cls(chains, sets, entry.hook, structure.jump)
 
 
 def was_loose(snapshot: NftSnapshot) -> bool:
@@ -92,14 +93,16 @@ def install(snapshot: NftSnapshot, structure: Structure, probe: Sequence[str]) -
             f"--baseline=operator needs your own rules in the chain {INPUT} of the table {TABLE} "
             "(type filter hook input), and there is none"
         )
-    return [*_remove_ours(snapshot), *commands(structure), *probe]
+    others = [rule for rule in snapshot.chains[INPUT].rules if rule.text != structure.jump]
+    jump = jump_line(snapshot, others, structure.jump)
+    return [*_remove_ours(snapshot), *_add_ours(structure), jump, *probe]
 
 
 def commands(structure: Structure) -> list[str]:
     """The commands that put the structure in force, whether or not an earlier table stands."""
     if structure.layout.baseline == "service":
         return [*REMOVE_TABLE, ruleset(structure)]
-    return _add_ours(structure)
+    return [*_add_ours(structure), jump_line(NftSnapshot(), (), structure.jump)]
 
 
 def remove(snapshot: NftSnapshot) -> list[str]:
@@ -130,7 +133,7 @@ def _add_ours(structure: Structure) -> list[str]:
     for name, rules in structure.chains.items():
         lines.append(f"add chain {TABLE} {name}")
         lines += [f"add rule {TABLE} {name} {rule}" for rule in rules]
-    return [*lines, f"insert rule {TABLE} {INPUT} {structure.jump}"]
+    return lines
 
 
 def flush_grants(structure: Structure) -> list[str]:
@@ -191,18 +194,17 @@ def mend(
         elif not in_order(printed.chains[name], there.texts):
             kinds.append(DriftKind.BASELINE)
             lines += _repair(name, rules, printed.chains[name], there.rules)
-    entry_lines, entry_kinds = _mend_input(chains.get(INPUT), structure, printed)
+    entry_lines, entry_kinds = _mend_input(snapshot, structure, printed)
     return lines + entry_lines, kinds + entry_kinds
 
 
 def _mend_input(
-    there: Chain | None, structure: Structure, printed: Printed
+    snapshot: NftSnapshot, structure: Structure, printed: Printed
 ) -> tuple[list[str], list[DriftKind]]:
     lines: list[str] = []
     kinds: list[DriftKind] = []
-    hook, entries = "", there.rules if there is not None else ()
-    if there is not None:
-        hook = there.hook
+    there = snapshot.chains.get(INPUT)
+    hook, entries = ("", ()) if there is None else (there.hook, there.rules)
     if structure.layout.baseline == "service" and hook != printed.hook:
         if hook.partition("policy")[0] == printed.hook.partition("policy")[0]:
             kinds.append(DriftKind.POLICY)
@@ -213,10 +215,11 @@ def _mend_input(
             entries = ()
         lines.append(f"add chain {TABLE} {INPUT} {{ {HOOK} }}")
     jumps = [rule for rule in entries if rule.text == printed.jump]
-    if [rule.text for rule in entries[:1]] != [printed.jump] or len(jumps) != 1:
+    if not stands(snapshot, [rule.text for rule in entries], printed.jump):
         kinds.append(DriftKind.JUMP)
         lines += [f"delete rule {TABLE} {INPUT} handle {rule.handle}" for rule in jumps]
-        lines.append(f"insert rule {TABLE} {INPUT} {structure.jump}")
+        others = [rule for rule in entries if rule.text != printed.jump]
+        lines.append(jump_line(snapshot, others, structure.jump))
     return lines, kinds
 
 
