@@ -25,8 +25,8 @@ from tests.support.unprivileged import (
 
 pytestmark = pytest.mark.kernel
 
-NFT_SAYS = r"iptables-nft-save: .*Permission denied"
-LEGACY_SAYS = r"iptables-legacy-save: .*Permission denied"
+NFT_SAYS = r"the chain INPUT cannot be printed: iptables-nft: .*Permission denied"
+LEGACY_SAYS = r"the chain INPUT cannot be printed: iptables-legacy: .*Permission denied"
 
 
 @pytest.fixture
