@@ -194,6 +194,7 @@ def full_pipe() -> tuple[int, int]:
     return reading, writing
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(("option", "status"), [
     ("--listen=unix:taken", 1),
     ("--verify-key=nowhere", 1),
