@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Callable
 from typing import Any
@@ -36,7 +37,7 @@ class CredentialError(Exception):
 class Credentials:
     """The certificate and the keys of one service; raises `CredentialError` if one is unusable.
 
-    `wall` returns seconds since the epoch.
+    `wall` returns seconds since the epoch, `chance` a random number from 0 to 1.
     """
 
     def __init__(
@@ -45,6 +46,7 @@ class Credentials:
         reactor: Any,
         registry: CollectorRegistry,
         wall: Callable[[], float] = time.time,
+        chance: Callable[[], float] = random.random,
     ) -> None:
         self._config = config
         self._expected = TokenExpectations(config.issuer, config.machine)
@@ -67,7 +69,8 @@ class Credentials:
                 url, trust = config.verify_jwks_url, trust_of(config.jwks_ca)
                 self._fetcher = HttpsFetcher(reactor, url, trust)
                 self._remote = RemoteKeys(
-                    self._fetcher, _without_query(url), reactor, wall, metrics, self._merge
+                    self._fetcher, _without_query(url), reactor, wall, metrics, self._merge,
+                    chance,
                 )
                 self._reloads.append(Reload(
                     reactor, "authorities", () if config.jwks_ca is None else (config.jwks_ca,),

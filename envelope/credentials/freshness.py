@@ -1,4 +1,8 @@
-"""How long a fetched answer is fresh, and how long to wait after a failed fetch. Pure.
+"""How long a fetched answer is fresh, and how long to wait until the next fetch. Pure.
+
+Thousands of services may ask one server, and one event may concern all of them: its failure, its
+return, a start of the whole fleet, tokens with a new key. So each wait has a random part, by
+`chance`, a number from 0 to 1 that is drawn for it.
 
 Written here because the libraries that read these headers belong to HTTP clients that do not run
 under Twisted.
@@ -18,6 +22,13 @@ DEFAULT_LIFETIME: Final = 3_600.0
 # Seconds: the pause after the first failure in a row, and the longest one.
 FIRST_PAUSE: Final = 5.0
 LONGEST_PAUSE: Final = 600.0
+# The part of a lifetime, and of a pause, after which the next fetch may come.
+_EARLIEST_REFRESH: Final = 0.8
+_EARLIEST_RETRY: Final = 0.5
+# Seconds over which fetches are spread at least, when answers stay fresh for a minute or less; and
+# over which those for an unknown kid are spread, whose clients wait for the key.
+_LEAST_SPREAD: Final = 15.0
+_UNKNOWN_KID_SPREAD: Final = 3.0
 
 
 def lifetime(headers: Iterable[tuple[str, str]], now: float) -> float:
@@ -60,6 +71,25 @@ def _date(text: str) -> float | None:
         return None
 
 
-def pause(failures: int) -> float:
-    """Seconds to wait after `failures` in a row (1 or more): doubles up to `LONGEST_PAUSE`."""
-    return min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** min(failures - 1, 20))
+def refresh_after(lifetime: float, chance: float) -> float:
+    """Seconds until an answer of this lifetime is fetched again: after 80 to 100 % of it.
+
+    But never within `SHORTEST`. A lifetime near that may be exceeded, by 15 s at most.
+    """
+    earliest = max(SHORTEST, _EARLIEST_REFRESH * lifetime)
+    latest = max(SHORTEST + _LEAST_SPREAD, lifetime)
+    return earliest + chance * (latest - earliest)
+
+
+def retry_after(failures: int, chance: float) -> float:
+    """Seconds until the next fetch after `failures` in a row (1 or more).
+
+    Half to all of a pause that doubles from `FIRST_PAUSE` up to `LONGEST_PAUSE`.
+    """
+    pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** min(failures - 1, 20))
+    return pause * (_EARLIEST_RETRY + (1 - _EARLIEST_RETRY) * chance)
+
+
+def unknown_kid_delay(chance: float) -> float:
+    """Seconds from the moment that a token with an unknown `kid` may cause a fetch."""
+    return chance * _UNKNOWN_KID_SPREAD

@@ -1,4 +1,4 @@
-"""Keys from `--verify-jwks-url`: fetched at the start, and again when the answer has expired.
+"""Keys from `--verify-jwks-url`: fetched at the start, and again before the answer expires.
 
 A failed fetch keeps the keys of the last good one, however old they are: when the server of the
 keys is down, the services that use its keys go on.
@@ -32,7 +32,8 @@ class RemoteKeys:
     """The keys that `fetcher` brings from `origin`; calls `changed` when they are other keys.
 
     `origin` is what the log calls the URL. `clock` (reactor seconds) runs the timers, `wall`
-    returns seconds since the epoch.
+    returns seconds since the epoch. `chance` returns a random number from 0 to 1, by which fetches
+    of many services are spread.
     """
 
     def __init__(
@@ -43,6 +44,7 @@ class RemoteKeys:
         wall: Callable[[], float],
         metrics: CredentialMetrics,
         changed: Callable[[], None],
+        chance: Callable[[], float],
     ) -> None:
         self.keys: tuple[Key, ...] = ()
         self._fetcher = fetcher
@@ -51,6 +53,7 @@ class RemoteKeys:
         self._wall = wall
         self._metrics = metrics
         self._changed = changed
+        self._chance = chance
         self._content = b""
         self._found = KeySet(())
         self._skipped: tuple[str, ...] = ()
@@ -59,6 +62,7 @@ class RemoteKeys:
         self._began = 0.0
         self._timer = Timer(clock)
         self._due_at = 0.0
+        self._hurried = False
         self._fetching: Deferred[Any] | None = None
         self._first: Deferred[None] | None = None
         self._running = False
@@ -88,8 +92,11 @@ class RemoteKeys:
 
     def unknown_kid(self) -> None:
         """Fetch soon, since a token names an unknown key; `LEAST_BETWEEN` limits how often."""
-        if self._timer.running:
+        # Once for each fetch: the earliest of many draws would be no spread any more.
+        if self._timer.running and not self._hurried:
+            self._hurried = True
             soonest = max(self._clock.seconds(), self._began + LEAST_BETWEEN)
+            soonest += freshness.unknown_kid_delay(self._chance())
             if self._due_at > soonest:
                 self._fetch_at(soonest)
 
@@ -104,6 +111,7 @@ class RemoteKeys:
 
     def _fetch(self) -> None:
         self._timer.stop()
+        self._hurried = False
         self._began = self._clock.seconds()
         fetching: Deferred[Any] = self._fetcher.fetch()
         self._fetching = fetching
@@ -120,7 +128,8 @@ class RemoteKeys:
         self._trouble, self._failures = "", 0
         self._metrics.keys_fetched(len(self._found.keys), self._wall())
         self._take(self._found)
-        return freshness.lifetime(reply.headers, self._wall())
+        lifetime = freshness.lifetime(reply.headers, self._wall())
+        return freshness.refresh_after(lifetime, self._chance())
 
     def _take(self, found: KeySet) -> None:
         if found.skipped != self._skipped:
@@ -144,7 +153,7 @@ class RemoteKeys:
         self._failures += 1
         self._trouble = failure.getErrorMessage()
         self._metrics.fetch_failed(failure.value.outcome)  # type: ignore[union-attr]
-        wait = freshness.pause(self._failures)
+        wait = freshness.retry_after(self._failures, self._chance())
         _log.warn(
             "could not fetch the keys of {origin}: {trouble}; {kept} kept, again in {wait:.0f} s",
             origin=self._origin, trouble=self._trouble, kept=len(self.keys), wait=wait,

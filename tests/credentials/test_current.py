@@ -12,6 +12,7 @@ from twisted.internet.testing import MemoryReactorClock
 
 from envelope.config import Config
 from envelope.credentials.current import CredentialError, Credentials
+from envelope.credentials.freshness import unknown_kid_delay
 from envelope.credentials.tokens import Claims, TokenRefusal
 from tests.end_to_end.credentialfiles import MACHINE, SUBJECT, sign
 
@@ -31,7 +32,9 @@ class Subject:
         self.own = make("own")
         (folder / "own.pub").write_text(self.own.export_public())
         config = Config(machine=MACHINE, subject=SUBJECT, **more)  # type: ignore[arg-type]
-        self.credentials = Credentials(config, self.reactor, CollectorRegistry())
+        self.credentials = Credentials(
+            config, self.reactor, CollectorRegistry(), chance=lambda: 1.0
+        )
 
     def verify(self, key: jwk.JWK) -> object:
         verdict = self.credentials.verify(sign(key), 1e9)
@@ -57,7 +60,7 @@ def test_only_a_token_with_an_unknown_kid_causes_a_fetch(tmp_path: Path) -> None
     before = subject.connections
     assert subject.verify(make("new")) == "unknown-key"
     assert subject.connections == before
-    subject.reactor.advance(0)
+    subject.reactor.advance(unknown_kid_delay(1.0))
     assert subject.connections == before + 1
     assert began > 3
     subject.credentials.stop()

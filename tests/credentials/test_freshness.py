@@ -12,7 +12,9 @@ from envelope.credentials.freshness import (
     LONGEST_PAUSE,
     SHORTEST,
     lifetime,
-    pause,
+    refresh_after,
+    retry_after,
+    unknown_kid_delay,
 )
 
 # 2026-11-25 04:00:00 UTC
@@ -70,8 +72,41 @@ def test_any_headers_give_a_time_between_the_limits(headers: list[tuple[str, str
     assert SHORTEST <= lifetime(headers, NOW) <= LONGEST
 
 
+CHANCES = st.floats(0, 1)
+
+
 def test_pauses_grow_up_to_a_limit() -> None:
-    pauses = [pause(failures) for failures in range(1, 10)]
+    pauses = [retry_after(failures, 1.0) for failures in range(1, 10)]
     assert pauses[:3] == [5, 10, 20]
     assert pauses == sorted(pauses)
-    assert pause(9) == pause(10_000) == LONGEST_PAUSE
+    assert retry_after(9, 1.0) == retry_after(10_000, 1.0) == LONGEST_PAUSE
+    assert retry_after(1, 0.0) == 2.5
+
+
+@given(st.integers(1, 100), CHANCES)
+def test_a_pause_is_shortened_by_half_at_most(failures: int, chance: float) -> None:
+    longest = retry_after(failures, 1.0)
+    assert longest / 2 <= retry_after(failures, chance) <= longest
+
+
+@pytest.mark.parametrize(("seconds", "earliest", "latest"), [
+    (60, 60, 75), (70, 60, 75), (75, 60, 75), (100, 80, 100), (3600, 2880, 3600),
+    (LONGEST, 0.8 * LONGEST, LONGEST),
+])
+def test_an_answer_is_fetched_again_shortly_before_it_is_stale(
+    seconds: float, earliest: float, latest: float
+) -> None:
+    assert refresh_after(seconds, 0.0) == earliest
+    assert refresh_after(seconds, 1.0) == latest
+
+
+@given(st.floats(SHORTEST, LONGEST), CHANCES)
+def test_a_refresh_is_never_within_a_minute_nor_much_too_late(
+    seconds: float, chance: float
+) -> None:
+    assert SHORTEST <= refresh_after(seconds, chance) <= max(seconds, SHORTEST + 15)
+
+
+@given(CHANCES)
+def test_a_client_with_a_new_key_waits_a_few_seconds_at_most(chance: float) -> None:
+    assert 0 <= unknown_kid_delay(chance) <= 3

@@ -62,11 +62,12 @@ class Subject:
         self.fetcher = FakeFetcher()
         self.registry = CollectorRegistry()
         self.said: list[str] = []
+        self.chance = 1.0
         self.changes = 0
         self.ready = 0
         self.remote = RemoteKeys(
             self.fetcher, ORIGIN, self.clock, lambda: 1e9 + self.clock.seconds(),
-            CredentialMetrics(self.registry), self.change,
+            CredentialMetrics(self.registry), self.change, lambda: self.chance,
         )
 
     def change(self) -> None:
@@ -155,9 +156,9 @@ def test_the_same_answer_is_not_checked_again(subject: Subject) -> None:
     seen = []
     subject.start()
     for kids in ("a", "a", "b", "a"):
-        subject.answer(kids, cache_control="max-age=60")
+        subject.answer(kids, cache_control="max-age=100")
         seen.append(subject.remote.keys[0])
-        subject.clock.advance(60)
+        subject.clock.advance(100)
     assert seen[0] is seen[1]
     assert seen[0] is not seen[3]
     assert subject.changes == 3
@@ -165,16 +166,16 @@ def test_the_same_answer_is_not_checked_again(subject: Subject) -> None:
 
 def test_a_withdrawn_key_is_gone(subject: Subject) -> None:
     subject.start()
-    subject.answer("a", "b", cache_control="max-age=60")
-    subject.clock.advance(60)
+    subject.answer("a", "b", cache_control="max-age=100")
+    subject.clock.advance(100)
     subject.answer("b")
     assert (subject.kids, subject.changes) == ("b", 2)
 
 
 def test_another_key_under_an_old_kid_is_a_change(subject: Subject) -> None:
     subject.start()
-    subject.answer("a", cache_control="max-age=60")
-    subject.clock.advance(60)
+    subject.answer("a", cache_control="max-age=100")
+    subject.clock.advance(100)
     other = jwk.JWK.generate(kty="OKP", crv="Ed25519", kid="a").export_public(as_dict=True)
     subject.fetcher.asked[-1].callback(Reply(json.dumps(other).encode()))
     assert (subject.kids, subject.changes) == ("a", 2)
@@ -182,8 +183,8 @@ def test_another_key_under_an_old_kid_is_a_change(subject: Subject) -> None:
 
 def test_a_failure_keeps_the_keys_and_each_further_one_doubles_the_pause(subject: Subject) -> None:
     subject.start()
-    subject.answer("a", cache_control="max-age=60")
-    subject.clock.advance(60)
+    subject.answer("a", cache_control="max-age=100")
+    subject.clock.advance(100)
     waits = []
     for _ in range(10):
         subject.fail()
@@ -205,8 +206,8 @@ def test_a_failure_keeps_the_keys_and_each_further_one_doubles_the_pause(subject
 @pytest.mark.parametrize("content", [b"<html>", b'{"keys": []}', b'{"keys": [{"kty": "x"}]}'])
 def test_an_answer_without_keys_is_a_failure(subject: Subject, content: bytes) -> None:
     subject.start()
-    subject.answer("a", cache_control="max-age=60")
-    subject.clock.advance(60)
+    subject.answer("a", cache_control="max-age=100")
+    subject.clock.advance(100)
     subject.fetcher.asked[-1].callback(Reply(content))
     assert subject.kids == "a"
     assert subject.value("fetches_total", outcome="malformed") == 1
@@ -216,6 +217,7 @@ def test_an_answer_without_keys_is_a_failure(subject: Subject, content: bytes) -
 
 def test_an_unknown_kid_causes_a_fetch_at_most_once_a_minute(subject: Subject) -> None:
     """However many such tokens come; an early one causes a fetch at the minute's end."""
+    subject.chance = 0.0
     subject.start()
     subject.answer("a")
     subject.clock.advance(LEAST_BETWEEN + 1)
@@ -231,6 +233,30 @@ def test_an_unknown_kid_causes_a_fetch_at_most_once_a_minute(subject: Subject) -
     assert subject.fetches == 2
     subject.clock.advance(1)
     assert subject.fetches == 3
+
+
+def test_a_fetch_for_an_unknown_kid_is_delayed_by_one_draw(subject: Subject) -> None:
+    """The earliest of many draws would be no spread any more; each fetch has a new one."""
+    subject.start()
+    subject.answer("a")
+    subject.clock.advance(LEAST_BETWEEN + 1)
+    for chance in (0.5, 0.9, 0.0, 0.0):
+        subject.chance = chance
+        subject.remote.unknown_kid()
+    subject.clock.advance(1.4)
+    assert subject.fetches == 1
+    subject.clock.advance(0.1)
+    assert subject.fetches == 2
+    subject.answer("a")
+    subject.clock.advance(LEAST_BETWEEN + 1)
+    subject.remote.unknown_kid()
+    subject.clock.advance(0)
+    assert subject.fetches == 3
+
+
+def test_the_fetch_of_the_start_is_not_delayed(subject: Subject) -> None:
+    subject.start()
+    assert subject.fetches == 1
 
 
 def test_an_unknown_kid_never_delays_a_fetch(subject: Subject) -> None:
@@ -294,8 +320,8 @@ def test_keys_that_are_passed_over_are_logged_once(subject: Subject) -> None:
     content = json.dumps({"keys": [KEYS["a"], *bad]}).encode()
     subject.start()
     for _ in range(3):
-        subject.fetcher.asked[-1].callback(Reply(content, (("cache-control", "max-age=60"),)))
-        subject.clock.advance(SHORTEST)
+        subject.fetcher.asked[-1].callback(Reply(content, (("cache-control", "max-age=100"),)))
+        subject.clock.advance(100)
     warned = [line for line in subject.said if line.startswith("warn")]
     assert len(warned) == MOST_LINES + 1
     assert warned[0].startswith(f"warn: passed over in {ORIGIN}: key 'bad0': a symmetric key")
