@@ -57,11 +57,6 @@ class KeyFiles:
         self._skipped = passed_over
 
 
-def load_key_ring(paths: Iterable[Path]) -> KeyRing:
-    """The keys of all the files; raise `KeyFileError`."""
-    return KeyFiles(paths).ring
-
-
 def _read(path: Path) -> tuple[tuple[Key, ...], tuple[str, ...]]:
     """The usable keys of a file, and a line for each of the others."""
     members, is_set = decode_keys(read_key_file(path), str(path))

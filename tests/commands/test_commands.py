@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from envelope.commands import main
-from envelope.credentials.keyfiles import load_key_ring
 from envelope.credentials.tokens import Claims, TokenExpectations, verify
+from tests.support.keyrings import load_key_ring
 
 
 @pytest.mark.parametrize("alg", ["EdDSA", "ES256", "RS256"])

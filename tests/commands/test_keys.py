@@ -17,8 +17,8 @@ from twisted.python import usage
 
 from envelope import __version__, commands
 from envelope.commands import keygen, main
-from envelope.credentials.keyfiles import load_key_ring
 from envelope.credentials.tokens import Claims, TokenExpectations, TokenReason, TokenRefusal, verify
+from tests.support.keyrings import load_key_ring
 
 ED = {"kty": "OKP", "crv": "Ed25519"}
 

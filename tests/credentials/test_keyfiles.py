@@ -11,9 +11,10 @@ import pytest
 from jwcrypto import jwk
 from twisted.logger import LogEvent, formatEvent, globalLogPublisher
 
-from envelope.credentials.keyfiles import KeyFiles, load_key_ring
+from envelope.credentials.keyfiles import KeyFiles
 from envelope.credentials.keys import KeyFileError
 from envelope.credentials.publishedkeys import MOST_LINES
+from tests.support.keyrings import load_key_ring
 
 ED = jwk.JWK.generate(kty="OKP", crv="Ed25519", kid="good")
 RSA = jwk.JWK.generate(kty="RSA", size=2048, kid="rsa")

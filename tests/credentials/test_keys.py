@@ -11,9 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jwcrypto import jwk
 
-from envelope.credentials.keyfiles import load_key_ring
 from envelope.credentials.keys import KeyFileError, KeyRing
-from tests.support.keyrings import key_ring
+from tests.support.keyrings import key_ring, load_key_ring
 
 ED = jwk.JWK.generate(kty="OKP", crv="Ed25519", kid="ed")
 EC = jwk.JWK.generate(kty="EC", crv="P-256", kid="ec")

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from envelope.credentials.keyfiles import load_key_ring
+from envelope.credentials.keyfiles import KeyFiles
 from envelope.credentials.keys import KeyRing
+
+
+def load_key_ring(paths: Iterable[Path]) -> KeyRing:
+    """The keys of all the files; raise `KeyFileError`."""
+    return KeyFiles(paths).ring
 
 
 def key_ring(text: bytes | str) -> KeyRing:
