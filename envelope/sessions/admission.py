@@ -146,26 +146,33 @@ class Expectations:
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """The state of the service at the time of a request."""
+    """The state of the service at the time of a request.
+
+    `sessions` are all sessions, `monitoring` those of monitoring among them.
+    """
 
     stopping: bool = False
     sessions: int = 0
+    monitoring: int = 0
     max_clients: int = 1
     monitoring_slots: int = 0
     over_rate: bool = False
 
     def has_room(self, monitoring: bool) -> bool:
-        """Whether a slot is free; monitoring may use those kept for it too."""
-        room = self.max_clients + (self.monitoring_slots if monitoring else 0)
-        return self.sessions < room
+        """Whether a slot is free. Monitoring uses the slots kept for it first, then the others."""
+        kept = self.monitoring_slots
+        if monitoring and self.monitoring < kept:
+            return True
+        return self.sessions - min(self.monitoring, kept) < self.max_clients
 
 
 @dataclass(frozen=True, slots=True)
 class Admission:
-    """The request is admitted, for `duration` seconds."""
+    """The request is admitted, for `duration` seconds; `monitoring`: its subject is that."""
 
     duration: float
     subprotocol: str | None = None
+    monitoring: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,7 +233,7 @@ def _after_token(
     deadline = deadline_of(claims.expires if claims else None, expected, now)
     if deadline <= now:
         return PAST_EXPIRATION
-    return Admission(deadline - now, request.subprotocol)
+    return Admission(deadline - now, request.subprotocol, monitoring)
 
 
 def deadline_of(expires: float | None, expected: Expectations, now: float) -> float:

@@ -79,6 +79,7 @@ class Sessions:
         self._needs_address = config.firewall != "none"
         self._shared = SharedGrants()
         self._machines: dict[str, SessionMachine] = {}
+        self._monitoring = 0
         self._emptied = Condition()
         self.stopping = False
 
@@ -104,6 +105,7 @@ class Sessions:
         return Load(
             stopping=self.stopping,
             sessions=len(self._machines),
+            monitoring=self._monitoring,
             max_clients=self._config.max_clients,
             monitoring_slots=self._config.monitoring_slots,
             over_rate=self._over_rate is not None and self._over_rate(),
@@ -129,6 +131,7 @@ class Sessions:
         )
         machine = make_machine(data)
         self._machines[data.session_id] = machine
+        self._monitoring += admission.monitoring
         admitted: Deferred[gate.ISession] = Deferred(lambda _: machine.end(End.LOST))
         data.admitted = admitted
         session = Session(data, machine)
@@ -227,6 +230,7 @@ class Sessions:
 
     def _free_slot(self, data: SessionData) -> None:
         del self._machines[data.session_id]
+        self._monitoring -= data.admission.monitoring
         if not self._machines:
             self._emptied.notify_all()
 

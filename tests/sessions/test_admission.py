@@ -82,8 +82,18 @@ def test_monitoring_needs_no_subject_and_no_rate_and_has_its_own_slots() -> None
     decision = verdict(claims=monitoring, load=load)
     assert isinstance(decision.outcome, a.Admission)
     assert decision.token is a.TokenPass.VALID
-    full = verdict(claims=monitoring, load=dataclasses.replace(load, sessions=2))
+    full = verdict(claims=monitoring, load=dataclasses.replace(load, sessions=2, monitoring=1))
     assert full.outcome is a.FULL
+
+
+@pytest.mark.parametrize(("sessions", "monitoring", "client", "monitor"), [
+    (0, 0, True, True), (1, 1, True, True), (1, 0, False, True), (2, 1, False, False),
+    (2, 2, False, False), (3, 1, False, False),
+])
+def test_monitoring_uses_its_own_slots_first(sessions, monitoring, client, monitor) -> None:
+    """One slot for clients and one kept: neither kind takes the other's."""
+    load = a.Load(sessions=sessions, monitoring=monitoring, max_clients=1, monitoring_slots=1)
+    assert (load.has_room(False), load.has_room(True)) == (client, monitor)
 
 
 @pytest.mark.parametrize("token", [None, ""])

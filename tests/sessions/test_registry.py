@@ -229,6 +229,18 @@ def test_monitoring_has_slots_of_its_own() -> None:
     assert isinstance(let_in.outcome, Admission)
 
 
+def test_a_session_of_monitoring_leaves_the_clients_their_slots() -> None:
+    """And gives its own back when it ends."""
+    world = World(monitoring_slots=1)
+    for _ in range(2):
+        decision = world.sessions.decide(world.request("monitoring"), ADDRESS)
+        assert isinstance(decision.outcome, Admission)
+        answer = world.sessions.admit(ADDRESS, decision.outcome, Carrier(world.firewall))
+        client = world.sessions.decide(world.request("ndt"), ADDRESS)
+        assert isinstance(client.outcome, Admission)
+        result(answer).client_left()
+
+
 def test_a_client_without_an_address_needs_no_grant() -> None:
     """It came over a UNIX socket, and no firewall is managed."""
     world = World()
