@@ -176,6 +176,7 @@ class KernelFirewall:
                 "a second envelope in this network would not be refused: {why}", why=str(error))
 
     def _release(self) -> None:
+        self._flows.close()
         if self._claimed is not None:
             self._claimed.release()
             self._claimed = None

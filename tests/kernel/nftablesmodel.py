@@ -46,6 +46,8 @@ TABLE = """table inet envelope {
         meta l4proto tcp reject with tcp reset
         reject
     }
+    chain was_loose {
+    }
     chain input {
         type filter hook input priority filter; policy drop;
         jump baseline

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from pytest_twisted import blockon
@@ -32,6 +33,12 @@ NO_GRANTS: dict[int, dict[str, float]] = {4: {}, 6: {}}
 PATIENCE = float(os.environ.get("MODEL_PATIENCE", "60"))
 # Seconds: how late a session may be ended, and how early this test may see its end.
 LATE, EARLY = 1.5, 0.1
+LOOSE = Path("/proc/sys/net/netfilter/nf_conntrack_tcp_loose")
+
+
+def is_loose() -> bool:
+    """Whether the kernel picks up TCP connections midway."""
+    return LOOSE.read_text() != "0\n"
 
 
 class ServiceLife:
@@ -83,6 +90,7 @@ class ServiceLife:
         if not self.orders:
             # The start is one transaction and leaves nothing to repair.
             assert not self.differences()
+        assert is_loose() is (baseline != "service")
 
     def kill(self, children_too: bool) -> None:
         """Kill the service as `kill -9` does: nothing under way goes on, and the rules stay."""
@@ -102,6 +110,7 @@ class ServiceLife:
         self.sessions.end_all(End.SHUTDOWN)
         blockon(self.sessions.when_empty())
         blockon(self.firewall.close())
+        assert is_loose()
         assert not any(client.state in ("asking", "in") for client in self.clients)
         self.up = self.left_over = False
         self.clients = []
@@ -119,6 +128,7 @@ class ServiceLife:
         blockon(self.reactor.kill())
         self.kernel_firewall._release()
         self.world.wipe()
+        LOOSE.write_text("1")
 
     # -- its clients -----------------------------------------------------------------------
 

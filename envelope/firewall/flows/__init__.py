@@ -53,7 +53,8 @@ _log = Logger(namespace="envelope.firewall")
 class Flows:
     """Ends and keeps flows for one firewall; does nothing unless its own baseline cuts them.
 
-    First comes `prepare`, then the rules, then `start`; `stop` comes before the rules go.
+    First comes `prepare`, then the rules, then `start`. `stop` comes before the rules go, and
+    `close` at the end.
     """
 
     def __init__(self, reactor: IReactorTime, sockets: SocketTable, tracking: Tracking) -> None:
@@ -192,12 +193,15 @@ class Flows:
             self._cutter.spare(network)
 
     def stop(self) -> None:
-        """Give back what the kernel did before, as long as the rules still remember it."""
+        """Give back what the kernel did before, while the rules still remember it."""
         if self._udp is not None:
             self._udp.stop()
         self._udp = self._cutter = None
         if not self._stays:
             self._give_back()
+
+    def close(self) -> None:
+        """Let go of the kernel."""
         self._sockets.close()
         self._tracking.close()
 

@@ -27,8 +27,8 @@ MOST_AT_ONCE: Final = 128
 _A_TURN: Final = 40
 # Under load, one part in so many of the reactor's time; but ends are answered within that many
 # seconds.
-_SHARE: Final = 8
-_LONGEST_PAUSE: Final = 0.05
+_SHARE: Final = 16
+_LONGEST_PAUSE: Final = 0.02
 # A list may miss a socket when another one goes meanwhile, so it is read until it is empty.
 _PASSES: Final = 3
 

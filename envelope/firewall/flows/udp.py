@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import Final
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from envelope.addresses import Network, Opening
@@ -25,6 +25,7 @@ from envelope.firewall.flows.connections import (
     UdpFlow,
 )
 from envelope.firewall.flows.judge import Judge
+from envelope.runtime.timers import Timer
 
 # Seconds between two lists of flows: one takes 5 ms, mostly to walk the kernel's table. An end that
 # comes too soon after another is not waited for, since tracking forgets nothing within 30 s.
@@ -48,7 +49,7 @@ class UdpFlows:
         self._device = device
         self._open = always_open
         self._ended: dict[Network, Ended] = {}
-        self._timer: IDelayedCall | None = None
+        self._timer = Timer(reactor)
         # Whether the next list is waited for, and by whom.
         self._prompt = False
         self._waiting: list[Deferred[None]] = []
@@ -60,10 +61,10 @@ class UdpFlows:
     def end(self, ended: Ended) -> Deferred[None]:
         """See to the flows of a grant that has ended; fires when nothing is to be waited for."""
         self._ended[ended.network] = ended
-        if self._timer is None:
+        if not self._timer.running:
             wait = self._not_before - self._reactor.seconds()
             # Ends of the same turn share a list.
-            self._timer = self._reactor.callLater(max(0.0, wait), self._look)
+            self._timer.start(max(0.0, wait), self._look)
             self._prompt = wait <= 0
         done: Deferred[None] = Deferred()
         if self._prompt:
@@ -74,13 +75,10 @@ class UdpFlows:
 
     def stop(self) -> None:
         """Look no more."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._timer.stop()
         self._answer()
 
     def _look(self) -> None:
-        self._timer = None
         self._not_before = self._reactor.seconds() + APART
         ended, self._ended = self._ended, {}
         Deferred.fromCoroutine(self.hold(Clients(ended.values()))).addErrback(
