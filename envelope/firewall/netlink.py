@@ -43,6 +43,7 @@ class Netlink:
     def __init__(self, protocol: int) -> None:
         self._protocol = protocol
         self._idle: list[socket.socket] = []
+        self._busy: set[socket.socket] = set()
         self._numbers = count(1)
 
     def dump(self, kind: int, body: bytes) -> Iterator[bytes]:
@@ -65,32 +66,46 @@ class Netlink:
             next(answers)
 
     def close(self) -> None:
-        """Close all sockets that are not in use; the next call opens another one."""
-        while self._idle:
-            self._idle.pop().close()
+        """Close all sockets; the next call opens another one."""
+        for kernel in (*self._idle, *self._busy):
+            kernel.close()
+        self._idle.clear()
+        self._busy.clear()
 
     @contextmanager
     def _asking(
         self, kind: int, flags: int, body: bytes
     ) -> Iterator[Iterator[tuple[int, bytes]]]:
-        if not self._idle:
-            self._idle.append(socket.socket(
-                socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, self._protocol
-            ))
-            self._idle[-1].settimeout(_PATIENCE)
-        kernel, number = self._idle.pop(), next(self._numbers)
+        kernel, number = self._take(), next(self._numbers)
         try:
             size = _HEADER.size + len(body)
             kernel.send(_HEADER.pack(size, kind, _REQUEST | flags, number, 0) + body)
             yield _answers(kernel, number)
         except _Refused as error:
-            self._idle.append(kernel)
+            self._give_back(kernel)
             raise OSError(error.errno, error.strerror) from None
         except BaseException:
             # An answer that is still to come would be taken for that of the next question.
+            self._busy.discard(kernel)
             kernel.close()
             raise
         else:
+            self._give_back(kernel)
+
+    def _take(self) -> socket.socket:
+        if self._idle:
+            kernel = self._idle.pop()
+        else:
+            kind = socket.SOCK_RAW | socket.SOCK_CLOEXEC
+            kernel = socket.socket(socket.AF_NETLINK, kind, self._protocol)
+            kernel.settimeout(_PATIENCE)
+        self._busy.add(kernel)
+        return kernel
+
+    def _give_back(self, kernel: socket.socket) -> None:
+        # Unless all were closed meanwhile.
+        if kernel in self._busy:
+            self._busy.remove(kernel)
             self._idle.append(kernel)
 
 
