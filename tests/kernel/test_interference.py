@@ -81,7 +81,7 @@ class Complaints:
         globalLogPublisher.removeObserver(self._observe)
 
     def _observe(self, event: LogEvent) -> None:
-        if "somebody changed" in (event.get("log_format") or ""):
+        if "others changed" in (event.get("log_format") or ""):
             self.seen.append(event["kinds"])
 
 
