@@ -27,7 +27,7 @@ from envelope.firewall.nftables import NftablesFirewall
 from envelope.front.eviction import DropReason
 from envelope.front.factory import FrontFactory
 from envelope.front.limits import Limits
-from envelope.front.listeners import ListenError, listen, service_ports
+from envelope.front.listeners import ListenError, listen, reachable, service_ports
 from envelope.front.metrics import ConnectionMetrics
 from envelope.metrics import new_registry
 from envelope.preflight import StartError, device_addresses, explained
@@ -185,7 +185,8 @@ class EnvelopeService(Service):
     async def _install_rules(self) -> None:
         self._guarded = True
         try:
-            await self.firewall.open(service_ports(self._ports))
+            closed = service_ports(reachable(self._admin_ports))
+            await self.firewall.open(service_ports(self._ports), closed)
         except FirewallError as error:
             # It has taken its rules back. After a start that was cut short, `close` says what is
             # still in force.

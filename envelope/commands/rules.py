@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterable
 from typing import Final
 
 from twisted.python.usage import UsageError
 
 from envelope.addresses import PortRange
 from envelope.config import Config
+from envelope.config.listen import ListenSpec
 from envelope.firewall.iptables import rules_text
 from envelope.firewall.nftables import nft_text
 from envelope.firewall.policy import IPV4, IPV6, Layout
@@ -23,8 +25,13 @@ Prints the exact rules that a start with these options would install; changes no
 
 def layout_of(config: Config) -> Layout:
     """What the rules are made from; of the service's ports, those that the options name."""
-    ports = sorted({spec.port for spec in config.listen if spec.port})
-    return Layout.of(config, tuple(PortRange("tcp", port, port) for port in ports))
+    admin = [spec for spec in config.admin if not spec.local]
+    return Layout.of(config, _ports(config.listen), _ports(admin))
+
+
+def _ports(specs: Iterable[ListenSpec]) -> tuple[PortRange, ...]:
+    ports = sorted({spec.port for spec in specs if spec.port})
+    return tuple(PortRange("tcp", port, port) for port in ports)
 
 
 def main(argv: list[str]) -> int:

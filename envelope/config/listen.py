@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from ipaddress import IPv6Address
+from ipaddress import IPv6Address, ip_address
 from typing import Final
 
 ENDPOINTS: Final = ("tcp", "tcp6", "systemd", "haproxy", "unix")
@@ -21,7 +21,8 @@ class ListenSpec:
     address of IPv6 alone), and None for a Twisted endpoint description, which is then in
     `endpoint`, without its `haproxy:`. `port` is 0 for any free port. It is None when it is known
     only once the socket is open (`systemd:`), and for a UNIX socket (`unix`), which has none. With
-    `proxied`, each connection begins with a PROXY header that names the client's address.
+    `proxied`, each connection begins with a PROXY header that names the client's address. `local`
+    is set for a loopback address, which no other machine can connect to.
     """
 
     text: str
@@ -30,6 +31,7 @@ class ListenSpec:
     endpoint: str = ""
     proxied: bool = False
     unix: bool = False
+    local: bool = False
 
     def __str__(self) -> str:
         return self.text
@@ -56,7 +58,8 @@ def parse_listen(text: str) -> ListenSpec:
             IPv6Address(match["v6"])
         except ValueError:
             raise ValueError(f"{text!r} has no IPv6 address in its brackets") from None
-    return ListenSpec(text, match["v6"] or match["host"] or "", _port(match["port"], text))
+    host = match["v6"] or match["host"] or ""
+    return ListenSpec(text, host, _port(match["port"], text), local=_is_loopback(host))
 
 
 def _endpoint(text: str) -> ListenSpec:
@@ -66,15 +69,23 @@ def _endpoint(text: str) -> ListenSpec:
     if endpoint.startswith(_PROXIED):
         raise ValueError(f"{text!r} says haproxy: twice")
     (kind, *positional), named = _arguments(endpoint)
-    port = None
+    port, local = None, False
     if kind in ("tcp", "tcp6"):
+        local = _is_loopback(named.get("interface", *positional[1:2] or [""]))
         given = named.get("port", positional[0] if positional else None)
         # A missing port is reported by Twisted when it opens the endpoint.
         port = None if given is None else _port(given, text)
     unix = kind == "unix" or (
         kind == "systemd" and "UNIX" in (named.get("domain"), *positional[:1])
     )
-    return ListenSpec(text, None, port, endpoint, proxied, unix)
+    return ListenSpec(text, None, port, endpoint, proxied, unix, local)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _arguments(description: str) -> tuple[list[str], dict[str, str]]:

@@ -25,11 +25,13 @@ class IFirewall(Protocol):
     planned.
     """
 
-    def open(self, service_ports: tuple[PortRange, ...]) -> Deferred[None]:
+    def open(
+        self, service_ports: tuple[PortRange, ...], closed_ports: tuple[PortRange, ...] = ()
+    ) -> Deferred[None]:
         """Put the baseline in force, and clear whatever a killed service left behind.
 
-        `service_ports` are the service's own, always let in. Fails with `FirewallError`, and then
-        nothing is changed.
+        `service_ports` are always let in. `closed_ports`, of the admin endpoints, are never opened
+        by a grant, only by `--allow`. Fails with `FirewallError`, and then nothing is changed.
         """
 
     def allow(self, network: Network, end: float) -> Deferred[None]:

@@ -75,13 +75,16 @@ class KernelFirewall:
         self._flows = Flows(reactor, KernelSockets(), Conntrack())
         self._granted: set[Network] = set()
 
-    def open(self, service_ports: tuple[PortRange, ...]) -> Deferred[None]:
+    def open(
+        self, service_ports: tuple[PortRange, ...], closed_ports: tuple[PortRange, ...] = ()
+    ) -> Deferred[None]:
         """See `IFirewall.open`."""
-        return Deferred.fromCoroutine(self._open(service_ports))
+        return Deferred.fromCoroutine(
+            self._open(Layout.of(self._config, service_ports, closed_ports))
+        )
 
-    async def _open(self, service_ports: tuple[PortRange, ...]) -> None:
+    async def _open(self, layout: Layout) -> None:
         self._claim()
-        layout = Layout.of(self._config, service_ports)
         installed: list[Table[Any]] = []
         try:
             loose = await self._flows.prepare(layout)

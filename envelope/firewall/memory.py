@@ -21,7 +21,11 @@ class MemoryFirewall:
         self.is_open = False
         self.open_networks: dict[Network, float] = {}
 
-    def open(self, service_ports: tuple[PortRange, ...]) -> Deferred[None]:  # noqa: ARG002
+    def open(
+        self,
+        service_ports: tuple[PortRange, ...],  # noqa: ARG002
+        closed_ports: tuple[PortRange, ...] = (),  # noqa: ARG002
+    ) -> Deferred[None]:
         """See `IFirewall.open`."""
         self.is_open = True
         return succeed(None)

@@ -47,14 +47,24 @@ class Layout:
     on_stop: Literal["restore", "keep"]
     grant_prefix4: int = 32
     grant_prefix6: int = 128
+    # The service's other ports, which no grant opens, without those that are always open.
+    closed_ports: tuple[PortRange, ...] = ()
 
     @classmethod
-    def of(cls, config: Config, service_ports: tuple[PortRange, ...]) -> Layout:
-        """Take the choices from `config`; `service_ports` are known once the service listens."""
+    def of(
+        cls, config: Config, service_ports: tuple[PortRange, ...],
+        closed_ports: tuple[PortRange, ...] = (),
+    ) -> Layout:
+        """Take the choices from `config`; the ports are known once the service listens."""
+        always_open = (*service_ports, *config.allow)
         return cls(
             config.device, service_ports, config.allow, config.grant_port, config.proxy_port,
             config.established, config.baseline, config.on_stop,
             config.grant_prefix4, config.grant_prefix6,
+            tuple(
+                port for port in closed_ports
+                if not any(each.covers(port.protocol, port.first) for each in always_open)
+            ),
         )
 
     def prefix(self, version: int) -> int:

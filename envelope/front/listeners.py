@@ -22,7 +22,7 @@ from twisted.internet.interfaces import (
     IProtocolFactory,
 )
 
-from envelope.addresses import PortRange
+from envelope.addresses import PortRange, client_address
 from envelope.config.listen import ListenSpec
 from envelope.front.proxied import ProxiedFactory
 from envelope.runtime.capabilities import Capability, missing, of_this_process
@@ -201,6 +201,14 @@ def _parse_fault(error: Exception) -> str:
 
 def _one_line(error: Exception) -> str:
     return " ".join(str(error).split()) or type(error).__name__
+
+
+def reachable(ports: list[IListeningPort]) -> list[IListeningPort]:
+    """Those of `ports` that other machines can connect to: not those of a loopback address."""
+    return [
+        port for port in ports
+        if (address := client_address(port.getHost())) is not None and not address.is_loopback
+    ]
 
 
 def service_ports(ports: list[IListeningPort]) -> tuple[PortRange, ...]:

@@ -65,19 +65,26 @@ for number in numbers:
     with socket.socket(family, socket.SOCK_RAW, int(number)) as sender:
         sender.sendto(bytes(24), (target, 0))
 """
-# Sends 60 SYNs one after the other; prints the seconds that the slowest refusal took.
+# Sends 60 SYNs to a port, one after the other; prints the seconds that the slowest refusal took.
 KNOCK = """
 import socket, sys, time
 slowest = 0.0
 for _ in range(60):
     began = time.monotonic()
     try:
-        socket.create_connection((sys.argv[1], 9000), 20).close()
+        socket.create_connection((sys.argv[1], int(sys.argv[2])), 20).close()
         print("let in")
     except ConnectionRefusedError:
         slowest = max(slowest, time.monotonic() - began)
 print(slowest)
 """
+# An operator's own rules for nft, which refuse the admin port.
+OPERATORS = (
+    "add table inet envelope",
+    "add chain inet envelope input { type filter hook input priority filter; policy accept; }",
+    "add rule inet envelope input iifname lo accept",
+    "add rule inet envelope input iifname eth0 tcp dport 9990 reject with tcp reset",
+)
 
 
 def program(host: Host, source: str, *words: str) -> str:
@@ -129,7 +136,7 @@ def test_sixty_connections_are_refused_at_once(rig) -> None:
     rig.start()
     for address in (rig.lab.host.address4, rig.lab.host.address6):
         began = time.monotonic()
-        said = program(rig.lab.client(), KNOCK, address)
+        said = program(rig.lab.client(), KNOCK, address, "9000")
         assert float(said) < 0.9, f"one of 60 waited, of {time.monotonic() - began:.1f} s in all"
 
 
@@ -149,3 +156,35 @@ def test_protocols_without_ports_are_let_in_by_name_or_number(rig) -> None:
         assert {lines.next() for _ in wanted} == wanted
     assert service.stop() == 0
     assert not any("changed the rules" in line for line in service.seen)
+
+
+@every_kind
+@pytest.mark.parametrize("baseline", ["service", "operator"])
+def test_a_grant_opens_no_admin_port(rig, baseline) -> None:
+    """An operator's own rules decide about it; ours refuse it, unless `--allow` names it."""
+    if baseline == "operator":
+        refuse_admin(rig)
+    service = rig.start("--admin=:9990", f"--baseline={baseline}")
+    rig.serve(9000)
+    for to in (rig.lab.host.address4, rig.lab.host.address6):
+        client = rig.client(rig.token(), to=to)
+        assert client.event()["status"] == 101
+        assert not program(rig.lab.client(), KNOCK, to, "9990").startswith("let in")
+        assert rig.reaches(9000, to)
+        client.tell("close")
+        assert client.event()["code"] == 1000
+    assert service.stop() == 0
+    if baseline == "service":
+        rig.start("--admin=:9990", "--allow=tcp/9990")
+        assert program(rig.lab.client(), KNOCK, to, "9990").startswith("let in")
+
+
+def refuse_admin(rig: Rig) -> None:
+    """Rules of an operator that refuse the admin port, and let in everything else."""
+    if rig.kind == "nftables":
+        rig.lab.host.run(["nft", "; ".join(OPERATORS)], check=True)
+        return
+    for tool in (f"iptables-{rig.kind}", f"ip6tables-{rig.kind}"):
+        rig.lab.host.run([tool, "-A", "INPUT", "-i", "lo", "-j", "ACCEPT"], check=True)
+        rig.lab.host.run([tool, "-A", "INPUT", "-i", "eth0", "-p", "tcp", "--dport", "9990",
+                          "-j", "REJECT", "--reject-with", "tcp-reset"], check=True)

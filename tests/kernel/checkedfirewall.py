@@ -27,9 +27,11 @@ class CheckedFirewall:
         self._until: dict[Network, float] = {}
         self.false_answers: list[str] = []
 
-    def open(self, service_ports: tuple[PortRange, ...]) -> Deferred[None]:
+    def open(
+        self, service_ports: tuple[PortRange, ...], closed_ports: tuple[PortRange, ...] = ()
+    ) -> Deferred[None]:
         """See `IFirewall`."""
-        return self._firewall.open(service_ports)
+        return self._firewall.open(service_ports, closed_ports)
 
     def allow(self, network: Network, until: float) -> Deferred[None]:
         """See `IFirewall`."""

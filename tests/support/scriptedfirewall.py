@@ -25,8 +25,11 @@ class ScriptedFirewall(MemoryFirewall):
         self.hold_back = False
         self._waiting: list[tuple[Deferred[None], Callable[[], Deferred[None]]]] = []
 
-    def open(self, service_ports: tuple[PortRange, ...]) -> Deferred[None]:
-        return self._answer("open", None, lambda: MemoryFirewall.open(self, service_ports))
+    def open(
+        self, service_ports: tuple[PortRange, ...], closed_ports: tuple[PortRange, ...] = ()
+    ) -> Deferred[None]:
+        return self._answer(
+            "open", None, lambda: MemoryFirewall.open(self, service_ports, closed_ports))
 
     def allow(self, network: Network, end: float) -> Deferred[None]:
         return self._answer(

@@ -10,7 +10,6 @@ from typing import Final
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
-from envelope.addresses import PortRange
 from envelope.config import Config
 from envelope.firewall.clocks import WATCH_EVERY, WallClock
 from envelope.firewall.iptables.plan import Structure, install
@@ -59,8 +58,8 @@ class IptablesFirewall(KernelFirewall):
         self._watching = LoopingCall(self._watch_clock)
         self._watching.clock = reactor
 
-    async def _open(self, service_ports: tuple[PortRange, ...]) -> None:
-        await super()._open(service_ports)
+    async def _open(self, layout: Layout) -> None:
+        await super()._open(layout)
         self._watching.start(WATCH_EVERY)
 
     async def _close(self) -> None:

@@ -79,7 +79,11 @@ def change_all(
     if then.spread:
         chains = then.grant_chains
         lines += [f":{chain} - [0:0]" for chain in chains if is_branch(chain)]
-        lines += [f"-A {chain} {rule}" for chain, rules in chains.items() for rule in rules]
+        standing = now.grant_chains[GRANTS]
+        lines += [
+            f"-A {chain} {rule}" for chain, rules in chains.items() for rule in rules
+            if rule not in standing
+        ]
     for key in dict.fromkeys((*in_force, *wants)):
         have = in_force.get(key, ())
         want = wants.get(key, have) or ()
@@ -90,6 +94,7 @@ def change_all(
             lines += [*change(new, (), want), *change(old, have, ())]
     if now.spread:
         chains = now.grant_chains
-        jumps = [(GRANTS, rule) for rule in chains[GRANTS]]
+        staying = then.grant_chains[GRANTS]
+        jumps = [(GRANTS, rule) for rule in chains[GRANTS] if rule not in staying]
         lines += drop_branches(filter(is_branch, chains), jumps)
     return lines

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
 from envelope.firewall.iptables.head import place, stands
-from envelope.firewall.iptables.rules import CHAIN, GRANTS, Rules, baseline_rules
+from envelope.firewall.iptables.rules import CHAIN, GRANTS, Rules, baseline_rules, kept_closed
 from envelope.firewall.iptables.snapshot import Snapshot
 from envelope.firewall.iptables.spread import branches, is_branch
 from envelope.firewall.kernel import DriftKind
@@ -74,10 +74,13 @@ class Structure:
     @property
     def grant_chains(self) -> dict[str, Rules]:
         """The chains that hold grants, with the rules that lead from one to the next."""
-        if self.spread:
-            bits = self.family.example.max_prefixlen
-            return branches(self.layout.prefix(self.family.version), bits)
-        return {GRANTS: ()}
+        closed = kept_closed(self.layout)
+        if not self.spread:
+            return {GRANTS: closed}
+        chains = branches(
+            self.layout.prefix(self.family.version), self.family.example.max_prefixlen
+        )
+        return {**chains, GRANTS: closed + chains[GRANTS]} if closed else chains
 
     @property
     def jump(self) -> str:
@@ -159,8 +162,11 @@ def mend(snapshot: Snapshot, structure: Structure) -> tuple[list[str], list[Drif
             lines += [f"-A {chain} {rule}" for rule in rules]
             continue
         if chain in grant_chains:
-            # Among grants the order does not matter.
-            mending = [f"-A {chain} {rule}" for rule in rules if rule not in there]
+            # Among grants the order does not matter, but what keeps a port closed comes first.
+            mending = [
+                f"-I {chain} 1 {rule}" if rule.endswith("-j RETURN") else f"-A {chain} {rule}"
+                for rule in rules if rule not in there
+            ]
         else:
             mending = repair(chain, rules, there) if not in_order(rules, there) else []
         if mending:

@@ -21,13 +21,17 @@ from envelope.firewall.policy import BACKSTOP, IPV6, Family, Layout
 
 CHAIN: Final = "ENVELOPE"
 GRANTS: Final = "ENVELOPE-GRANTS"
-OWN_CHAINS: Final = re.compile(r"ENVELOPE(-.*)?$")
 # xt_time counts seconds in 32 bits but its user-space parser stops here (iptables-extensions(8)).
 LATEST_END: Final = int(datetime(2038, 1, 19, 3, 14, 7, tzinfo=UTC).timestamp())
 
 # The answer to a DHCPv6 request, which conntrack does not know because the request is multicast. It
 # comes from a server or relay on the link, from and to fixed ports (RFC 8415 section 7.2).
 _DHCPV6: Final = "-s fe80::/10 -p udp -m udp --sport 547 --dport 546 -j ACCEPT"
+
+# The names of our chains. Others that merely begin like them are not ours.
+_OWN_NAME: Final = "ENVELOPE(?:-GRANTS(?:-[0-3]{1,4})?|-FLOWS|-WAS-(?:ACCEPT|DROP|ABSENT|LOOSE))?"
+OWN_CHAINS: Final = re.compile(f"{_OWN_NAME}$")
+OWN_JUMP: Final = re.compile(f"(?:^|.* )-[jg] {_OWN_NAME}$", re.DOTALL)
 
 # A grant as it stands in the kernel: its rules without `-A CHAIN`, sorted.
 Rules: TypeAlias = tuple[str, ...]
@@ -57,6 +61,7 @@ def baseline_rules(layout: Layout, family: Family) -> list[str]:
         *([_DHCPV6] if family is IPV6 else []),
         *(f"{_opening(each, family)} -j ACCEPT" for each in always_open),
         f"-m conntrack --ctstate RELATED,ESTABLISHED{direction} -j ACCEPT",
+        *(f"{_ports(ports)} -j REJECT --reject-with tcp-reset" for ports in layout.closed_ports),
         f"-j {GRANTS}",
         # The kernel limits how many ICMP errors a peer gets, and TCP would then wait for seconds
         # (icmp(7), icmp_ratelimit); a reset is not limited.
@@ -100,6 +105,13 @@ def _protocol_number(name: str) -> int | None:
         return socket.getprotobyname(name)
     except OSError:
         return None
+
+
+def kept_closed(layout: Layout) -> Rules:
+    """The rules before an operator's grants, for ports that no grant opens: INPUT goes on."""
+    if layout.baseline == "service":
+        return ()
+    return tuple(f"{_ports(ports)} -j RETURN" for ports in layout.closed_ports)
 
 
 def end_of_grant(deadline: float) -> int:

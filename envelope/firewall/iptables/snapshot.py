@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
 from envelope.firewall.errors import UnreadableRules
-from envelope.firewall.iptables.rules import CHAIN, OWN_CHAINS, respelled
+from envelope.firewall.iptables.rules import CHAIN, OWN_CHAINS, OWN_JUMP, respelled
 
 # What iptables-nft-save says, in a comment, of a table that it does not print at all. (Of a table
 # with base chains of others it says "contains incompatible base-chains", and prints the rest.)
@@ -105,7 +104,7 @@ class Snapshot:
             (chain, rule)
             for chain, lines in self.rules.items() if not OWN_CHAINS.match(chain)
             for rule in lines
-            if re.search(r"-[jg] ENVELOPE(-\S+)?$", rule)
+            if OWN_JUMP.match(rule)
         ]
 
     def jumps_to(self, targets: Container[str]) -> list[tuple[str, str]]:

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from difflib import SequenceMatcher
 from typing import Final
 
 from envelope.firewall import FirewallError
 from envelope.firewall.errors import UnreadableRules
 from envelope.firewall.kernel import DriftKind
 from envelope.firewall.nftables.head import jump_line, stands
+from envelope.firewall.nftables.repair import repair
 from envelope.firewall.nftables.rules import (
     ADDRESSES,
     BASELINE,
@@ -29,7 +29,7 @@ from envelope.firewall.nftables.rules import (
     Structure,
     ruleset,
 )
-from envelope.firewall.nftables.snapshot import Chain, NftSnapshot, Rule
+from envelope.firewall.nftables.snapshot import Chain, NftSnapshot
 from envelope.firewall.repair import in_order
 
 _SETS: Final = (*ADDRESSES.values(), PROXIES)
@@ -77,8 +77,8 @@ def install(snapshot: NftSnapshot, structure: Structure, probe: Sequence[str]) -
     """The commands of a start: clear what a killed service left, then put the structure in force.
 
     `probe` adds and removes a grant in the same transaction: a kernel that cannot hold one fails
-    the start, not the first client. Raises `FirewallError` when a table of our name is not ours, or
-    when the operator's is missing where `--baseline=operator` needs it.
+    the start, not the first client. Raises `FirewallError` when a table or chain of our name is
+    not ours, or when the operator's is missing where `--baseline=operator` needs it.
     """
     ours = BASELINE in snapshot.chains
     if structure.layout.baseline == "service":
@@ -92,6 +92,10 @@ def install(snapshot: NftSnapshot, structure: Structure, probe: Sequence[str]) -
         raise FirewallError(
             f"--baseline=operator needs your own rules in the chain {INPUT} of the table {TABLE} "
             "(type filter hook input), and there is none"
+        )
+    if GRANTS in snapshot.chains and ADDRESSES[4] not in snapshot.sets:
+        raise FirewallError(
+            f"the chain {GRANTS} of your table {TABLE} is not this service's: rename it"
         )
     others = [rule for rule in snapshot.chains[INPUT].rules if rule.text != structure.jump]
     jump = jump_line(snapshot, others, structure.jump)
@@ -193,7 +197,7 @@ def mend(
             lines += [f"add rule {TABLE} {name} {rule}" for rule in rules]
         elif not in_order(printed.chains[name], there.texts):
             kinds.append(DriftKind.BASELINE)
-            lines += _repair(name, rules, printed.chains[name], there.rules)
+            lines += repair(name, rules, printed.chains[name], there.rules)
     entry_lines, entry_kinds = _mend_input(snapshot, structure, printed)
     return lines + entry_lines, kinds + entry_kinds
 
@@ -221,35 +225,3 @@ def _mend_input(
         others = [rule for rule in entries if rule.text != printed.jump]
         lines.append(jump_line(snapshot, others, structure.jump))
     return lines, kinds
-
-
-def _repair(
-    name: str, rules: Sequence[str], ours: Sequence[str], there: Sequence[Rule]
-) -> list[str]:
-    """Put our rules (`ours` as nft prints them) in order around those of others.
-
-    A missing rule comes right behind the one before it.
-    """
-    texts = [rule.text for rule in there]
-    kept: dict[int, int] = {}
-    for at, place, size in SequenceMatcher(None, ours, texts, autojunk=False).get_matching_blocks():
-        kept.update(zip(range(at, at + size), range(place, place + size), strict=True))
-    staying = set(kept.values())
-    gone = {
-        place for place, text in enumerate(texts) if text in ours and place not in staying
-    }
-    lines = [
-        f"delete rule {TABLE} {name} handle {there[place].handle}" for place in sorted(gone)
-    ]
-    place = 0
-    for number, rule in enumerate(rules):
-        if number in kept:
-            place = kept[number] + 1
-            continue
-        following = next((p for p in range(place, len(there)) if p not in gone), None)
-        if following is None:
-            lines.append(f"add rule {TABLE} {name} {rule}")
-        else:
-            handle = there[following].handle
-            lines.append(f"insert rule {TABLE} {name} handle {handle} {rule}")
-    return lines

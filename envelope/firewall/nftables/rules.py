@@ -88,6 +88,7 @@ def _baseline_rules(layout: Layout) -> list[str]:
         *(f"{_opening(each)} accept" for each in
           dict.fromkeys((*layout.service_ports, *layout.allow))),
         f"ct state established,related{direction} accept",
+        *(f"{_ports(ports)} reject with tcp reset" for ports in layout.closed_ports),
         f"jump {GRANTS}",
         "meta l4proto tcp reject with tcp reset",
         "reject with icmpx type port-unreachable",
@@ -96,7 +97,10 @@ def _baseline_rules(layout: Layout) -> list[str]:
 
 def _grant_rules(layout: Layout) -> list[str]:
     ports = [f"{_ports(ports)} " for ports in dict.fromkeys(layout.grant_port)] or [""]
-    rules = [
+    # An operator's own rules go on with what no grant opens; ours have refused it before.
+    closed = layout.closed_ports if layout.baseline == "operator" else ()
+    rules = [f"{_ports(each)} return" for each in closed]
+    rules += [
         f"{_source(version, layout.prefix(version))} @{name} {port}accept"
         for version, name in ADDRESSES.items() for port in ports
     ]

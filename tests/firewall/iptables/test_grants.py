@@ -28,9 +28,12 @@ KEYS = st.one_of(
 WISHES = st.dictionaries(KEYS, st.one_of(st.none(), st.integers(0, 2**31 - 20000)), max_size=12)
 
 
-def installed() -> tuple[FakeFilterTable, Structure]:
+OPERATORS = replace(LAYOUT, baseline="operator", closed_ports=(PortRange("tcp", 9990, 9990),))
+
+
+def installed(layout: Layout = LAYOUT) -> tuple[FakeFilterTable, Structure]:
     kernel = FakeFilterTable()
-    structure = Structure(LAYOUT, IPV4, "ACCEPT")
+    structure = Structure(layout, IPV4, "ACCEPT")
     kernel.apply(install(kernel.snapshot(), structure, ()))
     return kernel, structure
 
@@ -40,10 +43,11 @@ def rules(wishes):
             for key, end in wishes.items()}
 
 
-@given(steps=st.lists(st.tuples(WISHES, st.booleans()), max_size=6))
-def test_whatever_is_wanted_comes_true_spread_or_not(steps) -> None:
+@given(steps=st.lists(st.tuples(WISHES, st.booleans()), max_size=6),
+       layout=st.sampled_from([LAYOUT, OPERATORS]))
+def test_whatever_is_wanted_comes_true_spread_or_not(steps, layout) -> None:
     """Each step is one transaction; nothing but what is wanted is in force afterwards."""
-    kernel, now = installed()
+    kernel, now = installed(layout)
     first = FakeFilterTable().text()
     wanted: dict[Key, tuple[str, ...]] = {}
     for wishes, spread in steps:
@@ -54,6 +58,9 @@ def test_whatever_is_wanted_comes_true_spread_or_not(steps) -> None:
         now = then
         assert grants_in(kernel.snapshot(), now) == (wanted, [])
         assert mend(kernel.snapshot(), now) == ([], [])
+        # What no grant opens is decided before any grant.
+        closed = ["-p tcp -m tcp --dport 9990 -j RETURN"] if layout is OPERATORS else []
+        assert kernel.rules[GRANTS][:len(closed)] == closed
     kernel.apply(remove(kernel.snapshot()))
     assert kernel.text() == first
 

@@ -173,6 +173,38 @@ def test_a_foreign_rule_in_our_chain_stays() -> None:
     assert grants_in(kernel.snapshot(), structure) == ({}, [])
 
 
+@pytest.mark.parametrize("chosen", [layout(), layout(baseline="operator")])
+def test_chains_that_merely_begin_like_ours_are_not_ours(chosen) -> None:
+    """Neither a start, a repair nor a stop touches them."""
+    kernel = model("ACCEPT", [])
+    names = ("ENVELOPE-OTHERS", "ENVELOPE-GRANTS-4", "ENVELOPE-WAS-HERE", "ENVELOPES")
+    kernel.apply([f":{name} - [0:0]" for name in names])
+    kernel.apply([f"-A {name} -j DROP" for name in names])
+    kernel.apply([f"-A INPUT -j {name}" for name in names])
+    first = kernel.text()
+    structure = start(kernel, chosen)
+    assert all(kernel.rules[name] == ["-j DROP"] for name in names)
+    assert not is_all_ours(kernel.snapshot())
+    assert mend(kernel.snapshot(), structure) == ([], [])
+    kernel.apply(remove(kernel.snapshot()))
+    assert kernel.text() == first
+
+
+def test_an_operators_grants_open_no_port_that_is_kept_closed() -> None:
+    """What keeps it closed comes back before the grants."""
+    chosen = Layout.of(Config(baseline="operator"), (), (PortRange("tcp", 9990, 9990),))
+    kernel = model("ACCEPT", [])
+    structure = start(kernel, chosen)
+    kernel.apply(change(GRANTS, (), grant_rules(chosen, B, 1000)))
+    closed = "-p tcp -m tcp --dport 9990 -j RETURN"
+    assert kernel.rules[GRANTS][0] == closed
+    kernel.apply([f"-D {GRANTS} {closed}"])
+    lines, kinds = mend(kernel.snapshot(), structure)
+    assert kinds == ["baseline"]
+    kernel.apply(lines)
+    assert kernel.rules[GRANTS][0] == closed
+
+
 def test_the_stop_lets_go_of_foreign_rules_that_jump_to_us() -> None:
     """Otherwise the kernel would keep our chain."""
     kernel = model("ACCEPT", [])

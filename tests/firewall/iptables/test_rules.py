@@ -81,6 +81,16 @@ def test_a_grant_opens_only_the_ports_it_may() -> None:
     )
 
 
+def test_the_admin_ports_are_refused_before_the_grants() -> None:
+    """Unless `--allow` names one, or the service itself listens on it."""
+    ports = tuple(PortRange("tcp", port, port) for port in (9990, 9991, 8880))
+    allow = (PortRange("tcp", 9000, 9990), PortRange("udp", 9991, 9991))
+    rules = baseline_rules(Layout.of(Config(allow=allow), SERVICE, ports), IPV4)
+    place = rules.index("-j ENVELOPE-GRANTS")
+    assert rules[place - 1] == "-p tcp -m tcp --dport 9991 -j REJECT --reject-with tcp-reset"
+    assert [rule for rule in rules if "REJECT" in rule][:-2] == [rules[place - 1]]
+
+
 def test_protocols_without_ports_are_rules_by_number() -> None:
     """A name would be looked up in /etc/protocols; ip6tables has a match of its own for AH."""
     allow = (Protocol(112), Protocol(51))

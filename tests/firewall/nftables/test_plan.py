@@ -31,7 +31,7 @@ layouts = st.builds(
     st.sampled_from([(), (GRANTED,), (GRANTED, *PORTS)]), st.sampled_from([(), (80,), (443, 80)]),
     st.sampled_from(["cut", "keep"]), st.sampled_from(["service", "operator"]),
     st.sampled_from(["restore", "keep"]), st.sampled_from([8, 24, 32]),
-    st.sampled_from([48, 64, 128]),
+    st.sampled_from([48, 64, 128]), st.sampled_from([(), (PortRange("tcp", 9990, 9990),)]),
 )
 structures = st.builds(Structure, layouts, st.booleans())
 
@@ -222,6 +222,9 @@ def test_somebody_elses_table_is_refused() -> None:
     theirs.apply(OPERATORS)
     with pytest.raises(FirewallError, match="has not made"):
         install(seen(theirs), service, ())
+    theirs.apply(["add chain inet envelope grants"])
+    with pytest.raises(FirewallError, match="rename"):
+        install(seen(theirs), operator, ())
     ours, _ = installed(service)
     for model in (FakeNft(), ours):
         with pytest.raises(FirewallError, match="own rules in the chain input"):
