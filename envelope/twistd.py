@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any, NoReturn
 
 from twisted.logger import Logger
@@ -82,6 +83,24 @@ def _check_paths(twistd_options: Mapping[str, Any]) -> None:
         raise usage.UsageError(
             f"cannot write the pid file {path}: {error.strerror} (--pidfile= starts without one)"
         ) from None
+    if (running := _running(path)) is not None:
+        raise usage.UsageError(
+            f"process {running} of the pid file {path} is running: stop it, or choose another file"
+        )
+
+
+def _running(pid_file: str) -> int | None:
+    """The process that a pid file names, if it runs; twistd replaces the file if it does not."""
+    try:
+        with open(pid_file) as file:
+            pid = int(file.read())
+    except (OSError, ValueError):
+        return None
+    with suppress(ProcessLookupError, OverflowError):
+        with suppress(PermissionError):
+            os.kill(pid, 0)
+        return pid
+    return None
 
 
 def makeService(options: Options) -> EnvelopeService:

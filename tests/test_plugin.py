@@ -142,3 +142,17 @@ def test_looking_at_the_pid_file_leaves_it_as_it_is(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (
         1, f"Pidfile {tmp_path}/pid contains non-numeric value\n")
     assert (tmp_path / "pid").read_text() == "rubbish"
+
+
+@pytest.mark.process
+def test_a_pid_file_of_a_process_that_runs_is_one_line(tmp_path: Path) -> None:
+    """Twistd itself would explain it in a paragraph."""
+    (tmp_path / "pid").write_text(str(os.getpid()))
+    done = subprocess.run(
+        [sys.executable, Path(sys.executable).with_name("twistd"), "-n", "--pidfile=pid",
+         "envelope", "--firewall=none", "--token-required=false"],
+        cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (
+        1, "", f"envelope: process {os.getpid()} of the pid file {tmp_path}/pid is running: "
+        "stop it, or choose another file\n")
+    assert (tmp_path / "pid").read_text() == str(os.getpid())

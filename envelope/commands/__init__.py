@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
 from importlib import import_module
 from typing import Any, Final, NoReturn
 
@@ -110,4 +111,7 @@ def _opt_version(_: Any) -> NoReturn:
 
 
 def _complain(name: str, reason: str) -> None:
-    print(printable(f"{name}: {reason}"), file=sys.stderr)
+    # Closed or full, standard error is no reason for another exit status.
+    if sys.stderr is not None:
+        with suppress(OSError):
+            print(printable(f"{name}: {reason}"), file=sys.stderr, flush=True)

@@ -16,6 +16,8 @@ _KINDS: Final[dict[str, dict[str, Any]]] = {
     "ES256": {"kty": "EC", "crv": "P-256"},
     "RS256": {"kty": "RSA", "size": 3072},
 }
+# The contract's mode of a private key, whatever the umask.
+_PRIVATE_MODE: Final = 0o600
 
 
 class Options(usage.Options):
@@ -52,7 +54,7 @@ def run(options: Options) -> int:
     if public.exists():
         raise usage.UsageError(f"{public} exists already")
     key = jwk.JWK.generate(kid=kid, alg=alg, use="sig", **_KINDS[alg])
-    _write(private, key.export_private(), 0o600)
+    _write(private, key.export_private(), _PRIVATE_MODE)
     try:
         _write(public, key.export_public(), 0o644)
     except BaseException:
@@ -70,6 +72,9 @@ def _write(path: Path, text: str, mode: int) -> None:
         raise usage.UsageError(f"{path} exists already") from None
     try:
         with os.fdopen(handle, "w") as file:
+            if mode == _PRIVATE_MODE:
+                # Exactly this: a umask may take away the owner's own rights.
+                os.fchmod(handle, mode)
             file.write(text + "\n")
     except BaseException:
         # A partly written key is useless, and the next run would refuse to overwrite it.

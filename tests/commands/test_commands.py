@@ -120,3 +120,13 @@ def test_ctrl_c_during_imports_is_no_traceback(tmp_path, name) -> None:
         env={**os.environ, "PYTHONPATH": str(tmp_path)}, capture_output=True, text=True, timeout=60,
     )
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+
+
+@pytest.mark.process
+@pytest.mark.parametrize("stderr", ["2>&-", "2>/dev/full"])
+def test_a_message_that_cannot_be_written_changes_nothing_else(stderr) -> None:
+    """Nor does it go to standard output."""
+    command = f"{sys.executable} -c 'from envelope.commands import main; exit(main())' nonsense"
+    done = subprocess.run(["sh", "-c", f"{command} {stderr}"], capture_output=True, timeout=60,
+                          cwd=Path(__file__).parents[2])
+    assert (done.returncode, done.stdout) == (2, b"")

@@ -52,16 +52,17 @@ def one_line(capsys, *fragments: str) -> None:
 
 # -- keygen ----------------------------------------------------------------------------------
 
-def test_only_the_owner_can_read_a_private_key_whatever_the_umask(tmp_path, capsys) -> None:
+@pytest.mark.parametrize("umask", [0, 0o777])
+def test_only_the_owner_can_read_a_private_key_whatever_the_umask(tmp_path, capsys, umask) -> None:
     """The umask applies to the public key only."""
-    before = os.umask(0)
+    before = os.umask(umask)
     try:
         assert main(["keygen", "--kid=k", f"--out={tmp_path}"]) == 0
     finally:
         os.umask(before)
     private, public = map(Path, capsys.readouterr().out.split())
     assert private.stat().st_mode & 0o777 == 0o600
-    assert public.stat().st_mode & 0o777 == 0o644
+    assert public.stat().st_mode & 0o777 == 0o644 & ~umask
     assert "d" in json.loads(private.read_text())
     assert "d" not in json.loads(public.read_text())
 
