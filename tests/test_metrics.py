@@ -57,6 +57,7 @@ PROMISED = {
         "ok", "unreachable", "tls", "timeout", "status", "too-large", "malformed",
     )},
     "envelope_jwks_keys": {()},
+    "envelope_reload_failures": {()},
     "envelope_jwks_last_success_timestamp_seconds": {()},
     "envelope_log_dropped": {()},
     "envelope_build_info": {(__version__,)},

@@ -38,14 +38,17 @@ class WatchedCertificate:
         self._wall = wall
         self._metrics = metrics
         self._timer = Timer(clock)
-        self._reload = Reload(clock, "certificate", tls.paths, tls.reload, self._reloaded, _log)
+        self._reload = Reload(
+            clock, "certificate", tls.paths, tls.reload, self._reloaded, metrics.reload_failed, _log
+        )
 
     def start(self) -> None:
-        """Log the expiry date, and check the dates from now on."""
+        """Log the expiry date, and check dates and files from now on."""
         if self.tls.limitation is not None:
             _log.warn("{line}", line=self.tls.limitation)
         self._report_expiry()
         self._check()
+        self._reload.start()
 
     def stop(self) -> None:
         """Stop checking."""

@@ -60,7 +60,8 @@ class Credentials:
             self._files = KeyFiles(config.verify_key)
             self._ring = self._files.ring
             self._reloads = [Reload(
-                reactor, "keys", config.verify_key, self._files.reload, self._merge, _log
+                reactor, "keys", config.verify_key, self._files.reload, self._merge,
+                metrics.reload_failed, _log,
             )]
             if config.cert is not None and config.key is not None:
                 self.tls = ServerTLS.load(config.cert, config.key, config.tls)
@@ -74,7 +75,7 @@ class Credentials:
                 )
                 self._reloads.append(Reload(
                     reactor, "authorities", () if config.jwks_ca is None else (config.jwks_ca,),
-                    self._read_authorities, self._remote.refetch, _log,
+                    self._read_authorities, self._remote.refetch, metrics.reload_failed, _log,
                 ))
         except (KeyFileError, TLSFileError) as error:
             raise CredentialError(str(error)) from None
@@ -90,6 +91,8 @@ class Credentials:
         """Start the timers; fires once the first fetch of keys has ended, and never fails."""
         if self._certificate is not None:
             self._certificate.start()
+        for each in self._reloads:
+            each.start()
         return succeed(None) if self._remote is None else self._remote.start()
 
     def stop(self) -> None:

@@ -1,4 +1,4 @@
-"""Metrics of the certificate, and of the keys from `--verify-jwks-url`."""
+"""Metrics of the certificate, of files read again, and of the keys from `--verify-jwks-url`."""
 
 from __future__ import annotations
 
@@ -14,6 +14,11 @@ class CredentialMetrics:
     def __init__(self, registry: CollectorRegistry) -> None:
         self._registry = registry
         self._not_after: Gauge | None = None
+        self._reload_failures = Counter(
+            "envelope_reload_failures_total",
+            "Changed keys or certificates that could not be used; the old ones stayed in use.",
+            registry=registry,
+        )
         self._fetches = children(Counter(
             "envelope_jwks_fetches_total", "Fetches of --verify-jwks-url, by how they ended.",
             ["outcome"], registry=registry,
@@ -27,6 +32,10 @@ class CredentialMetrics:
             "When --verify-jwks-url was last fetched well, in seconds since the epoch; 0: never.",
             registry=registry,
         )
+
+    def reload_failed(self) -> None:
+        """Count files that have changed and cannot be used."""
+        self._reload_failures.inc()
 
     def keys_fetched(self, number: int, now: float) -> None:
         """Count a fetch that brought `number` keys, at `now` (seconds since the epoch)."""

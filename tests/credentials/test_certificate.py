@@ -165,7 +165,8 @@ def test_a_renewed_certificate_ends_the_warnings_a_bad_one_does_not(watched: Wat
     certificate.reload()
     assert [level for level, _ in watched.take()] == ["info", "info"]
     assert certificate.warnings() == []
-    assert len(watched.clock.getDelayedCalls()) == 1
+    # The next check of the dates, and of the files.
+    assert len(watched.clock.getDelayedCalls()) == 2
     certificate.stop()
 
 
@@ -232,4 +233,7 @@ def test_a_new_key_that_comes_after_sighup_is_taken_with_its_certificate(tmp_pat
         new_key.replace(key)
         service.until("read the certificate again")
         assert warnings() == []
+        authority.issue("localhost", ends=5)
+        service.until("read the certificate again")
+        assert "expires in" in warnings()[0]
         assert service.stop() == 0

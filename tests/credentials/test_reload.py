@@ -171,8 +171,17 @@ class Pair:
         self.reads = 0
         self.used = ""
         self.between: Callable[[], object] = int
-        self.reload = Reload(self.clock, "pair", self.paths, self.read, int, Logger())
         self.write("a", "a")
+        self.followed = self.failed = 0
+        self.reload = Reload(
+            self.clock, "pair", self.paths, self.read, self.follow, self.fail, Logger()
+        )
+
+    def follow(self) -> None:
+        self.followed += 1
+
+    def fail(self) -> None:
+        self.failed += 1
 
     def write(self, *contents: str) -> None:
         for path, content in zip(self.paths, contents, strict=True):
@@ -200,6 +209,7 @@ def test_an_exchange_between_two_reads_is_seen_through(tmp_path: Path) -> None:
     pair.clock.advance(SOON)
     assert (pair.used, pair.reads, pair.reload.warnings()) == ("b", 2, [])
     assert pair.clock.getDelayedCalls() == []
+    assert (pair.followed, pair.failed) == (2, 1)
 
 
 def test_the_same_content_is_not_read_into_keys_again(tmp_path: Path) -> None:
@@ -224,6 +234,46 @@ def test_old_content_that_is_put_back_ends_the_trouble(tmp_path: Path) -> None:
     pair.write("a", "a")
     pair.clock.advance(SOON)
     assert (pair.used, pair.reload.warnings()) == ("a", [])
+
+
+def test_a_change_is_found_without_a_signal(tmp_path: Path) -> None:
+    """Within ten seconds; and as long as nothing changes, nothing is read."""
+    pair = Pair(tmp_path)
+    pair.reload.start()
+    pair.wait(100)
+    assert pair.reads == 0
+    pair.write("b", "b")
+    pair.wait(int(LATER))
+    assert (pair.used, pair.reads, pair.followed, pair.failed) == ("b", 1, 1, 0)
+    pair.wait(100)
+    assert pair.reads == 1
+    pair.reload.stop()
+    assert pair.clock.getDelayedCalls() == []
+
+
+def test_an_exchange_that_takes_a_moment_is_no_failure(tmp_path: Path) -> None:
+    """Without a signal; it is one when it takes more than some seconds, and is counted once."""
+    for takes, failures in ((2, 0), (3, 1), (200, 1)):
+        pair = Pair(tmp_path)
+        pair.reload.start()
+        pair.write("b", "a")
+        pair.wait(int(LATER) + takes)
+        assert pair.reload.warnings()
+        pair.write("b", "b")
+        pair.wait(int(LATER))
+        assert (pair.used, pair.failed, pair.reload.warnings()) == ("b", failures, [])
+        pair.reload.stop()
+
+
+def test_what_comes_just_after_a_signal_is_found(subject: Subject) -> None:
+    """A signal may announce an exchange that has not happened yet."""
+    subject.credentials.reload()
+    exchange(subject.make("two", 60), subject.folder / "one")
+    for _ in range(int(LATER)):
+        subject.reactor.advance(1)
+    assert subject.days in (59, 60)
+    assert subject.kids == ["two"]
+    assert not subject.lines("kept the old")
 
 
 def test_another_sighup_tries_at_once_and_says_it_again(subject: Subject) -> None:
