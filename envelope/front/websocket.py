@@ -20,7 +20,7 @@ from envelope.runtime.internals import require, require_use
 POLICY_VIOLATION: Final = 1008
 
 # The undocumented parts of Autobahn that this module leans on: where they are used in Autobahn.
-require(WebSocketServerProtocol, "CONFIG_ATTRS", "STATE_OPEN")
+require(WebSocketServerProtocol, "CONFIG_ATTRS", "STATE_CLOSED", "STATE_OPEN")
 require_use(
     WebSocketServerProtocol.processData,
     "current_frame", "current_frame_masker", "data", "inside_message",

@@ -20,9 +20,9 @@ from typing import Any, Final, Generic, Protocol, TypeVar
 from twisted.logger import LogLevel
 from twisted.python.logfile import LogFile
 
-from envelope.runtime.internals import require
+from envelope.runtime.internals import require_use
 
-require(LogFile, "_openFile")
+require_use(LogFile._openFile, "_file")
 
 T = TypeVar("T")
 Line = TypeVar("Line", contravariant=True)
