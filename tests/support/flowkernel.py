@@ -33,8 +33,8 @@ class MemorySockets:
         self.indestructible = ""
         self.devices: dict[Address, str] = {}
         self.lists = 0
-        # What `again` makes of a socket that did not tell who opened it.
-        self.later: bool | None = None
+        # What `again` says next of who opened a socket; as before when it is empty.
+        self.later: list[bool | None] = []
         self.broken = False
 
     def connections(
@@ -51,7 +51,9 @@ class MemorySockets:
 
     def again(self, seen: Connection) -> Connection | None:
         """See `SocketTable`."""
-        return replace(seen, opened=self.later) if seen in self.open else None
+        if seen not in self.open:
+            return None
+        return replace(seen, opened=self.later.pop(0)) if self.later else seen
 
     def served_ports(self, transport: Transport) -> set[int]:
         """See `SocketTable`."""

@@ -55,11 +55,18 @@ def test_without_its_word_the_port_decides(port, served, own) -> None:
 
 
 def test_counters_in_the_middle_of_a_change_are_read_again() -> None:
-    """A connection that is gone by then is nobody's."""
+    """Two readings have to agree, else the port decides; one that is gone is nobody's."""
     sockets = MemorySockets()
-    sockets.open, sockets.later = [connection(None, port=40000)], False
+    sockets.open = [connection(None, port=40000), connection(True, port=41000)]
     judge = Judge(sockets, "eth0", "tcp")
-    assert judge.is_own(sockets.open[0]) is False
+    for later, own in [
+        ([False, False], False), ([True, True], True), ([True, False, False], False),
+        ([None, None, None], True), ([False, True, False], True),
+    ]:
+        sockets.later = [*later]
+        assert judge.is_own(sockets.open[0]) is own, later
+    sockets.later = [False, False]
+    assert judge.is_own(sockets.open[1]) is False
     assert judge.is_own(connection(None, port=40001)) is None
 
 
@@ -67,14 +74,15 @@ def test_only_the_guarded_devices_connections_are_judged() -> None:
     """Those whose peer is reached through it, or not at all; loopback never."""
     sockets = MemorySockets()
     sockets.devices = {ip_address("198.51.100.7"): "lab1", ip_address("203.0.113.9"): ""}
-    judge = Judge(sockets, "eth0", "tcp")
+    judge = Judge(sockets, "eth0", "udp")
     for remote, local, own in [
         ("203.0.113.7", "203.0.113.1", True), ("203.0.113.9", "203.0.113.1", True),
         ("192.0.2.1", "198.51.100.1", True), ("198.51.100.7", "203.0.113.1", None),
         ("127.0.0.1", "127.0.0.1", None),
     ]:
-        assert judge.is_own(connection(True, remote=remote, local=local)) is own, remote
-    assert judge.is_own(replace(connection(True), bound_to=3)) is None
+        made = connection(True, "udp", remote=remote, local=local)
+        assert judge.is_own(made) is own, remote
+    assert judge.is_own(replace(connection(True, "udp"), bound_to=3)) is None
 
 
 def test_the_log_says_which_way_cut_holds() -> None:

@@ -106,6 +106,14 @@ def test_a_setting_that_may_not_be_written_is_left_alone() -> None:
     rig.flows.stop()
 
 
+def test_rules_that_stay_keep_what_they_need() -> None:
+    """With `--on-stop=keep` the setting stays as they do, for the next start to give back."""
+    rig = Rig(on_stop="keep")
+    assert rig.start()
+    rig.flows.stop()
+    assert not rig.tracking.is_loose
+
+
 def test_the_operators_own_strictness_stays() -> None:
     """A setting that was 0 is 0 afterwards."""
     rig = Rig(MemoryTracking(is_loose=False))
