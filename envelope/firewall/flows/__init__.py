@@ -43,7 +43,7 @@ from envelope.firewall.policy import Layout
 
 _EVERYONE: Final = {4: ip_network("0.0.0.0/0"), 6: ip_network("::/0")}
 
-# Nobody's connection: whether tracking still knows it tells whether it was flushed.
+# An entry of no real connection. When tracking has lost it, all entries may have been flushed.
 _NOWHERE: Final = ip_address("127.0.0.1")
 _SIGN: Final = Connection("udp", False, _NOWHERE, 1, _NOWHERE, 1, True, 0, b"")
 
@@ -51,10 +51,10 @@ _log = Logger(namespace="envelope.firewall")
 
 
 class Flows:
-    """Ends and keeps flows for one firewall; does nothing unless its own baseline cuts them.
+    """Ends and keeps flows; only with `--baseline=service` and `--established=cut`.
 
-    First comes `prepare`, then the rules, then `start`. `stop` comes before the rules go, and
-    `close` at the end.
+    `prepare` is called before the rules are installed, `start` after that, `stop` before they are
+    removed, and `close` at the end.
     """
 
     def __init__(self, reactor: IReactorTime, sockets: SocketTable, tracking: Tracking) -> None:
@@ -79,8 +79,8 @@ class Flows:
     async def prepare(self, layout: Layout) -> bool:
         """Let tracking know the host's own connections, before the rules are in force.
 
-        Returns whether tracking picks up connections midway now and need not; then the rules have
-        to remember that, so that it can be given back even after this process was killed.
+        Returns whether tracking picks up connections midway and this can be changed. The rules have
+        to remember that, so that the setting is restored even after this process was killed.
         """
         if layout.baseline != "service" or layout.established != "cut":
             return False
@@ -92,7 +92,7 @@ class Flows:
         try:
             self._loose = self._tracking.loose()
             if self._loose:
-                # Whether it can be set shows before anything depends on it.
+                # Tells whether it can be set, before anything depends on that.
                 self._tracking.set_loose(True)
         except OSError as error:
             self._fixed = str(error.strerror)
@@ -109,7 +109,7 @@ class Flows:
             return
         if self._loose and not self._fixed:
             self._set_loose(False)
-        # Those that were opened meanwhile: tracking meets them midway if it has only begun.
+        # Connections opened since `prepare`: tracking that has only begun meets them midway.
         await self._keep_own()
         try:
             indestructible = self._sockets.why_indestructible()
@@ -155,8 +155,8 @@ class Flows:
     def ended(self, network: Network, others: bool) -> Deferred[None]:
         """Destroy what was opened under a grant, now that it is over; fires when that is done.
 
-        `others` says whether other networks of its family still have grants: so long, the
-        `--proxy-port`s stay open to everyone. Never fails.
+        `others` says whether other networks of its family still have grants; until the last of them
+        ends, the `--proxy-port`s stay open to everyone. Never fails.
         """
         if others:
             return self._end(Ended(network, (*self._open, *self._proxies)))
@@ -170,12 +170,12 @@ class Flows:
         return gatherResults(ends).addCallback(lambda _: None)
 
     async def look(self, networks: Iterable[Network]) -> None:
-        """Once in a while: see that tracking knows what it has to, `networks` having grants."""
+        """Tell tracking again what it may have forgotten; `networks` are those with grants."""
         if not self._device or self._looking:
             return
         self._looking = True
         try:
-            # Known for two minutes, or until all flows are flushed.
+            # The entry lasts two minutes, or until all are flushed.
             if self._tracking.tell(_SIGN):
                 await self._keep_own()
             if self._udp is not None:
@@ -193,7 +193,7 @@ class Flows:
             self._cutter.spare(network)
 
     def stop(self) -> None:
-        """Give back what the kernel did before, while the rules still remember it."""
+        """Restore the kernel's setting, while the rules still remember it."""
         if self._udp is not None:
             self._udp.stop()
         self._udp = self._cutter = None

@@ -48,7 +48,7 @@ class SocketTable(Protocol):
         """The same connection as it is now; None when it is gone."""
 
     def served_ports(self, transport: Transport) -> set[int]:
-        """The ports of sockets without a peer, listening (TCP) or bound (UDP), loopback's aside."""
+        """The ports of sockets without a peer, listening (TCP) or bound (UDP), not loopback's."""
 
     def destroy(self, connection: Connection) -> None:
         """End a connection at once, telling its peer and its program; nothing if it is gone."""
@@ -63,7 +63,7 @@ class SocketTable(Protocol):
         """The ports that the kernel gives to sockets which ask for none."""
 
     def close(self) -> None:
-        """Let go of the kernel; the next call takes hold again."""
+        """Close the sockets to the kernel; the next call opens them again."""
 
 
 class Tracking(Protocol):
@@ -76,19 +76,19 @@ class Tracking(Protocol):
         """Set whether they are."""
 
     def tell(self, own: Connection) -> bool:
-        """Let it be known that this host opened a connection; whether that is new."""
+        """Enter that this host opened a connection; return whether that was not known."""
 
     def udp_flows(self, version: int) -> Iterator[UdpFlow]:
         """A family's UDP flows that no address translation changes, read as they are asked for."""
 
     def fix(self, flow: UdpFlow, turned: bool) -> None:
-        """Hold on to it for `FIXED_FOR` seconds that a flow's source began it.
+        """Pin a flow for `FIXED_FOR` seconds, as one that its source began.
 
         `turned` says that tracking sees it the other way round.
         """
 
     def close(self) -> None:
-        """Let go of the kernel; the next call takes hold again."""
+        """Close the sockets to the kernel; the next call opens them again."""
 
 
 # Seconds for which a UDP flow of a client's is remembered as such, however silent it is.

@@ -68,7 +68,7 @@ class Conntrack:
     def loose(self) -> bool:
         """See `Tracking`."""
         with suppress(OSError):
-            # Brings tracking about where it has not been used yet, and with it the setting.
+            # Loads tracking where it has not been used yet, and with it the setting.
             self._kernel.ask(_STATISTICS, _HEAD.pack(socket.AF_UNSPEC, 0, 0))
         return self._loose.read_text().strip() != "0"
 
@@ -85,7 +85,7 @@ class Conntrack:
         except OSError as error:
             if error.errno != errno.EEXIST:
                 raise
-            # Of UDP, tracking knows better than the socket.
+            # Tracking knows more of a UDP flow than the socket does.
             if own.transport == "udp" or self._began(own.transport, near, far):
                 return False
             self._replace(own.transport, near, far, entry)

@@ -21,13 +21,13 @@ from envelope.firewall.flows.connections import (
 )
 from envelope.firewall.flows.judge import Judge
 
-# Ends that share one list of sockets: the kernel compares each socket with each of their networks.
+# Grants that share a list of sockets: the kernel compares each socket with each of their networks.
 MOST_AT_ONCE: Final = 128
 # Sockets destroyed in one turn of the reactor, 25 µs each.
 _A_TURN: Final = 40
-# Under load, one part in so many of the reactor's time; but ends are answered within that many
-# seconds.
+# Under load, listing and destroying take one part in so many of the reactor's time.
 _SHARE: Final = 16
+# Seconds between two batches at most, whatever the share is then.
 _LONGEST_PAUSE: Final = 0.02
 # A list may miss a socket when another one goes meanwhile, so it is read until it is empty.
 _PASSES: Final = 3
@@ -36,7 +36,7 @@ _log = Logger(namespace="envelope.firewall")
 
 
 class Cutter:
-    """Ends what is asked for in batches, of the flows through one device."""
+    """Destroys in batches what has ended, of the flows through one device."""
 
     def __init__(self, reactor: IReactorTime, sockets: SocketTable, device: str) -> None:
         self._reactor = reactor
@@ -69,7 +69,7 @@ class Cutter:
     async def _work(self) -> None:
         try:
             while self._waiting:
-                # Ends of the same turn share a list, and so do those that come too fast.
+                # Grants that end in one turn, or during the pause, share a list.
                 wait = self._not_before - self._reactor.seconds()
                 await deferLater(self._reactor, max(0.0, wait))
                 batch = self._waiting[:MOST_AT_ONCE]

@@ -38,7 +38,7 @@ _WORD: Final = struct.Struct("=I")
 _IDENTITY: Final = slice(4, 52)
 _BOUND_AT: Final = 40
 _QUEUE_AT, _ATTRIBUTES_AT = 60, 72
-# A name for no socket in particular.
+# Matches every socket.
 _ANY: Final = _ENDPOINTS.pack(0, 0, b"", b"") + b"\xff" * 12
 _NUMBERS: Final = {"tcp": socket.IPPROTO_TCP, "udp": socket.IPPROTO_UDP}
 _ESTABLISHED, _SYN_SENT, _SYN_RECV, _FIN_WAIT2 = 1, 2, 3, 5
@@ -160,8 +160,8 @@ def _one(connection: Connection) -> bytes:
 def bytecode(networks: Sequence[Network]) -> bytes:
     """The kernel's program for "the peer is in one of these networks". Pure.
 
-    A condition that is met goes on to a jump to the end, one that is not skips that jump. To leap
-    beyond the end means no (inet_diag_bc_run).
+    Behind each condition stands a jump to the end, which accepts; a condition that is not met skips
+    that jump. A jump beyond the end rejects (inet_diag_bc_run).
     """
     program = b""
     for network in reversed(networks):

@@ -1,9 +1,10 @@
-"""UDP flows of clients stay theirs, however silent they are and whoever sends first afterwards.
+"""Keeps UDP flows of clients theirs, however long they are silent and whoever sends first then.
 
 A UDP server's socket serves all clients, so it cannot be destroyed when a grant ends. But tracking
 forgets a flow after 30 s of silence, or 120 s once it was answered (nf_conntrack_udp_timeout and
 nf_conntrack_udp_timeout_stream), and takes the server's next packet for the beginning of a flow of
-this host's. So tracking is made to hold on to it that the client began it.
+this host's. So the entries of clients' flows are pinned: each goes on to say that its client began
+the flow.
 """
 
 from __future__ import annotations
@@ -28,16 +29,16 @@ from envelope.firewall.flows.judge import Judge
 from envelope.runtime.timers import Timer
 
 # Seconds between two lists of flows: one takes 5 ms, mostly to walk the kernel's table. An end that
-# comes too soon after another is not waited for, since tracking forgets nothing within 30 s.
+# comes sooner is answered at once, since tracking forgets nothing within 30 s.
 APART: Final = 1.0
-# Flows held on to at a time; each takes some 300 bytes of the kernel's memory.
+# Flows pinned at a time; each takes some 300 bytes of the kernel's memory.
 MOST_FIXED: Final = 8192
 
 _log = Logger(namespace="envelope.firewall")
 
 
 class UdpFlows:
-    """Holds on to clients' UDP flows through one device."""
+    """Pins clients' UDP flows through one device."""
 
     def __init__(
         self, reactor: IReactorTime, sockets: SocketTable, tracking: Tracking, device: str,
@@ -50,16 +51,16 @@ class UdpFlows:
         self._open = always_open
         self._ended: dict[Network, Ended] = {}
         self._timer = Timer(reactor)
-        # Whether the next list is waited for, and by whom.
+        # Whether callers wait for the next list, and their answers.
         self._prompt = False
         self._waiting: list[Deferred[None]] = []
         self._not_before = 0.0
         self._failed = False
-        # Until when (reactor seconds) which flows are held on to.
+        # The pinned flows, and until when (reactor seconds).
         self._fixed: dict[UdpFlow, float] = {}
 
     def end(self, ended: Ended) -> Deferred[None]:
-        """See to the flows of a grant that has ended; fires when nothing is to be waited for."""
+        """Pin the flows of a grant that has ended; fires when the caller may go on."""
         self._ended[ended.network] = ended
         if not self._timer.running:
             wait = self._not_before - self._reactor.seconds()
@@ -91,7 +92,7 @@ class UdpFlows:
             done.callback(None)
 
     async def hold(self, clients: Clients) -> None:
-        """Hold on to the flows that these clients have now."""
+        """Pin the flows that these clients have now."""
         try:
             served = self._sockets.served_ports("udp")
             if all(any(each.covers("udp", port) for each in self._open) for port in served):
