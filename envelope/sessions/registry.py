@@ -151,14 +151,14 @@ class Sessions:
     def _granted(self, session: Session, data: SessionData, machine: SessionMachine) -> None:
         machine.granted()
         if data.opened_at is not None and data.end is None:
-            _take_admitted(data).callback(session)
+            data.take_admitted().callback(session)
 
     def _refused(self, failure: Failure, data: SessionData, machine: SessionMachine) -> None:
         failure.trap(FirewallError)
         if data.end is None:
             _log.error("a grant failed: {error}", error=failure.getErrorMessage())
             machine.refused()
-            _take_admitted(data).errback(failure)
+            data.take_admitted().errback(failure)
 
     # -- the session's side (`session.SessionOwner`) ---------------------------------------
 
@@ -199,7 +199,7 @@ class Sessions:
         """See `SessionOwner`."""
         if data.end is not End.LOST:
             self.count(Status.STOPPING)
-            _take_admitted(data).errback(Refused(STOPPING))
+            data.take_admitted().errback(Refused(STOPPING))
 
     def ended(self, data: SessionData) -> None:
         """See `SessionOwner`."""
@@ -244,10 +244,3 @@ class Sessions:
     def when_empty(self) -> Deferred[None]:
         """Fires once no session is left."""
         return self._emptied.wait() if self._machines else succeed(None)
-
-
-def _take_admitted(data: SessionData) -> Deferred[gate.ISession]:
-    """The answer to `admit`, for the one time that it is fired; not referred to after that."""
-    admitted, data.admitted = data.admitted, None
-    assert admitted is not None, "admit is answered once"
-    return admitted

@@ -82,6 +82,12 @@ class SessionData:
         """The client's address family; IPv4 when its address is unknown."""
         return AddressFamily.of_version(4 if self.address is None else self.address.version)
 
+    def take_admitted(self) -> Deferred[gate.ISession]:
+        """The answer to `admit`, for the one time that it is fired; not referred to after that."""
+        admitted, self.admitted = self.admitted, None
+        assert admitted is not None, "admit is answered once"
+        return admitted
+
 
 _builder = TypeMachineBuilder(SessionMachine, SessionData)
 _granting = _builder.state("granting")
