@@ -3,38 +3,34 @@
 from __future__ import annotations
 
 import os
-import socket
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
+from twisted.logger import Logger
 from twisted.python import usage
 
-from envelope.config import Config
+from envelope import devices
+from envelope.config import Config, values
+from envelope.devices import Device, Finder
+
+_log = Logger(namespace="envelope.config")
 
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """The two questions about the machine: does a network device exist, can a file be executed."""
+    """The two questions about the machine: which device has a name, can a file be executed."""
 
-    has_device: Callable[[str], bool]
+    find_device: Finder
     can_run: Callable[[Path], bool]
-
-
-def _has_device(name: str) -> bool:
-    try:
-        socket.if_nametoindex(name)
-    except OSError:
-        return False
-    return True
 
 
 def _can_run(path: Path) -> bool:
     return path.is_file() and os.access(path, os.X_OK)
 
 
-THIS_MACHINE: Final = Machine(_has_device, _can_run)
+THIS_MACHINE: Final = Machine(devices.find, _can_run)
 
 
 def checked(given: Mapping[str, Any], machine: Machine) -> Config:
@@ -42,22 +38,25 @@ def checked(given: Mapping[str, Any], machine: Machine) -> Config:
 
     Without required tokens, `firewall` becomes "none" unless it is given. Raises `UsageError` with
     one line when options contradict each other, when one is missing, or when `machine` does not
-    have a device or tool that they name.
+    have a device or tool that they name. Devices have the names that their packets bear.
     """
-    values = dict(given)
-    if not values.get("token_required", True) and values.setdefault("firewall", "none") != "none":
+    settings = dict(given)
+    if (
+        not settings.get("token_required", True)
+        and settings.setdefault("firewall", "none") != "none"
+    ):
         raise usage.UsageError(
-            f"--firewall={values['firewall']} needs tokens: "
+            f"--firewall={settings['firewall']} needs tokens: "
             "leave out --token-required=false, or say --firewall=none"
         )
-    config = Config(**values)
-    if "tls" in values and config.cert is None:
+    config = Config(**settings)
+    if "tls" in settings and config.cert is None:
         raise usage.UsageError("--tls needs --cert and --key")
     if config.tx_max_rate is not None and config.tx_device is None:
         raise usage.UsageError("--tx-max-rate needs --tx-device")
     _check_keys(config)
-    _check_machine(config, machine)
-    return config
+    _check_tools(config, machine)
+    return _with_devices(config, machine.find_device)
 
 
 def _check_keys(config: Config) -> None:
@@ -81,13 +80,11 @@ def _check_keys(config: Config) -> None:
             )
 
 
-def _check_machine(config: Config, machine: Machine) -> None:
+def _check_tools(config: Config, machine: Machine) -> None:
     tools = {"iptables": config.iptables, "ip6tables": config.ip6tables, "nft": config.nft}
     for name, path in tools.items():
         if path is not None and not machine.can_run(path):
             raise usage.UsageError(f"--{name}: {str(path)!r} does not exist or cannot be executed")
-    if config.tx_device is not None and not machine.has_device(config.tx_device):
-        raise usage.UsageError(f"--tx-device: there is no network device {config.tx_device!r}")
     if config.firewall == "none":
         return
     for spec in config.listen:
@@ -96,5 +93,43 @@ def _check_machine(config: Config, machine: Machine) -> None:
                 f"--listen={spec}: clients of a UNIX socket have no address to let in; "
                 "put haproxy: before it, or say --firewall=none"
             )
-    if not machine.has_device(config.device):
-        raise usage.UsageError(f"--device: there is no network device {config.device!r}")
+
+
+def _with_devices(config: Config, find: Finder) -> Config:
+    if config.tx_device is not None:
+        config = replace(config, tx_device=_real(config.tx_device, "--tx-device", find).name)
+    if config.firewall == "none":
+        return config
+    device = _real(config.device, "--device", find)
+    # With the operator's own baseline, no rule of ours names the device.
+    if device.master and config.baseline == "service":
+        master = find(device.master)
+        if master is not None:
+            raise usage.UsageError(
+                f"--device: {device.name} is part of {master}, whose name its packets bear; "
+                f"say --device={master.name}"
+            )
+    return replace(config, device=device.name)
+
+
+def _real(name: str, option: str, find: Finder) -> Device:
+    """The device that has this name, or this alternative name; the log says which."""
+    try:
+        device = find(name)
+    except OSError as error:
+        raise usage.UsageError(
+            f"{option}: the kernel does not show its network devices: {error.strerror}"
+        ) from None
+    if device is None:
+        raise usage.UsageError(f"{option}: there is no network device {name!r}")
+    if device.name != name:
+        try:
+            values.device(device.name)
+        except ValueError:
+            raise usage.UsageError(
+                f"{option}: {name!r} is another name of {device.name!r}, "
+                "which a rule cannot hold: rename the device"
+            ) from None
+        _log.info("{option}={name} is another name of {device}",
+                  option=option, name=name, device=device.name)
+    return device

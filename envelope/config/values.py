@@ -37,7 +37,7 @@ _URL: Final = re.compile(
 _LABEL: Final = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", re.ASCII | re.IGNORECASE)
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 # The kernel allows more characters, but iptables takes a + at the end for a wildcard.
-_DEVICE: Final = re.compile(r"[A-Za-z0-9_.@][A-Za-z0-9_.@-]{0,14}")
+_DEVICE: Final = re.compile(r"[A-Za-z0-9_.@][A-Za-z0-9_.@-]{0,126}")
 
 
 def name(value: str) -> str:
@@ -120,7 +120,10 @@ def path(value: str) -> Path:
 
 
 def device(value: str) -> str:
-    """A name that a network device can have; whether the device exists is not checked here."""
+    """A name that a network device can have, alternative ones included, which may be longer.
+
+    Whether the device exists is not checked here.
+    """
     name = value.strip()
     if not _DEVICE.fullmatch(name) or name in (".", ".."):
         raise ValueError(f"{value[:40]!r} is not the name of a network device")

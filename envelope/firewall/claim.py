@@ -13,7 +13,7 @@ import socket
 import struct
 from typing import Final
 
-from envelope.firewall.netlink import NETLINK_NETFILTER, Netlink, attribute
+from envelope.netlink import NETLINK_NETFILTER, Netlink, attribute
 
 # Any number that nobody else is likely to use.
 QUEUE: Final = 59934

@@ -117,6 +117,9 @@ class KernelTable(Protocol[W]):
         That is so where the kernel delays an addition that follows a deletion.
         """
 
+    def guard(self, also: tuple[str, ...]) -> None:
+        """Guard these devices besides the one; the lines to do so are part of the next look."""
+
     def written(self, key: Key, end: float) -> W:
         """The grant that lets a network in until `end` (reactor seconds), as it is written.
 

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any, Final, Protocol
 
 from twisted.internet.defer import Deferred, succeed
-from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -15,12 +14,14 @@ from envelope.addresses import Network, PortRange
 from envelope.config import Config
 from envelope.firewall import FirewallError
 from envelope.firewall.claim import Claim, ClaimTaken, ClaimUnavailable
+from envelope.firewall.devicewatch import DeviceWatch
 from envelope.firewall.flows import Flows
 from envelope.firewall.flows.conntrack import Conntrack
 from envelope.firewall.flows.sockets import KernelSockets
 from envelope.firewall.kernel import KernelTable, W, key_of
 from envelope.firewall.metrics import FirewallMetrics
 from envelope.firewall.policy import Layout
+from envelope.firewall.process import IProcessReactor
 from envelope.firewall.reconcile.reconciler import Reconciler
 
 _log = Logger(namespace="envelope.firewall")
@@ -51,12 +52,12 @@ class KernelFirewall:
     """See `IFirewall`. One instance guards a network; a second one's start is refused.
 
     Each table has its reconciler. All of them compare the kernel's rules with ours every
-    `check_every` seconds.
+    `check_every` seconds, and look at the guarded device, of which they also hear at once.
     """
 
     def __init__(
         self,
-        reactor: IReactorTime,
+        reactor: IProcessReactor,
         config: Config,
         metrics: FirewallMetrics,
         tables: Sequence[Table[Any]],
@@ -72,6 +73,7 @@ class KernelFirewall:
         self._checks = LoopingCall(self._check)
         self._checks.clock = reactor
         self._claimed: Claim | None = None
+        self._devices = DeviceWatch(reactor, config.device, self._guard)
         self._flows = Flows(reactor, KernelSockets(), Conntrack())
         self._granted: set[Network] = set()
 
@@ -87,12 +89,15 @@ class KernelFirewall:
         self._claim()
         installed: list[Table[Any]] = []
         try:
+            if layout.baseline == "service":
+                self._devices.start()
             loose = await self._flows.prepare(layout)
             for table, _ in self._tables:
                 await table.install(layout, loose)
                 installed.append(table)
             await self._flows.start(any(table.was_loose for table in installed))
         except BaseException:
+            self._devices.stop()
             self._flows.stop()
             for table in installed:
                 await table.abandon()
@@ -100,6 +105,7 @@ class KernelFirewall:
             raise
         for _, reconciler in self._tables:
             reconciler.start(bool(layout.proxy_port))
+        self._devices.follow()
         self._checks.start(self._check_every, now=False)
 
     def allow(self, network: Network, end: float) -> Deferred[None]:
@@ -142,6 +148,7 @@ class KernelFirewall:
     async def _close(self) -> None:
         if self._checks.running:
             self._checks.stop()
+        self._devices.stop()
         self._flows.stop()
         left: list[str] = []
         for table, reconciler in self._tables:
@@ -158,9 +165,19 @@ class KernelFirewall:
 
     def problems(self) -> list[str]:
         """See `IFirewall.problems`."""
-        return [reconciler.problem for _, reconciler in self._tables if reconciler.problem]
+        device = [self._devices.problem] if self._devices.problem else []
+        return device + [
+            reconciler.problem for _, reconciler in self._tables if reconciler.problem
+        ]
+
+    def _guard(self, names: tuple[str, ...]) -> None:
+        also = tuple(name for name in names if name != self._config.device)
+        for _, reconciler in self._tables:
+            reconciler.guard(also)
+        self._flows.guard(names)
 
     def _check(self) -> None:
+        self._devices.look()
         for _, reconciler in self._tables:
             reconciler.check()
         Deferred.fromCoroutine(self._flows.look([*self._granted])).addErrback(

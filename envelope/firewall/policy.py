@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from ipaddress import ip_network
 from typing import Final, Literal
@@ -49,6 +50,8 @@ class Layout:
     grant_prefix6: int = 128
     # The service's other ports, which no grant opens, without those that are always open.
     closed_ports: tuple[PortRange, ...] = ()
+    # Devices that are guarded besides `device`, while that has another name or a master.
+    also_guarded: tuple[str, ...] = ()
 
     @classmethod
     def of(
@@ -67,9 +70,23 @@ class Layout:
             ),
         )
 
+    def guarded(self, wildcard: str) -> tuple[str, ...]:
+        """The guarded devices as a tool takes them, which reads `wildcard` as any end of a name."""
+        return tuple(_as_written(name, wildcard) for name in (self.device, *self.also_guarded))
+
     def prefix(self, version: int) -> int:
         """How many bits of an address of this family a grant opens."""
         return self.grant_prefix4 if version == 4 else self.grant_prefix6
+
+
+# What all tools take as it is in the name of a device. The kernel allows nearly everything.
+_PLAIN: Final = re.compile(r"[A-Za-z0-9_.@-]*")
+
+
+def _as_written(name: str, wildcard: str) -> str:
+    plain = _PLAIN.match(name)
+    assert plain is not None, "it matches nothing as well"
+    return name if plain[0] == name else plain[0] + wildcard
 
 
 # Seconds after its deadline at which the kernel ends a grant that was not revoked: late enough for

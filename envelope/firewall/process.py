@@ -13,7 +13,7 @@ from typing import Final
 
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ProcessDone
-from twisted.internet.interfaces import IReactorProcess, IReactorTime
+from twisted.internet.interfaces import IReactorFDSet, IReactorProcess, IReactorTime
 from twisted.internet.protocol import ProcessProtocol
 from twisted.python.failure import Failure
 
@@ -35,8 +35,8 @@ GATHER_FOR: Final = 0.004
 _PLENTY: Final = 8192
 
 
-class IProcessReactor(IReactorProcess, IReactorTime):
-    """What is needed of a reactor: processes and time."""
+class IProcessReactor(IReactorFDSet, IReactorProcess, IReactorTime):
+    """What is needed of a reactor: descriptors, processes and time."""
 
 
 def one_line(text: bytes) -> str:

@@ -14,6 +14,8 @@ from typing import Final
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
+from envelope import devices
+from envelope.devices import Finder
 from envelope.runtime.timers import Timer
 from envelope.sessions.metrics import SessionMetrics
 
@@ -48,7 +50,7 @@ def read_devices() -> str:
 
 
 class TransmitRate:
-    """Measures what `device` sends; `limit` is in bits per second, None for no limit.
+    """Measures what `device` sends, also under a new name; `limit` is in bits per second or None.
 
     `clock` (reactor seconds) runs the timer; `read` returns the text of /proc/net/dev.
     """
@@ -60,12 +62,15 @@ class TransmitRate:
         clock: IReactorTime,
         metrics: SessionMetrics,
         read: Callable[[], str] = read_devices,
+        find: Finder = devices.find,
     ) -> None:
         self._device = device
         self._limit = limit
         self._clock = clock
         self._metrics = metrics
         self._read = read
+        self._find = find
+        self._index = 0
         self._last: tuple[float, int] | None = None
         self._timer = Timer(clock)
         self._over = False
@@ -92,7 +97,7 @@ class TransmitRate:
 
     def _measure(self) -> None:
         self._timer.start(PERIOD, self._measure)
-        now, sent = self._clock.seconds(), bytes_sent(self._read(), self._device)
+        now, sent = self._clock.seconds(), bytes_sent(self._read(), self._name())
         last, self._last = self._last, None if sent is None else (now, sent)
         rate = 0.0
         if last is not None and sent is not None:
@@ -100,6 +105,17 @@ class TransmitRate:
         self._metrics.tx_rate(rate)
         self._over = self._limit is not None and rate > self._limit
         self._report(missing=sent is None)
+
+    def _name(self) -> str:
+        """The device's name now; as it was given when the device is another one, or gone."""
+        try:
+            device = (self._index and self._find(self._index)) or self._find(self._device)
+        except OSError:
+            device = None
+        if device is None:
+            return self._device
+        self._index = device.index
+        return device.name
 
     def _report(self, missing: bool) -> None:
         newly, self._missing = missing and not self._missing, missing

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from twisted.logger import capturedLogs, formatEvent
 from twisted.python.usage import UsageError
 
 from envelope import __version__
@@ -19,9 +20,27 @@ from envelope.config.checks import THIS_MACHINE, Machine
 from envelope.config.listen import parse_listen
 from envelope.config.options import parse
 from envelope.config.values import https_url, rate
+from envelope.devices import Device
 from envelope.twistd import Options
 
-MACHINE = Machine({"eth0", "net1"}.__contains__, {Path("/sbin/iptables")}.__contains__)
+DEVICES = (
+    Device(2, "eth0"), Device(3, "net1"), Device(4, "eth1", 5, "veth"),
+    Device(5, "br0", 0, "bridge"), Device(6, "eth2", 7), Device(7, "upper"), Device(9, "w*n"),
+)
+# The device that a name means, alternative names included.
+NAMES = {
+    **{device.name: device for device in DEVICES},
+    "the-cable-to-the-world": DEVICES[0], "cable1": DEVICES[2], "odd": DEVICES[-1],
+}
+
+
+def find_device(which: int | str) -> Device | None:
+    if isinstance(which, str):
+        return NAMES.get(which)
+    return next((device for device in DEVICES if device.index == which), None)
+
+
+MACHINE = Machine(find_device, {Path("/sbin/iptables")}.__contains__)
 ENOUGH = ("--verify-key=/keys/one.pub", "--machine=mlab1.lga03", "--subject=ndt")
 EXPECTED = Config(
     verify_key=(Path("/keys/one.pub"),), machine="mlab1.lga03", subject="ndt"
@@ -136,7 +155,8 @@ def test_paths_outlive_a_change_of_directory() -> None:
         "--timeout=inf", "--max-duration=0", "--max-duration=9999999999", "--max-clients=0",
         "--max-clients=1.5", "--max-clients=٣", "--monitoring-slots=-1", "--firewall=pf",
         "--device=../../etc", "--device=a b", "--device=..", "--device=eth+", "--device=-i",
-        "--device=much-too-long-name", "--device=eth9", "--baseline=none", "--on-stop=burn",
+        f"--device={127 * 'x'}", f"--device={128 * 'x'}", "--device=eth9",
+        "--baseline=none", "--on-stop=burn",
         "--allow=22", "--allow=tcp/0", "--allow=icmp/1", "--allow=tcp/9-1", "--allow=",
         "--grant-prefix4=0", "--grant-prefix4=33", "--grant-prefix6=0", "--grant-prefix6=129",
         "--grant-port=none", "--proxy-port=0", "--proxy-port=65536", "--established=maybe",
@@ -153,6 +173,46 @@ def test_a_wrong_value_is_refused_by_name(argument: str) -> None:
     if name not in ("--device", "--iptables", "--ip6tables", "--nft"):
         line = refusal(list(ENOUGH), {variable: value})
         assert line.startswith(f"{name} (from {variable}): ")
+
+
+@pytest.mark.parametrize("option", ["device", "tx_device"])
+def test_an_alternative_name_is_resolved_and_said(option: str) -> None:
+    """However the option is given; the rules need the name that packets bear."""
+    name = option.replace("_", "-")
+    with capturedLogs() as events:
+        config = parse(ENOUGH, {f"ENVELOPE_{option.upper()}": "the-cable-to-the-world"}, MACHINE)
+        assert getattr(read(f"--{name}=net1"), option) == "net1"
+    assert getattr(config, option) == "eth0"
+    assert [formatEvent(event) for event in events] == [
+        f"--{name}=the-cable-to-the-world is another name of eth0"]
+
+
+@pytest.mark.parametrize(("name", "master"), [
+    ("eth1", "the bridge br0, whose name its packets bear; say --device=br0"),
+    ("cable1", "the bridge br0, whose name its packets bear; say --device=br0"),
+    ("eth2", "upper, whose name its packets bear; say --device=upper"),
+])
+def test_a_device_that_is_part_of_another_is_refused(name: str, master: str) -> None:
+    """Except where no rule of ours names it; and what it sends can be measured."""
+    real = "eth1" if name == "cable1" else name
+    assert refusal([*ENOUGH, f"--device={name}"]) == f"--device: {real} is part of {master}"
+    assert read(f"--device={name}", "--baseline=operator").device == real
+    assert read(f"--tx-device={name}").tx_device == real
+
+
+def test_a_device_whose_name_no_rule_can_hold_is_refused() -> None:
+    assert refusal([*ENOUGH, "--device=odd"]) == (
+        "--device: 'odd' is another name of 'w*n', which a rule cannot hold: rename the device")
+
+
+def test_a_kernel_that_shows_no_devices_is_an_error_in_one_line() -> None:
+    def find(which: int | str) -> Device | None:
+        raise OSError(1, "Operation not permitted")
+
+    with pytest.raises(UsageError) as caught:
+        parse(ENOUGH, {}, Machine(find, MACHINE.can_run))
+    assert str(caught.value) == (
+        "--device: the kernel does not show its network devices: Operation not permitted")
 
 
 @pytest.mark.parametrize("option", ["machine", "subject", "issuer"])
@@ -371,8 +431,10 @@ def test_version_is_envelopes_own(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_this_machine_knows_its_devices_and_programs(tmp_path: Path) -> None:
-    assert THIS_MACHINE.has_device("lo")
-    assert not THIS_MACHINE.has_device("no-such-device")
+    loopback = THIS_MACHINE.find_device("lo")
+    assert loopback is not None
+    assert (loopback.index, loopback.name) == (1, "lo")
+    assert THIS_MACHINE.find_device("no-such-device") is None
     assert THIS_MACHINE.can_run(Path("/bin/sh"))
     assert not THIS_MACHINE.can_run(tmp_path)
     assert not THIS_MACHINE.can_run(tmp_path / "missing")

@@ -44,6 +44,25 @@ class Fault:
 
 
 FAULTS: Final = (
+    # -- the guarded device
+    Fault("a device is guarded under its first name alone", "tests/end_to_end/test_device.py",
+          "            names |= _names_of_packets(device, find)\n", ""),
+    Fault("what a device becomes part of is not guarded", "tests/end_to_end/test_device.py",
+          "        device = find(device.master) if device.master else None\n",
+          "        device = None\n"),
+    Fault("a device that was made anew is not followed", "tests/firewall/test_devices.py",
+          "            self._followed.add(device.index)", "            pass"),
+    Fault("what the kernel tells about devices is not read", "tests/end_to_end/test_device.py",
+          "            self._reactor.addReader(self)", "            pass"),
+    Fault("the rule for one device stays beside those for several",
+          "tests/end_to_end/test_device.py",
+          'lines += [f"-D {CHAIN} {rule}" for rule in former]', "lines += []", ("nft", "legacy")),
+    Fault("the rule for one device stays beside those for several",
+          "tests/end_to_end/test_device.py",
+          'lines += [f"delete rule {TABLE} {BASELINE} handle {rule.handle}" for rule in former]',
+          "lines += []", NFTABLES),
+    Fault("a part of a bridge may be guarded", "tests/end_to_end/test_device.py",
+          'if device.master and config.baseline == "service":', "if False:"),
     # -- promise 1: whole transactions, and answers that speak of the kernel
     Fault("a change of grants is several transactions", "halves",
           "        await self._apply([*mending, *changes], patience)\n        if self._s",

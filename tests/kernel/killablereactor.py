@@ -7,7 +7,12 @@ from typing import Any
 
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, DeferredList
-from twisted.internet.interfaces import IDelayedCall, IReactorProcess, IReactorTime
+from twisted.internet.interfaces import (
+    IDelayedCall,
+    IReactorProcess,
+    IReactorTime,
+    IReadDescriptor,
+)
 from twisted.internet.protocol import ProcessProtocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -45,7 +50,7 @@ class _Child(ProcessProtocol):
 
 @implementer(IReactorTime, IReactorProcess)
 class KillableReactor:
-    """The real reactor's timers and child processes, for one owner.
+    """The real reactor's timers, descriptors and child processes, for one owner.
 
     Its clock runs `speed` times as fast as the real reactor's.
     """
@@ -56,6 +61,7 @@ class KillableReactor:
         self._speed = speed
         self._born = reactor.seconds()
         self._calls: list[IDelayedCall] = []
+        self._readers: set[IReadDescriptor] = set()
 
     def seconds(self) -> float:
         return self._born + (reactor.seconds() - self._born) * self._speed
@@ -69,6 +75,14 @@ class KillableReactor:
     def getDelayedCalls(self) -> list[IDelayedCall]:
         return [each for each in self._calls if each.active()]
 
+    def addReader(self, reader: IReadDescriptor) -> None:
+        self._readers.add(reader)
+        reactor.addReader(reader)
+
+    def removeReader(self, reader: IReadDescriptor) -> None:
+        self._readers.discard(reader)
+        reactor.removeReader(reader)
+
     def spawnProcess(self, processProtocol: ProcessProtocol, *args: Any, **kw: Any) -> Any:
         child = _Child(self, processProtocol)
         self.children.add(child)
@@ -78,13 +92,17 @@ class KillableReactor:
         return [child.transport.pid for child in self.children if child.transport.pid]
 
     def kill(self, children_too: bool = True) -> Deferred[Any]:
-        """Cancel all timers, and close the pipes to the children; with `children_too`, kill those.
+        """Cancel all timers, read no descriptor, and close the pipes to the children.
+
+        With `children_too`, kill those.
 
         Fires when all children have ended.
         """
         self.dead = True
         for call in self.getDelayedCalls():
             call.cancel()
+        for reader in list(self._readers):
+            self.removeReader(reader)
         living = list(self.children)
         for child in living:
             if children_too and child.transport.pid:

@@ -10,6 +10,7 @@ import pytest
 from twisted.internet.task import Clock
 from twisted.logger import LogEvent, formatEvent, globalLogPublisher
 
+from envelope.devices import Device
 from envelope.metrics import new_registry
 from envelope.sessions.metrics import SessionMetrics
 from envelope.sessions.txrate import CALM, TransmitRate, bits_per_second, bytes_sent, read_devices
@@ -92,6 +93,33 @@ def test_the_rate_is_that_of_the_last_second(subject: RateUnderTest) -> None:
         False, True, False, False, True,
     ]
     assert subject.measured() == 9999 * 8
+
+
+def test_the_device_is_measured_under_its_new_name() -> None:
+    """Also when another device takes its old one; made anew, it is found by its name again."""
+    clock, registry, counts = Clock(), new_registry(), {"net1": 0}
+    there = {2: "net1"}
+
+    def find(which: int | str) -> Device | None:
+        found = (Device(index, name) for index, name in there.items() if which in (index, name))
+        return next(found, None)
+
+    rate = TransmitRate("net1", 1000.0, clock, SessionMetrics(registry),
+                        lambda: devices(**counts), find)
+    rate.start()
+    there = {2: "wan0", 3: "net1"}
+    counts = {"wan0": 250, "net1": 9}
+    clock.advance(1)
+    assert registry.get_sample_value("envelope_tx_bits_per_second") == 2000
+    there = {4: "net1"}
+    for sent in (20, 270):
+        counts = {"net1": sent}
+        clock.advance(1)
+    assert registry.get_sample_value("envelope_tx_bits_per_second") == 2000
+    there, counts = {}, {}
+    clock.advance(1)
+    assert "net1 does not exist" in rate.warnings()[0]
+    rate.stop()
 
 
 def test_a_rate_near_the_limit_does_not_fill_the_log(subject: RateUnderTest) -> None:

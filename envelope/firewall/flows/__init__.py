@@ -61,7 +61,8 @@ class Flows:
         self._sockets = sockets
         self._tracking = tracking
         self._reactor = reactor
-        self._device = ""
+        # The devices whose packets the rules refuse.
+        self._devices: set[str] = set()
         self._open: tuple[Opening, ...] = ()
         self._proxies: tuple[PortRange, ...] = ()
         # None while nothing is destroyed.
@@ -84,7 +85,7 @@ class Flows:
         """
         if layout.baseline != "service" or layout.established != "cut":
             return False
-        self._device = layout.device
+        self._devices.add(layout.device)
         self._stays = layout.on_stop == "keep"
         self._open = (*layout.service_ports, *layout.allow)
         self._proxies = tuple(PortRange("tcp", port, port) for port in layout.proxy_port)
@@ -104,7 +105,7 @@ class Flows:
         With `was_loose`, the rules remember that connections were picked up midway before.
         """
         self._gives_back = was_loose
-        if not self._device:
+        if not self._devices:
             self._give_back()
             return
         if self._loose and not self._fixed:
@@ -118,10 +119,10 @@ class Flows:
         holds, line = how_cut_holds(indestructible, self._fixed)
         (_log.info if holds else _log.warn)("{line}", line=line)
         self._udp = UdpFlows(
-            self._reactor, self._sockets, self._tracking, self._device, self._open
+            self._reactor, self._sockets, self._tracking, self._devices, self._open
         )
         if not indestructible:
-            self._cutter = Cutter(self._reactor, self._sockets, self._device)
+            self._cutter = Cutter(self._reactor, self._sockets, self._devices)
         await gatherResults([self._end(Ended(each, self._open)) for each in _EVERYONE.values()])
 
     async def _keep_own(self) -> None:
@@ -129,7 +130,7 @@ class Flows:
         failures: list[str] = []
         try:
             for transport in TRANSPORTS:
-                judge = Judge(self._sockets, self._device, transport)
+                judge = Judge(self._sockets, self._devices, transport)
                 connections = self._sockets.connections(transport)
                 failures += await in_turns(
                     self._reactor, connections, partial(self._tell, judge)
@@ -171,7 +172,7 @@ class Flows:
 
     async def look(self, networks: Iterable[Network]) -> None:
         """Tell tracking again what it may have forgotten; `networks` are those with grants."""
-        if not self._device or self._looking:
+        if not self._devices or self._looking:
             return
         self._looking = True
         try:
@@ -186,6 +187,12 @@ class Flows:
             self._failed = True
         finally:
             self._looking = False
+
+    def guard(self, devices: Iterable[str]) -> None:
+        """From now on, flows through these devices are meant."""
+        if self._devices:
+            self._devices.clear()
+            self._devices.update(devices)
 
     def granted(self, network: Network) -> None:
         """A network has a grant again: nothing that it opens from now on is destroyed."""

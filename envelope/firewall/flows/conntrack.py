@@ -17,7 +17,7 @@ from typing import Final, NamedTuple
 
 from envelope.addresses import Address
 from envelope.firewall.flows.connections import FIXED_FOR, Connection, Transport, UdpFlow
-from envelope.firewall.netlink import (
+from envelope.netlink import (
     CREATE,
     EXCLUSIVE,
     NETLINK_NETFILTER,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from itertools import islice
 from typing import Final
 
@@ -36,12 +37,14 @@ _log = Logger(namespace="envelope.firewall")
 
 
 class Cutter:
-    """Destroys in batches what has ended, of the flows through one device."""
+    """Destroys in batches what has ended, of the flows through `devices`, which may change."""
 
-    def __init__(self, reactor: IReactorTime, sockets: SocketTable, device: str) -> None:
+    def __init__(
+        self, reactor: IReactorTime, sockets: SocketTable, devices: Collection[str]
+    ) -> None:
         self._reactor = reactor
         self._sockets = sockets
-        self._device = device
+        self._devices = devices
         self._waiting: list[tuple[Ended, Deferred[None]]] = []
         self._working = False
         self._ending = Clients(())
@@ -113,7 +116,7 @@ class Cutter:
                 ]
                 # Mostly there is nothing to be judged.
                 if covered and not judges:
-                    judges.append(Judge(self._sockets, self._device, covered[0].transport))
+                    judges.append(Judge(self._sockets, self._devices, covered[0].transport))
                 return [each for each in covered if judges[0].is_own(each) is False]
 
             connections = self._sockets.connections(transport, self._ending.networks)

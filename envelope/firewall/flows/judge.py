@@ -27,16 +27,18 @@ def is_own(connection: Connection, served: Collection[int], ephemeral: range) ->
 
 
 class Judge:
-    """Judges one transport's connections through one device; every call may raise `OSError`."""
+    """Judges one transport's connections through `devices`; every call may raise `OSError`."""
 
-    def __init__(self, sockets: SocketTable, device: str, transport: Transport) -> None:
+    def __init__(
+        self, sockets: SocketTable, devices: Collection[str], transport: Transport
+    ) -> None:
         self._sockets = sockets
-        self._device = device
+        self._devices = devices
         self.served = sockets.served_ports(transport)
         self.ephemeral = sockets.ephemeral_ports()
 
     def is_own(self, connection: Connection) -> bool | None:
-        """Whether this host opened it; None when it is gone, or does not go through the device."""
+        """Whether this host opened it; None when it is gone, or does not go through a device."""
         if not self.is_guarded(connection.local, connection.remote, connection.bound_to):
             return None
         seen = connection if connection.transport == "udp" else self._settled(connection)
@@ -52,9 +54,9 @@ class Judge:
         return replace(connection, opened=None)
 
     def is_guarded(self, local: Address, remote: Address, bound_to: int = 0) -> bool:
-        """Whether packets from `remote` to `local` come in through the device.
+        """Whether packets from `remote` to `local` come in through one of the devices.
 
-        They do if answers leave by it; without a route it is assumed.
+        They do if answers leave by one; without a route it is assumed.
         """
         device = self._sockets.device_towards(remote, local, bound_to)
-        return not remote.is_loopback and device in (self._device, "")
+        return not remote.is_loopback and (not device or device in self._devices)

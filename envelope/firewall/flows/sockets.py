@@ -18,7 +18,7 @@ from typing import Final
 
 from envelope.addresses import Address, Network
 from envelope.firewall.flows.connections import Connection, Transport
-from envelope.firewall.netlink import (
+from envelope.netlink import (
     NETLINK_ROUTE,
     NETLINK_SOCK_DIAG,
     Netlink,

@@ -9,6 +9,7 @@ the flow.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Final
 
 from twisted.internet.defer import Deferred
@@ -38,16 +39,16 @@ _log = Logger(namespace="envelope.firewall")
 
 
 class UdpFlows:
-    """Pins clients' UDP flows through one device."""
+    """Pins clients' UDP flows through `devices`, which may change."""
 
     def __init__(
-        self, reactor: IReactorTime, sockets: SocketTable, tracking: Tracking, device: str,
-        always_open: tuple[Opening, ...],
+        self, reactor: IReactorTime, sockets: SocketTable, tracking: Tracking,
+        devices: Collection[str], always_open: tuple[Opening, ...],
     ) -> None:
         self._reactor = reactor
         self._sockets = sockets
         self._tracking = tracking
-        self._device = device
+        self._devices = devices
         self._open = always_open
         self._ended: dict[Network, Ended] = {}
         self._timer = Timer(reactor)
@@ -97,7 +98,7 @@ class UdpFlows:
             served = self._sockets.served_ports("udp")
             if all(any(each.covers("udp", port) for each in self._open) for port in served):
                 return
-            judge = Judge(self._sockets, self._device, "udp")
+            judge = Judge(self._sockets, self._devices, "udp")
             for version in clients.versions:
                 begun = await in_turns(
                     self._reactor, self._tracking.udp_flows(version),

@@ -14,7 +14,7 @@ from typing import Final
 from envelope.firewall.errors import ToolFailed, UnreadableRules
 from envelope.firewall.iptables.head import effect
 from envelope.firewall.iptables.plan import MARKERS
-from envelope.firewall.iptables.rules import CHAIN, GRANTS, OWN_CHAINS
+from envelope.firewall.iptables.rules import CHAIN, DEVICES, GRANTS, OWN_CHAINS
 from envelope.firewall.iptables.snapshot import PARTIAL, text_of
 
 # Chains of others that are read, each by a process of its own.
@@ -30,7 +30,7 @@ async def chain_by_chain(list_chain: Callable[[str], Awaitable[bytes | None]]) -
     """
     declared: list[str] = []
     rules: list[str] = []
-    waiting = ["INPUT", CHAIN, GRANTS, *MARKERS]
+    waiting = ["INPUT", CHAIN, GRANTS, DEVICES, *MARKERS]
     seen = set(waiting)
     jumped_to = {"INPUT"}
     # Chains of others that may be lists of bans; INPUT counts as one until our jump.

@@ -12,8 +12,17 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
+from envelope.firewall.iptables.guarded import guard
 from envelope.firewall.iptables.head import place, stands
-from envelope.firewall.iptables.rules import CHAIN, GRANTS, Rules, baseline_rules, kept_closed
+from envelope.firewall.iptables.rules import (
+    CHAIN,
+    DEVICES,
+    GRANTS,
+    Rules,
+    baseline_rules,
+    device_rules,
+    kept_closed,
+)
 from envelope.firewall.iptables.snapshot import Snapshot
 from envelope.firewall.iptables.spread import branches, is_branch
 from envelope.firewall.kernel import DriftKind
@@ -69,6 +78,8 @@ class Structure:
         chains[_MARKER + self.before] = (_MARKER_RULE,)
         if self.loose:
             chains[_WAS_LOOSE] = (_MARKER_RULE,)
+        if layout.also_guarded:
+            chains[DEVICES] = device_rules(layout)
         return {**chains, CHAIN: tuple(baseline_rules(layout, self.family))}
 
     @property
@@ -151,7 +162,7 @@ def mend(snapshot: Snapshot, structure: Structure) -> tuple[list[str], list[Drif
     Rules of others stay where they are, in our own chains too.
     """
     declared: list[str] = []
-    lines: list[str] = []
+    lines, snapshot = guard(snapshot, structure.layout)
     kinds: list[DriftKind] = []
     grant_chains = structure.grant_chains
     for chain, rules in structure.chains.items():

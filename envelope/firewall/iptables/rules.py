@@ -21,6 +21,7 @@ from envelope.firewall.policy import BACKSTOP, IPV6, Family, Layout
 
 CHAIN: Final = "ENVELOPE"
 GRANTS: Final = "ENVELOPE-GRANTS"
+DEVICES: Final = "ENVELOPE-DEVICES"
 # xt_time counts seconds in 32 bits but its user-space parser stops here (iptables-extensions(8)).
 LATEST_END: Final = int(datetime(2038, 1, 19, 3, 14, 7, tzinfo=UTC).timestamp())
 
@@ -29,7 +30,9 @@ LATEST_END: Final = int(datetime(2038, 1, 19, 3, 14, 7, tzinfo=UTC).timestamp())
 _DHCPV6: Final = "-s fe80::/10 -p udp -m udp --sport 547 --dport 546 -j ACCEPT"
 
 # The names of our chains. Others that merely begin like them are not ours.
-_OWN_NAME: Final = "ENVELOPE(?:-GRANTS(?:-[0-3]{1,4})?|-FLOWS|-WAS-(?:ACCEPT|DROP|ABSENT|LOOSE))?"
+_OWN_NAME: Final = (
+    "ENVELOPE(?:-GRANTS(?:-[0-3]{1,4})?|-FLOWS|-DEVICES|-WAS-(?:ACCEPT|DROP|ABSENT|LOOSE))?"
+)
 OWN_CHAINS: Final = re.compile(f"{_OWN_NAME}$")
 OWN_JUMP: Final = re.compile(f"(?:^|.* )-[jg] {_OWN_NAME}$", re.DOTALL)
 
@@ -56,7 +59,7 @@ def baseline_rules(layout: Layout, family: Family) -> list[str]:
     direction = " --ctdir REPLY" if layout.established == "cut" else ""
     always_open = dict.fromkeys((*layout.service_ports, *layout.allow))
     return [
-        f"! -i {layout.device} -j ACCEPT",
+        device_rule(layout),
         f"-p {family.icmp} -j ACCEPT",
         *([_DHCPV6] if family is IPV6 else []),
         *(f"{_opening(each, family)} -j ACCEPT" for each in always_open),
@@ -112,6 +115,20 @@ def kept_closed(layout: Layout) -> Rules:
     if layout.baseline == "service":
         return ()
     return tuple(f"{_ports(ports)} -j RETURN" for ports in layout.closed_ports)
+
+
+def device_rule(layout: Layout) -> str:
+    """The first rule of the ENVELOPE chain: what comes in by no guarded device is accepted."""
+    return f"-j {DEVICES}" if layout.also_guarded else f"! -i {layout.device} -j ACCEPT"
+
+
+def device_rules(layout: Layout) -> Rules:
+    """The rules of the chain that tells several guarded devices from others; none for one device.
+    """
+    if not layout.also_guarded:
+        return ()
+    matches = ("" if name == "+" else f"-i {name} " for name in layout.guarded("+"))
+    return (*(f"{match}-j RETURN" for match in matches), "-j ACCEPT")
 
 
 def end_of_grant(deadline: float) -> int:

@@ -25,7 +25,7 @@ from envelope.firewall.iptables.plan import (
     remove,
     was_loose,
 )
-from envelope.firewall.iptables.rules import GRANTS, Rules, end_of_grant, grant_rules
+from envelope.firewall.iptables.rules import DEVICES, GRANTS, Rules, end_of_grant, grant_rules
 from envelope.firewall.iptables.snapshot import INCOMPATIBLE, Snapshot, text_of
 from envelope.firewall.iptables.tools import Tools
 from envelope.firewall.kernel import NO_CLIENTS, Key, Seen, key_of
@@ -106,7 +106,8 @@ class FilterTable(InstalledTable[Snapshot]):
     def _as_written(self) -> Snapshot:
         standing = self._standing
         policies = {"INPUT": "DROP"} if standing.layout.baseline == "service" else {}
-        rules = {"INPUT": (standing.jump,), **standing.chains}
+        # The devices' chain may stand although it is not wanted any more.
+        rules = {"INPUT": (standing.jump,), DEVICES: (), **standing.chains}
         return Snapshot(True, policies, rules, whole=False)
 
     def _undo(self, now: Snapshot) -> list[str]:
@@ -134,6 +135,12 @@ class FilterTable(InstalledTable[Snapshot]):
         for rules in grants.values():
             lines += change(GRANTS, rules, ())
         return [*lines, *astray]
+
+    def guard(self, also: tuple[str, ...]) -> None:
+        """See `KernelTable`."""
+        standing = self._standing
+        layout = replace(standing.layout, also_guarded=also)
+        self._structure = replace(standing, layout=layout)
 
     # -- grants ----------------------------------------------------------------------------
 
@@ -175,5 +182,5 @@ class FilterTable(InstalledTable[Snapshot]):
         else:
             changes = change_all(now, then, in_force, wants)
         await self._apply([*mending, *changes], patience)
-        if self._structure is now:
-            self._structure = then
+        if self._standing.spread != then.spread:
+            self._structure = replace(self._standing, spread=then.spread)

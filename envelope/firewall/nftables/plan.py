@@ -9,17 +9,19 @@ only the sets, the chain `grants` and the jump to it are ours.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from envelope.firewall import FirewallError
 from envelope.firewall.errors import UnreadableRules
 from envelope.firewall.kernel import DriftKind
+from envelope.firewall.nftables.guarded import guard
 from envelope.firewall.nftables.head import jump_line, stands
 from envelope.firewall.nftables.repair import repair
 from envelope.firewall.nftables.rules import (
     ADDRESSES,
     BASELINE,
+    DEVICES,
     GRANTS,
     HOOK,
     INPUT,
@@ -27,6 +29,8 @@ from envelope.firewall.nftables.rules import (
     TABLE,
     WAS_LOOSE,
     Structure,
+    device_rule,
+    device_rules,
     ruleset,
 )
 from envelope.firewall.nftables.snapshot import Chain, NftSnapshot
@@ -66,6 +70,17 @@ class Printed:
             raise UnreadableRules("the rules do not stand as written")
         sets = {name: snapshot.sets[name].declaration for name in structure.sets}
         return cls(chains, sets, entry.hook, structure.jump)
+
+    def guarding(self, structure: Structure) -> Printed:
+        """The same with the devices of `structure` guarded; it was learned with one alone.
+
+        All versions print these rules as they are written.
+        """
+        wanted = device_rules(structure.layout)
+        if not wanted:
+            return self
+        baseline = (device_rule(structure.layout), *self.chains[BASELINE][1:])
+        return replace(self, chains={**self.chains, DEVICES: wanted, BASELINE: baseline})
 
 
 def was_loose(snapshot: NftSnapshot) -> bool:
@@ -167,7 +182,7 @@ def mend(
             raise UnreadableRules(f"the operator's chain {INPUT} of the table {TABLE} is gone")
     elif not snapshot.exists:
         return [ruleset(structure)], [DriftKind.CHAIN]
-    lines: list[str] = []
+    lines, snapshot = guard(snapshot, structure.layout)
     kinds: list[DriftKind] = []
     hook = snapshot.chains.get(INPUT, Chain()).hook.partition("policy")[0]
     if (

@@ -22,6 +22,7 @@ INPUT: Final = "input"
 BASELINE: Final = "baseline"
 # Nothing jumps to it: its name tells something from before the first start.
 WAS_LOOSE: Final = "was_loose"
+DEVICES: Final = "guarded"
 GRANTS: Final = "grants"
 HOOK: Final = "type filter hook input priority filter; policy drop;"
 
@@ -57,6 +58,8 @@ class Structure:
             return chains
         if self.loose:
             chains[WAS_LOOSE] = ()
+        if self.layout.also_guarded:
+            chains[DEVICES] = device_rules(self.layout)
         return {**chains, BASELINE: tuple(_baseline_rules(self.layout))}
 
     @property
@@ -79,7 +82,7 @@ def _opening(opening: Opening) -> str:
 def _baseline_rules(layout: Layout) -> list[str]:
     direction = " ct direction reply" if layout.established == "cut" else ""
     return [
-        f'iifname != "{layout.device}" accept',
+        device_rule(layout),
         "ip protocol icmp accept",
         # These are nft's own words; others it looks up in /etc/protocols, which may be missing.
         "meta nfproto ipv6 meta l4proto icmpv6 accept",
@@ -93,6 +96,20 @@ def _baseline_rules(layout: Layout) -> list[str]:
         "meta l4proto tcp reject with tcp reset",
         "reject with icmpx type port-unreachable",
     ]
+
+
+def device_rule(layout: Layout) -> str:
+    """The first rule of the baseline: what comes in by no guarded device is accepted."""
+    return f"jump {DEVICES}" if layout.also_guarded else f'iifname != "{layout.device}" accept'
+
+
+def device_rules(layout: Layout) -> tuple[str, ...]:
+    """The rules of the chain that tells several guarded devices from others; none for one device.
+    """
+    if not layout.also_guarded:
+        return ()
+    matches = ("" if name == "*" else f'iifname "{name}" ' for name in layout.guarded("*"))
+    return (*(f"{match}return" for match in matches), "accept")
 
 
 def _grant_rules(layout: Layout) -> list[str]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Final
 
 from twisted.internet.interfaces import IReactorTime
@@ -63,7 +64,7 @@ class NftTable(InstalledTable[NftSnapshot]):
     def _standing(self) -> tuple[Structure, Printed]:
         assert self._structure is not None, "the table is installed"
         assert self._printed is not None, "the table is installed"
-        return self._structure, self._printed
+        return self._structure, self._printed.guarding(self._structure)
 
     # -- the structure ---------------------------------------------------------------------
 
@@ -97,6 +98,13 @@ class NftTable(InstalledTable[NftSnapshot]):
         with self._certainty.writing():
             await self._nft.writer.apply(lines, patience)
 
+    def guard(self, also: tuple[str, ...]) -> None:
+        """See `KernelTable`."""
+        structure, _ = self._standing
+        layout = replace(structure.layout, also_guarded=also)
+        self._structure = replace(structure, layout=layout)
+        self._certainty.know(None)
+
     # -- grants ----------------------------------------------------------------------------
 
     def written(self, key: Key, end: float) -> Second:  # noqa: ARG002
@@ -120,7 +128,7 @@ class NftTable(InstalledTable[NftSnapshot]):
         lines, kinds = mend(snapshot, structure, printed)
         grants = await step_by_step(self._reactor, grants_in(snapshot, reading))
         # The next look sees what mending came to.
-        self._certainty.know(None if lines else known)
+        self._certainty.know(None if lines or structure is not self._structure else known)
         return Seen(lines, kinds, grants)
 
     async def write(

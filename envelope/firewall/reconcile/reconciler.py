@@ -104,6 +104,11 @@ class Reconciler(Generic[W]):
             self._backlog.add(self._wanted.rewrite())
             self._work()
 
+    def guard(self, also: tuple[str, ...]) -> None:
+        """Guard these devices besides the one."""
+        self._table.guard(also)
+        self.check()
+
     def check(self) -> None:
         """Compare the kernel's rules with ours, as soon as no transaction is under way."""
         if self._running:

@@ -58,7 +58,7 @@ def test_counters_in_the_middle_of_a_change_are_read_again() -> None:
     """Two readings have to agree, else the port decides; one that is gone is nobody's."""
     sockets = MemorySockets()
     sockets.open = [connection(None, port=40000), connection(True, port=41000)]
-    judge = Judge(sockets, "eth0", "tcp")
+    judge = Judge(sockets, ("eth0",), "tcp")
     for later, own in [
         ([False, False], False), ([True, True], True), ([True, False, False], False),
         ([None, None, None], True), ([False, True, False], True),
@@ -74,7 +74,7 @@ def test_only_the_guarded_devices_connections_are_judged() -> None:
     """Those whose peer is reached through it, or not at all; loopback never."""
     sockets = MemorySockets()
     sockets.devices = {ip_address("198.51.100.7"): "lab1", ip_address("203.0.113.9"): ""}
-    judge = Judge(sockets, "eth0", "udp")
+    judge = Judge(sockets, ("eth0",), "udp")
     for remote, local, own in [
         ("203.0.113.7", "203.0.113.1", True), ("203.0.113.9", "203.0.113.1", True),
         ("192.0.2.1", "198.51.100.1", True), ("198.51.100.7", "203.0.113.1", None),

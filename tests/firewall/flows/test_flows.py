@@ -170,7 +170,7 @@ def test_a_grants_end_takes_its_clients_connections_alone() -> None:
 def test_ends_of_the_same_moment_share_a_list() -> None:
     """As many as one list takes."""
     rig = Rig()
-    cutter = Cutter(rig.clock, rig.sockets, "eth0")
+    cutter = Cutter(rig.clock, rig.sockets, ("eth0",))
     ends = [cutter.end(Ended(ip_network((0x0A000000 + n, 32)))) for n in range(MOST_AT_ONCE + 1)]
     rig.run(ends[-1])
     assert all(end.called for end in ends)

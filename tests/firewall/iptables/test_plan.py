@@ -1,5 +1,7 @@
 """Plans: from whatever the kernel holds to what it should hold, and back."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -36,6 +38,66 @@ def layout(**options: object) -> Layout:
 def bans(rules: list[str]) -> int:
     """How many rules at the head only drop."""
     return next((n for n, rule in enumerate(rules) if not rule.endswith("DROP")), len(rules))
+
+
+# Which devices are guarded besides the one, as an attacker of names may choose them.
+also_guarded = st.sampled_from([(), ("wan0",), ("br0", "wan0"), ('a"b',), ("\x1b",)])
+
+
+@given(policy=policies, foreign=foreign_rules, chosen=st.sampled_from([layout(), layout(
+    established="keep", allow=())]), steps=st.lists(also_guarded, max_size=4), crash=st.booleans())
+def test_other_devices_are_guarded_in_one_transaction(
+    policy, foreign, chosen, steps, crash
+) -> None:
+    """That is no drift, and in the end all is as it was."""
+    kernel = model(policy, foreign)
+    first = kernel.text()
+    structure = start(kernel, chosen)
+    kernel.rules[CHAIN].insert(3, FOREIGN[0])
+    single = kernel.text()
+    for also in steps:
+        structure = replace(structure, layout=replace(chosen, also_guarded=also))
+        lines, kinds = mend(kernel.snapshot(), structure)
+        assert kinds == []
+        kernel.apply(lines)
+        assert mend(kernel.snapshot(), structure) == ([], [])
+        fresh = model(policy, foreign)
+        start(fresh, structure.layout)
+        fresh.rules[CHAIN].insert(3, FOREIGN[0])
+        assert (kernel.policies, kernel.rules) == (fresh.policies, fresh.rules)
+    if crash:
+        # A service that starts now finds the devices' chain of the one before.
+        structure = start(kernel, chosen)
+    else:
+        structure = replace(structure, layout=chosen)
+        kernel.apply(mend(kernel.snapshot(), structure)[0])
+        assert kernel.text() == single
+    assert mend(kernel.snapshot(), structure) == ([], [])
+    kernel.apply(remove(kernel.snapshot()))
+    assert kernel.text() == first
+
+
+def test_the_rules_for_several_devices_read_as_documented() -> None:
+    kernel = model("ACCEPT", [])
+    start(kernel, replace(layout(), also_guarded=("wan0", 'w"a', "\x1b")))
+    assert kernel.rules[CHAIN][0] == "-j ENVELOPE-DEVICES"
+    assert kernel.rules["ENVELOPE-DEVICES"] == [
+        "-i eth0 -j RETURN", "-i wan0 -j RETURN", "-i w+ -j RETURN", "-j RETURN", "-j ACCEPT"]
+
+
+def test_rules_for_several_devices_that_others_changed_are_mended() -> None:
+    kernel = model("ACCEPT", [])
+    structure = start(kernel, replace(layout(), also_guarded=("wan0",)))
+    good = kernel.text()
+    for change_them in (
+        lambda: kernel.rules["ENVELOPE-DEVICES"].clear(),
+        lambda: kernel.rules[CHAIN].remove("-j ENVELOPE-DEVICES"),
+        lambda: kernel.rules[CHAIN].insert(0, "! -i eth0 -j ACCEPT"),
+        lambda: kernel.rules["ENVELOPE-DEVICES"].insert(0, "-i wan0 -j ACCEPT"),
+    ):
+        change_them()
+        kernel.apply(mend(kernel.snapshot(), structure)[0])
+        assert kernel.text() == good
 
 
 def model(policy: str, foreign: list[str]) -> FakeFilterTable:

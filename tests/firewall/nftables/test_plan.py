@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from envelope.addresses import PortRange
@@ -48,6 +50,53 @@ def installed(structure: Structure) -> tuple[FakeNft, Printed]:
              *change_elements([(Key("192.0.2.1/32"), None)])]
     model.apply(install(seen(model), structure, probe))
     return model, Printed.learn(seen(model), structure)
+
+
+also_guarded = st.sampled_from([(), ("wan0",), ("br0", "wan0"), ('a"b',), ("\x1b",)])
+
+
+@given(structure=structures, steps=st.lists(also_guarded, max_size=4))
+def test_other_devices_are_guarded_in_one_transaction(structure, steps) -> None:
+    """That is no drift; rules of others in our chain stay."""
+    assume(structure.layout.baseline == "service")
+    model, learned = installed(structure)
+    model.apply(["add rule inet envelope baseline " + THEIRS[0]])
+    for also in [*steps, ()]:
+        layout = replace(structure.layout, also_guarded=also)
+        structure = replace(structure, layout=layout)
+        printed = learned.guarding(structure)
+        lines, kinds = mend(seen(model), structure, printed)
+        assert kinds == []
+        model.apply(lines)
+        assert mend(seen(model), structure, printed) == ([], [])
+        fresh, _ = installed(structure)
+        fresh.apply(["add rule inet envelope baseline " + THEIRS[0]])
+        assert rules_of(model) == rules_of(fresh)
+    model.apply(remove(seen(model)))
+    assert model.table is None
+
+
+def rules_of(model: FakeNft) -> dict[str, list[str]]:
+    assert model.table is not None
+    return {name: [text for text, _ in chain.rules]
+            for name, chain in model.table.chains.items()}
+
+
+def test_the_rules_for_several_devices_read_as_documented() -> None:
+    chosen = Layout("eth0", PORTS, (), (), (), "cut", "service", "restore",
+                    also_guarded=("wan0", 'w"a', "\x1b"))
+    model, _ = installed(Structure(chosen))
+    assert rules_of(model)["baseline"][0] == "jump guarded"
+    assert rules_of(model)["guarded"] == [
+        'iifname "eth0" return', 'iifname "wan0" return', 'iifname "w*" return', "return",
+        "accept"]
+
+
+def test_an_operators_own_chain_of_that_name_is_left_alone() -> None:
+    chosen = Layout("eth0", PORTS, (), (), (), "cut", "operator", "restore")
+    model, printed = installed(Structure(chosen))
+    model.apply(["add chain inet envelope guarded", "add rule inet envelope guarded accept"])
+    assert mend(seen(model), Structure(chosen), printed) == ([], [])
 
 
 @given(structure=structures)

@@ -1,4 +1,4 @@
-"""Requests to the kernel over netlink, and the messages that answer them (netlink(7)).
+"""Requests to the kernel over netlink, its answers, and what it tells unasked (netlink(7)).
 
 The kernel answers within the call, so nothing here waits.
 """
@@ -109,22 +109,57 @@ class Netlink:
             self._idle.append(kernel)
 
 
+class Events:
+    """What the kernel tells one group of listeners; raises `OSError` where it does not."""
+
+    def __init__(self, protocol: int, group: int) -> None:
+        self._kernel = socket.socket(
+            socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK,
+            protocol,
+        )
+        # The groups are bits, the first one the lowest.
+        self._kernel.bind((0, 1 << group - 1))
+
+    def fileno(self) -> int:
+        """The descriptor that is readable when there are messages."""
+        return self._kernel.fileno()
+
+    def read(self) -> list[tuple[int, bytes]]:
+        """The messages of one datagram, each as its kind and its body.
+
+        Raises `OSError` once (ENOBUFS) when some were lost.
+        """
+        try:
+            data = self._kernel.recv(_DATAGRAM)
+        except BlockingIOError:
+            return []
+        return [(what, body) for what, _, body in _messages(data)]
+
+    def close(self) -> None:
+        """Listen no more."""
+        self._kernel.close()
+
+
 class _Refused(OSError):
     """The kernel's answer is no, and nothing else is to come."""
 
 
 def _answers(kernel: socket.socket, number: int) -> Iterator[tuple[int, bytes]]:
     while True:
-        data = kernel.recv(_DATAGRAM)
-        position = 0
-        while position + _HEADER.size <= len(data):
-            size, what, _, answered, _ = _HEADER.unpack_from(data, position)
-            message = data[position + _HEADER.size:position + size]
+        for what, answered, message in _messages(kernel.recv(_DATAGRAM)):
             if answered == number:
                 if what == _ERROR:
                     _check(message)
                 yield what, message
-            position += max(_HEADER.size, size + 3 & ~3)
+
+
+def _messages(data: bytes) -> Iterator[tuple[int, int, bytes]]:
+    """The messages of a datagram: each one's kind, the request that it answers, and its body."""
+    position = 0
+    while position + _HEADER.size <= len(data):
+        size, what, _, answered, _ = _HEADER.unpack_from(data, position)
+        yield what, answered, data[position + _HEADER.size:position + size]
+        position += max(_HEADER.size, size + 3 & ~3)
 
 
 def _check(message: bytes) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from envelope.firewall.netlink import (
+from envelope.netlink import (
     NETLINK_ROUTE,
     Netlink,
     attribute,
