@@ -13,6 +13,9 @@ from envelope.addresses import Address
 
 _log = Logger(namespace="envelope.sessions")
 
+# The loopback device, which packets between this host's own addresses go over.
+LOOPBACK: Final = "lo"
+
 # Seconds until the addresses are read again. Reading takes 0.1 ms, or 28 ms with 1,000 addresses,
 # and blocks the reactor; it may take at most this part of the time.
 MAX_AGE: Final = 5.0
@@ -48,15 +51,16 @@ class HostAddresses:
         self._stale_at = self._clock.seconds() + max(MAX_AGE, took / MOST_OF_THE_TIME)
 
 
-def can_be_let_in(address: Address | None, own: Container[Address]) -> bool:
+def can_be_let_in(address: Address | None, own: Container[Address] | None) -> bool:
     """Whether a grant for `address` can let a client in; if not, the log says why.
 
-    `own` are the addresses of this host. Packets from these and from loopback addresses do not
-    arrive over the guarded device; an unspecified or multicast address is never a packet's sender.
+    `own` are the addresses of this host. Packets from these and from loopback addresses arrive over
+    the loopback device; None when that is the guarded one, for a trial on one machine. An
+    unspecified or multicast address is never a packet's sender.
     """
     if address is None:
         fault = "its proxy did not send its address"
-    elif address.is_loopback or address in own:
+    elif own is not None and (address.is_loopback or address in own):
         fault = (
             f"its address is {address}, this host's own; if it came through a proxy on this host, "
             "the proxy has to send a PROXY header, and --listen needs haproxy: before the endpoint"

@@ -38,7 +38,7 @@ from envelope.sessions.admission import (
     TokenPass,
     decide,
 )
-from envelope.sessions.clientaddress import can_be_let_in
+from envelope.sessions.clientaddress import LOOPBACK, can_be_let_in
 from envelope.sessions.metrics import SessionMetrics
 from envelope.sessions.session import Session, SessionData, SessionMachine, make_machine
 from envelope.sessions.sharing import SharedGrants
@@ -72,7 +72,7 @@ class Sessions:
         self._metrics = metrics
         self._wall = wall
         self._over_rate = over_rate
-        self._own = own
+        self._own = None if config.device == LOOPBACK else own
         self._expected = Expectations(
             config.subject, config.token_required, config.timeout, config.max_duration
         )

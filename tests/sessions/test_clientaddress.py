@@ -66,3 +66,11 @@ def test_the_addresses_of_this_machine() -> None:
 @pytest.mark.parametrize("text", ["203.0.113.7", "2001:db8::7", "10.0.0.1", "fe80::7"])
 def test_other_addresses_are_clients(text: str) -> None:
     assert can_be_let_in(ip_address(text), {OLD})
+
+
+@pytest.mark.parametrize("text", ["127.0.0.1", "::1", str(OLD)])
+def test_where_the_loopback_device_is_guarded_own_addresses_are_clients(text: str) -> None:
+    """Their packets arrive over it."""
+    assert can_be_let_in(ip_address(text), None)
+    assert not can_be_let_in(ip_address("0.0.0.0"), None)
+    assert not can_be_let_in(None, None)

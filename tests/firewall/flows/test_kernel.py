@@ -19,7 +19,8 @@ from envelope.firewall.flows.sockets import KernelSockets, bytecode, opened_here
 from tests.support.environment import need_own_network
 from tests.support.flowkernel import connection
 
-pytestmark = pytest.mark.kernel
+# They need a network of their own, which the fast tests do not have.
+pytestmark = [pytest.mark.kernel, pytest.mark.process]
 
 
 @pytest.fixture
