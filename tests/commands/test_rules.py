@@ -81,3 +81,14 @@ def test_options_come_from_the_environment_too(
 ) -> None:
     monkeypatch.setenv("ENVELOPE_LISTEN", r":8881,haproxy:tcp:8882:interface=10.0.0.1")
     assert OPEN["nftables"].findall(rules(capsys, "--firewall=nftables")) == ["8881", "8882"]
+
+
+@pytest.mark.parametrize(("backend", "marker"), [
+    ("iptables", "# ENVELOPE-WAS-LOOSE is added"), ("nftables", "# an empty chain was_loose is"),
+])
+def test_what_only_the_kernel_tells_is_a_comment(
+    capsys: pytest.CaptureFixture[str], backend: str, marker: str
+) -> None:
+    assert marker in rules(capsys, f"--firewall={backend}")
+    assert marker not in rules(capsys, f"--firewall={backend}", "--established=keep")
+    assert marker not in rules(capsys, f"--firewall={backend}", "--baseline=operator")

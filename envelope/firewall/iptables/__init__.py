@@ -81,6 +81,15 @@ def rules_text(layout: Layout, family: Family) -> str:
     lines = install(Snapshot(exists=True), structure, ())
     tool = "iptables" if family is IPV4 else "ip6tables"
     shown = [f"# {tool}-restore --noflush", "*filter", *lines, "COMMIT"]
+    if layout.baseline == "service":
+        # Only the kernel tells which these will be.
+        shown.append(
+            "# ENVELOPE-WAS-ACCEPT remembers INPUT's policy from before; it may be -DROP or -ABSENT"
+        )
+        if layout.established == "cut":
+            shown.append(
+                "# ENVELOPE-WAS-LOOSE is added where the start sets nf_conntrack_tcp_loose to 0"
+            )
     for rule in grant_rules(layout, key_of(family.example), _PLACEHOLDER_END):
         rule = rule.replace(str(family.example), "NETWORK")
         shown.append(f"# a grant: -A ENVELOPE-GRANTS {rule.replace('1970-01-01T00:00:00', 'END')}")

@@ -50,4 +50,9 @@ def nft_text(layout: Layout) -> str:
         f"# a grant: add element {rules.TABLE} {name} {{ ADDRESS timeout TIME }}"
         for name in rules.ADDRESSES.values()
     ]
+    if layout.baseline == "service" and layout.established == "cut":
+        shown.append(
+            f"# an empty chain {rules.WAS_LOOSE} is added where the start sets "
+            "nf_conntrack_tcp_loose to 0"
+        )
     return "\n".join(shown)
