@@ -16,19 +16,20 @@ T = TypeVar("T")
 SLICE: Final = 500
 
 
-def slices(items: Iterable[S]) -> Iterator[list[S]]:
-    """Cut `items` into lists of `SLICE`; the last may be shorter."""
+def slices(items: Iterable[S], size: int = SLICE) -> Iterator[list[S]]:
+    """Cut `items` into lists of `size`; the last may be shorter."""
     left = iter(items)
-    while part := list(islice(left, SLICE)):
+    while part := list(islice(left, size)):
         yield part
 
 
 async def in_turns(
-    reactor: IReactorTime, items: Iterable[S], make: Callable[[list[S]], Iterable[T]]
+    reactor: IReactorTime, items: Iterable[S], make: Callable[[list[S]], Iterable[T]],
+    size: int = SLICE,
 ) -> list[T]:
     """Call `make` with `items` slice by slice, one in each turn, and return all results."""
     made: list[T] = []
-    for number, part in enumerate(slices(items)):
+    for number, part in enumerate(slices(items, size)):
         if number:
             await deferLater(reactor, 0)
         made += make(part)

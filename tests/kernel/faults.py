@@ -247,7 +247,8 @@ FAULTS: Final = (
           "if reconciler is None or network.version == 6:\n            return succeed(None)\n"
           "        self._granted"),
     Fault("clients' sockets are left alone", "tests/firewall/flows/test_flows.py",
-          "if judges[0].is_own(each) is False]", "if judges[0].is_own(each) is None]"),
+          "strangers = [each for each in connections if judge.is_own(each) is False]",
+          "strangers = [each for each in connections if judge.is_own(each) is None]"),
     Fault("who opened a connection is taken for the opposite",
           "tests/firewall/flows/test_kernel.py",
           "return {0: False, 1: True}.get(more)", "return {0: True, 1: False}.get(more)"),

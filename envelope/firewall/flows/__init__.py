@@ -28,6 +28,7 @@ from twisted.logger import Logger
 from envelope.addresses import Network, Opening, PortRange
 from envelope.firewall.cooperate import in_turns
 from envelope.firewall.flows.connections import (
+    JUDGED_AT_ONCE,
     TRANSPORTS,
     Clients,
     Connection,
@@ -133,7 +134,7 @@ class Flows:
                 judge = Judge(self._sockets, self._devices, transport)
                 connections = self._sockets.connections(transport)
                 failures += await in_turns(
-                    self._reactor, connections, partial(self._tell, judge)
+                    self._reactor, connections, partial(self._tell, judge), JUDGED_AT_ONCE
                 )
         except OSError as error:
             _log.warn("the host's own connections cannot be listed, and may be cut: {why}",
@@ -146,7 +147,8 @@ class Flows:
         """Why tracking could not be told of each of those that could not."""
         failures: list[str] = []
         for each in connections:
-            if judge.is_own(each):
+            # Most are clients', and cost nothing more.
+            if each.opened is not False and judge.is_own(each):
                 try:
                     self._tracking.tell(each)
                 except OSError as error:

@@ -13,6 +13,10 @@ from envelope.addresses import Address, Network, Opening
 
 Transport: TypeAlias = Literal["tcp", "udp"]
 TRANSPORTS: Final[tuple[Transport, ...]] = ("tcp", "udp")
+# Connections or flows that one turn of the reactor deals with: read (10 µs each), or judged and
+# then destroyed or told of (80 µs each).
+READ_AT_ONCE: Final = 100
+JUDGED_AT_ONCE: Final = 20
 
 
 @dataclass(frozen=True, slots=True)

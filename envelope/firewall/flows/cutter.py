@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from itertools import islice
+from functools import partial
 from typing import Final
 
 from twisted.internet.defer import Deferred
@@ -14,6 +14,8 @@ from twisted.logger import Logger
 from envelope.addresses import Network
 from envelope.firewall.cooperate import in_turns
 from envelope.firewall.flows.connections import (
+    JUDGED_AT_ONCE,
+    READ_AT_ONCE,
     TRANSPORTS,
     Clients,
     Connection,
@@ -24,8 +26,6 @@ from envelope.firewall.flows.judge import Judge
 
 # Grants that share a list of sockets: the kernel compares each socket with each of their networks.
 MOST_AT_ONCE: Final = 128
-# Sockets destroyed in one turn of the reactor, 25 µs each.
-_A_TURN: Final = 40
 # Under load, listing and destroying take one part in so many of the reactor's time.
 _SHARE: Final = 16
 # Seconds between two batches at most, whatever the share is then.
@@ -92,33 +92,36 @@ class Cutter:
 
     async def _destroy(self) -> None:
         for _ in range(_PASSES):
-            due = iter(await self._due())
+            # All may have been let in again meanwhile.
+            if not self._ending:
+                return
             number = 0
-            while part := list(islice(due, _A_TURN)):
-                if number:
-                    await deferLater(self._reactor, 0)
-                number += len(part)
-                for connection in part:
-                    self._sockets.destroy(connection)
-            if not number or not self._ending:
+            for transport in TRANSPORTS:
+                covered = await in_turns(
+                    self._reactor,
+                    self._sockets.connections(transport, self._ending.networks),
+                    self._covered, READ_AT_ONCE,
+                )
+                if covered:
+                    judge = Judge(self._sockets, self._devices, transport)
+                    number += len(await in_turns(
+                        self._reactor, covered, partial(self._destroy_strangers, judge),
+                        JUDGED_AT_ONCE,
+                    ))
+            if not number:
                 return
 
-    async def _due(self) -> list[Connection]:
-        """The connections that are to end."""
-        due: list[Connection] = []
-        for transport in TRANSPORTS:
-            judges: list[Judge] = []
+    def _covered(self, connections: list[Connection]) -> list[Connection]:
+        return [
+            each for each in connections
+            if self._ending.lose(each.remote, each.transport, each.local_port)
+        ]
 
-            def select(part: list[Connection], judges: list[Judge] = judges) -> list[Connection]:
-                covered = [
-                    each for each in part
-                    if self._ending.lose(each.remote, each.transport, each.local_port)
-                ]
-                # Mostly there is nothing to be judged.
-                if covered and not judges:
-                    judges.append(Judge(self._sockets, self._devices, covered[0].transport))
-                return [each for each in covered if judges[0].is_own(each) is False]
-
-            connections = self._sockets.connections(transport, self._ending.networks)
-            due += await in_turns(self._reactor, connections, select)
-        return due
+    def _destroy_strangers(
+        self, judge: Judge, connections: list[Connection]
+    ) -> list[Connection]:
+        """Destroy those that this host has not opened, and return them."""
+        strangers = [each for each in connections if judge.is_own(each) is False]
+        for each in strangers:
+            self._sockets.destroy(each)
+        return strangers

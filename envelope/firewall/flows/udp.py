@@ -20,6 +20,7 @@ from envelope.addresses import Network, Opening
 from envelope.firewall.cooperate import in_turns
 from envelope.firewall.flows.connections import (
     FIXED_FOR,
+    READ_AT_ONCE,
     Clients,
     Ended,
     SocketTable,
@@ -105,6 +106,7 @@ class UdpFlows:
                     lambda part: [
                         found for each in part for found in begun_by_client(each, clients, judge)
                     ],
+                    READ_AT_ONCE,
                 )
                 self._fix(begun)
         except OSError as error:
