@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IListeningPort
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
@@ -92,13 +92,13 @@ class EnvelopeService(Service):
         self._collector = Collector(reactor, lambda: len(self.sessions))
         self._ports: list[IListeningPort] = []
         self._admin_ports: list[IListeningPort] = []
+        self._opening: Deferred[list[IListeningPort]] = succeed([])
         # Whether the firewall was opened, so that a stop has to close it.
         self._guarded = False
         # "starting", "running", "stopping" or "failed".
         self._state = "starting"
-        # The signals that have asked for a stop.
-        self._stops: list[int] = []
-        self._starting: Deferred[None] | None = None
+        self._stops: list[int] = []  # the signals that have asked for a stop
+        self._starting: Deferred[None] = succeed(None)
 
     def _make_firewall(self) -> IFirewall:
         # Made for every kind, so that /metrics always has the same names.
@@ -124,8 +124,7 @@ class EnvelopeService(Service):
         await deferLater(self._reactor, 0)
         steps = (self._bind_ports, self._install_rules, self._get_keys, self._accept_clients)
         for step in steps:
-            # A stop may have been asked for before the start, or during each of these steps. It
-            # waits for the end of this coroutine.
+            # A stop may be asked for before and during each step; it waits for this coroutine.
             if self._stops or self._state != "starting":
                 return
             await step()
@@ -142,8 +141,8 @@ class EnvelopeService(Service):
         await self._attempt(self._collector.stop)
         if self._rate is not None:
             await self._attempt(self._rate.stop)
-        if self._starting is not None:
-            await self._starting
+        self._opening.cancel()  # it may wait for a name server
+        await self._starting
         await self._drain()
         for port in self._ports:
             await self._attempt(port.stopListening)
@@ -162,19 +161,19 @@ class EnvelopeService(Service):
     async def _bind_ports(self) -> None:
         try:
             for spec in self._config.listen:
-                ports = await listen(
+                self._opening = listen(
                     self._reactor, spec, self._front, self._credentials.tls,
                     lambda: self._connections.dropped(DropReason.PROXY),
                 )
-                self._ports += ports
-                for port in ports:
+                for port in await self._opening:
+                    self._ports.append(port)
                     accept_carefully(port, self._reactor, self._front.free_descriptor)
                     _log.info("listening on {host}", host=port.getHost())
             site = admin_site(self.registry, self.reasons_not_ready, warnings=self.warnings)
             for spec in self._config.admin:
-                ports = await listen(self._reactor, spec, site, None)
-                self._admin_ports += ports
-                for port in ports:
+                self._opening = listen(self._reactor, spec, site, None)
+                for port in await self._opening:
+                    self._admin_ports.append(port)
                     accept_carefully(port, self._reactor, self._front.free_descriptor)
                     # Readiness and metrics are served during the start too.
                     start_accepting(port)

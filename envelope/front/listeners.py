@@ -13,7 +13,7 @@ from typing import Any, Final, cast
 
 from twisted.internet.address import IPv4Address as Host4
 from twisted.internet.address import IPv6Address as Host6
-from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import (
@@ -26,6 +26,7 @@ from envelope.addresses import PortRange, client_address
 from envelope.config.listen import ListenSpec
 from envelope.front.proxied import ProxiedFactory
 from envelope.runtime.capabilities import Capability, missing, of_this_process
+from envelope.runtime.lookup import addresses_of
 from envelope.runtime.transports import TLSFactory, write_promptly
 
 # Connections that the kernel completes while the service is busy; the kernel's limit is somaxconn.
@@ -57,7 +58,7 @@ async def _listen(
     if spec.host is None:
         return [await _listen_endpoint(reactor, spec, factory)]
     ports: list[IListeningPort] = []
-    sockets = _open_sockets(spec)
+    sockets = _open_sockets(spec, await _addresses(reactor, spec))
     try:
         for opened in sockets:
             port = reactor.adoptStreamPort(opened.fileno(), opened.family, factory)
@@ -86,7 +87,7 @@ def listen(
 
     With `tls`, TLS runs above the endpoint's own protocol: a PROXY header comes before it.
     `no_proxy` is called for each connection to a `haproxy:` endpoint without a valid header. Fails
-    with `ListenError`; then no socket stays open.
+    with `ListenError`; then no socket stays open. Cancelling gives up the look-up of a name.
     """
     return Deferred.fromCoroutine(_listen(reactor, spec, factory, tls, no_proxy))
 
@@ -114,11 +115,24 @@ async def _listen_endpoint(
     return cast(IListeningPort, port)
 
 
-def _open_sockets(spec: ListenSpec) -> list[socket.socket]:
+async def _addresses(reactor: Any, spec: ListenSpec) -> list[tuple[int, str]]:
+    """The families and addresses to listen on."""
+    if not spec.host:
+        # `:PORT` stands for every address.
+        return [(socket.AF_INET6, "::") if _has_ipv6() else (socket.AF_INET, "0.0.0.0")]  # noqa: S104
+    try:
+        return await addresses_of(reactor, spec.host, spec.port)
+    except OSError as error:
+        raise _refused(spec, error) from None
+    except CancelledError:
+        raise ListenError(f"cannot listen on {spec.text}: its look-up was given up") from None
+
+
+def _open_sockets(spec: ListenSpec, addresses: list[tuple[int, str]]) -> list[socket.socket]:
     opened: list[socket.socket] = []
     port = spec.port or 0
     try:
-        for family, address in _addresses(spec):
+        for family, address in addresses:
             # `:PORT` is every address of both families; an address written out is itself alone.
             both = family == socket.AF_INET6 and not spec.host
             opened.append(_open(family, address, port, both))
@@ -129,17 +143,6 @@ def _open_sockets(spec: ListenSpec) -> list[socket.socket]:
             one.close()
         raise _refused(spec, error) from None
     return opened
-
-
-def _addresses(spec: ListenSpec) -> list[tuple[int, str]]:
-    if not spec.host:
-        # `:PORT` stands for every address.
-        return [(socket.AF_INET6, "::") if _has_ipv6() else (socket.AF_INET, "0.0.0.0")]  # noqa: S104
-    # No client is served yet, so a look-up may block.
-    found = socket.getaddrinfo(
-        spec.host, spec.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-    )
-    return list(dict.fromkeys((int(family), str(address[0])) for family, *_, address in found))
 
 
 def _has_ipv6() -> bool:

@@ -1,4 +1,4 @@
-"""The name server that knows the host of `--verify-jwks-url` does not answer."""
+"""The name server does not answer: what a start and a stop do then."""
 
 from __future__ import annotations
 
@@ -50,3 +50,17 @@ def test_a_stop_does_not_wait_for_the_name_server(rig, silence) -> None:
         assert service.stop() == 0
         assert time.monotonic() - asked < 2
         assert rig.saved() == before
+
+
+@pytest.mark.parametrize("rig", ["nft"], indirect=True)
+@pytest.mark.parametrize("option", ["--listen", "--admin"])
+def test_a_stop_ends_a_start_that_looks_up_where_to_listen(rig, silence, option: str) -> None:
+    """Nothing has been changed by then, and the exit status is 0."""
+    before = rig.saved()
+    service = rig.twistd(*rig.options(f"{option}=door.example:8881"))
+    silence.until("asked")
+    asked = time.monotonic()
+    assert service.stop() == 0
+    assert time.monotonic() - asked < 2
+    service.until("the start was cut short: cannot listen on door.example:8881")
+    assert rig.saved() == before

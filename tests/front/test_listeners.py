@@ -283,6 +283,9 @@ async def test_out_of_descriptors_is_one_line_and_leaves_nothing(
 
         adopted: Any = None
 
+        def __getattr__(self, name: str) -> Any:
+            return getattr(reactor, name)
+
         def adoptStreamPort(self, *arguments: Any) -> Any:
             if self.adopted is not None:
                 raise OSError(24, "Too many open files")
