@@ -83,6 +83,20 @@ def test_at_a_start_strangers_end_and_the_hosts_own_are_made_known() -> None:
     assert rig.tracking.is_loose
 
 
+def test_flows_through_another_name_of_the_device_end_too() -> None:
+    """Under that name alone, once it is no longer one of several."""
+    rig = Rig()
+    rig.start()
+    rig.sockets.devices = {THERE: "wan0"}
+    for names, ends in [(("eth0", "wan0"), True), (("eth0",), False), (("wan0",), True)]:
+        rig.flows.guard(names)
+        rig.sockets.open = [connection(False)]
+        rig.clock.advance(1)
+        rig.run(rig.flows.ended(A, False))
+        assert (rig.sockets.open == []) is ends, names
+    rig.flows.stop()
+
+
 @pytest.mark.parametrize("options", [{"established": "keep"}, {"baseline": "operator"}])
 def test_where_flows_are_kept_or_rules_are_the_operators_nothing_is_done(options) -> None:
     """But what a killed predecessor set is given back."""
