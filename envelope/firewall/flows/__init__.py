@@ -210,7 +210,9 @@ class Flows:
             self._give_back()
 
     def close(self) -> None:
-        """Let go of the kernel."""
+        """Let go of the kernel, and do nothing any more."""
+        self._udp = self._cutter = None
+        self._devices.clear()
         self._sockets.close()
         self._tracking.close()
 

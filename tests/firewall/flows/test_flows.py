@@ -128,6 +128,17 @@ def test_rules_that_stay_keep_what_they_need() -> None:
     assert not rig.tracking.is_loose
 
 
+def test_nothing_is_asked_of_the_kernel_after_the_end() -> None:
+    """Grants may still end, and a look may still be due."""
+    rig = Rig()
+    rig.start()
+    rig.flows.close()
+    rig.sockets.open, lists = [connection(False)], rig.sockets.lists
+    rig.run(rig.flows.ended(A, False))
+    rig.run(rig.flows.look([A]))
+    assert rig.sockets.lists == lists
+
+
 def test_the_operators_own_strictness_stays() -> None:
     """A setting that was 0 is 0 afterwards."""
     rig = Rig(MemoryTracking(is_loose=False))
