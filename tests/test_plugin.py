@@ -156,3 +156,33 @@ def test_a_pid_file_of_a_process_that_runs_is_one_line(tmp_path: Path) -> None:
         1, "", f"envelope: process {os.getpid()} of the pid file {tmp_path}/pid is running: "
         "stop it, or choose another file\n")
     assert (tmp_path / "pid").read_text() == str(os.getpid())
+
+
+@pytest.mark.process
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-"])
+def test_closed_standard_streams_are_no_trouble(tmp_path: Path, closed: str) -> None:
+    """It starts, listens and stops; nothing of its own takes their descriptors."""
+    twistd = Path(sys.executable).with_name("twistd")
+    command = (f"{twistd} -n --pidfile= --logfile=log envelope --firewall=none --admin=none"
+               " --token-required=false --listen=127.0.0.1:0")
+    process = subprocess.Popen(["sh", "-c", f"exec {command} {closed}"], cwd=tmp_path)
+    log = tmp_path / "log"
+    while not (log.exists() and " ready" in log.read_text()):
+        assert process.poll() is None
+    descriptors = [os.readlink(f"/proc/{process.pid}/fd/{number}") for number in range(3)]
+    process.terminate()
+    assert process.wait(30) == 0
+    assert not any("socket" in each or "epoll" in each for each in descriptors)
+
+
+@pytest.mark.process
+def test_without_a_standard_output_the_log_goes_nowhere(tmp_path: Path) -> None:
+    twistd = Path(sys.executable).with_name("twistd")
+    process = subprocess.Popen(
+        ["sh", "-c", f"exec {twistd} -n --pidfile= envelope --firewall=none --admin=none"
+         " --token-required=false --listen=unix:door >&-"],
+        cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    while not (tmp_path / "door").exists():
+        assert process.poll() is None
+    process.terminate()
+    assert (process.communicate(timeout=30)[1], process.returncode) == ("", 0)

@@ -51,11 +51,10 @@ def _run(argv: list[str] | None) -> int:
 
     from twisted.python.usage import UsageError
 
-    from envelope.runtime.stdout import flush_or_discard
+    from envelope.runtime.stdout import flush_or_discard, open_closed_streams
 
     argv = sys.argv[1:] if argv is None else argv
-    if sys.stdout is None:  # the parent process closed it
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
+    open_closed_streams()
     name = f"envelope {argv[0]}" if argv and argv[0] in COMMANDS else "envelope"
     try:
         try:
@@ -111,7 +110,6 @@ def _opt_version(_: Any) -> NoReturn:
 
 
 def _complain(name: str, reason: str) -> None:
-    # Closed or full, standard error is no reason for another exit status.
-    if sys.stderr is not None:
-        with suppress(OSError):
-            print(printable(f"{name}: {reason}"), file=sys.stderr, flush=True)
+    # A standard error that cannot be written is no reason for another exit status.
+    with suppress(OSError):
+        print(printable(f"{name}: {reason}"), file=sys.stderr, flush=True)

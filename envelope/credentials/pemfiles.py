@@ -16,6 +16,8 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
+# Bytes; a chain has a few thousand.
+MOST_BYTES: Final = 1 << 20
 LEAST_RSA_BITS: Final = 2048
 LEAST_CURVE_BITS: Final = 256
 _BLOCK_BEGINS: Final = b"-----BEGIN"
@@ -31,9 +33,14 @@ class TLSFileError(Exception):
 
 def _read(path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        # Not to its end, which a device such as /dev/zero does not have.
+        with path.open("rb") as file:
+            content = file.read(MOST_BYTES + 1)
     except OSError as error:
         raise TLSFileError(f"{path} cannot be read: {error.strerror}") from None
+    if len(content) > MOST_BYTES:
+        raise TLSFileError(f"{path} is larger than {MOST_BYTES} bytes")
+    return content
 
 
 def read_certificates(path: Path) -> list[x509.Certificate]:

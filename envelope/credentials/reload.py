@@ -9,6 +9,7 @@ and what was read before stays in use meanwhile.
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
@@ -17,7 +18,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from envelope.credentials.keys import KeyFileError
-from envelope.credentials.pemfiles import TLSFileError
+from envelope.credentials.pemfiles import MOST_BYTES, TLSFileError
 from envelope.runtime.timers import Timer
 
 # Seconds between looks: soon after files that cannot be used, as an exchange takes moments; but a
@@ -28,8 +29,6 @@ _LOOKS_SOON: Final = 30
 # Looks without a change after which files that do not fit are reported; most exchanges are over by
 # then.
 _LOOKS_SILENT: Final = 3
-# Bytes of a file that are compared; no usable file is larger.
-_MOST_BYTES: Final = 1 << 20
 
 
 class Reload:
@@ -136,8 +135,10 @@ def _digest(paths: Sequence[Path]) -> bytes:
     digest = hashlib.sha256()
     for path in paths:
         try:
-            with path.open("rb") as file:
-                content = file.read(_MOST_BYTES)
+            # Never waiting, as opening a pipe does.
+            handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            with os.fdopen(handle, "rb") as file:
+                content = file.read(MOST_BYTES) or b""
         except OSError as error:
             content = str(error.errno).encode()
         digest.update(hashlib.sha256(content).digest())

@@ -1,9 +1,25 @@
-"""Standard output whose reader may be gone, as in `envelope rules | head -1`."""
+"""Standard streams that are closed, or whose reader is gone, as in `envelope rules | head -1`."""
 
 from __future__ import annotations
 
 import os
 import sys
+from typing import Final
+
+_STDERR: Final = 2
+
+
+def open_closed_streams() -> None:
+    """Open the standard streams that the parent process closed, to /dev/null.
+
+    Otherwise a socket may get the descriptor of standard error, and a peer what is written there.
+    """
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= _STDERR:
+        os.set_inheritable(descriptor, True)
+    os.close(descriptor)
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115
 
 
 def flush_or_discard() -> None:
