@@ -243,7 +243,7 @@ class EnvelopeService(Service):
     def warnings(self) -> list[str]:
         """What an operator should look after although clients are served, a line each."""
         rate = [] if self._rate is None else self._rate.warnings()
-        return self._credentials.warnings() + rate
+        return self._credentials.warnings() + self.firewall.warnings() + rate
 
     def reload(self) -> None:
         """SIGHUP: read keys and certificate again; a file that cannot be used changes nothing."""

@@ -60,3 +60,6 @@ class IFirewall(Protocol):
 
     def problems(self) -> list[str]:
         """What keeps the rules from holding right now, a line each; empty when all is well."""
+
+    def warnings(self) -> list[str]:
+        """What an operator should look after although the rules are written, a line each."""

@@ -163,6 +163,10 @@ class KernelFirewall:
         if left:
             raise FirewallError("; ".join(left))
 
+    def warnings(self) -> list[str]:
+        """See `IFirewall.warnings`."""
+        return [line for _, reconciler in self._tables for line in reconciler.warnings]
+
     def problems(self) -> list[str]:
         """See `IFirewall.problems`."""
         device = [self._devices.problem] if self._devices.problem else []

@@ -46,6 +46,10 @@ class MemoryFirewall:
         self.is_open = False
         return succeed(None)
 
+    def warnings(self) -> list[str]:
+        """See `IFirewall.warnings`."""
+        return []
+
     def problems(self) -> list[str]:
         """See `IFirewall.problems`."""
         return []

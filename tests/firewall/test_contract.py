@@ -138,7 +138,7 @@ def test_it_is_an_ifirewall(subject) -> None:
         name: [*inspect.signature(method).parameters][1:]
         for name, method in vars(IFirewall).items() if inspect.isfunction(method) and name[0] != "_"
     }
-    assert len(promised) == 5
+    assert len(promised) == 6
     for name, parameters in promised.items():
         assert [*inspect.signature(getattr(subject.firewall, name)).parameters] == parameters
 

@@ -48,6 +48,10 @@ class CheckedFirewall:
         """See `IFirewall`."""
         return self._firewall.close()
 
+    def warnings(self) -> list[str]:
+        """See `IFirewall`."""
+        return self._firewall.warnings()
+
     def problems(self) -> list[str]:
         """See `IFirewall`."""
         return self._firewall.problems()

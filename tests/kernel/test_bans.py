@@ -5,6 +5,7 @@ The rules are those of fail2ban's actions iptables-multiport and nftables-multip
 
 from __future__ import annotations
 
+import re
 from ipaddress import ip_network
 
 import pytest
@@ -47,8 +48,17 @@ def make(tmp_path):
         made.append(FirewallUnderTest(tmp_path, kind, **options))
         return made[0]
 
+    before = tables()
     yield make
     made[0].close()
+    # iptables-nft keeps the table that a ban made; other tests compare all tables.
+    for table in tables() - before:
+        NftKernel().run(f"delete {table}")
+
+
+def tables() -> set[str]:
+    """The tables that nft lists, such as `table ip filter`."""
+    return set(re.findall("table .*", NftKernel().run("list tables")))
 
 
 async def let_in(subject: FirewallUnderTest, *sources: str) -> None:

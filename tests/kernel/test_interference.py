@@ -186,3 +186,25 @@ async def test_interference_that_cannot_be_repaired_yet_is_logged_once(subject) 
     assert subject.kernel.saved() == good
     assert len(complaints.seen) == 1
     assert subject.drift("baseline") == 1
+
+
+@ensureDeferred
+async def test_another_that_insists_on_the_first_place_is_not_fought_for_ever(subject) -> None:
+    """After five moves there are pauses; a warning says so, and grants go on."""
+    firewall, kernel = subject.firewall, subject.kernel
+    await firewall.open(SERVICE)
+    rule = "INPUT -i wg0 -j ACCEPT"
+    for moves in range(1, 6):
+        kernel.change(4, *([f"-D {rule}"] if moves > 1 else []), f"-I {rule}")
+        await settled(lambda moves=moves: subject.drift("jump") == moves and (
+            kernel.snapshot(4).rules["INPUT"][0] == "-j ENVELOPE"))
+        await subject.at_rest()
+    kernel.change(4, f"-D {rule}", f"-I {rule}")
+    await settled(lambda: firewall.warnings() != [])
+    await firewall.allow(LIVE, later(60))
+    assert LIVE in kernel.open_networks()
+    assert firewall.problems() == []
+    assert subject.drift("jump") == 5
+    assert kernel.snapshot(4).rules["INPUT"][1] == "-j ENVELOPE"
+    await firewall.close()
+    kernel.change(4, f"-D {rule}")

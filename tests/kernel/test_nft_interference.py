@@ -188,3 +188,23 @@ async def test_interference_is_repaired_once_the_tool_works_again(subject, what)
     assert len(complaints.seen) == 1
     (kind,) = INTERFERENCE[what][1]
     assert subject.drift(kind) == (2 if kind == "grant" else 1)
+
+
+@ensureDeferred
+async def test_another_that_insists_on_the_first_place_is_not_fought_for_ever(subject) -> None:
+    """After five moves there are pauses; a warning says so, and grants go on."""
+    firewall, kernel = subject.firewall, subject.kernel
+    await firewall.open(SERVICE)
+    rule = "iifname \"wg0\" accept"
+    for moves in range(1, 7):
+        kernel.run(f"insert rule {OURS} input {rule}")
+        if moves < 6:
+            await settled(lambda moves=moves: subject.drift("jump") == moves and (
+                kernel.saved().index("jump baseline") < kernel.saved().index(rule)))
+            await subject.at_rest()
+    await settled(lambda: firewall.warnings() != [])
+    await firewall.allow(LIVE, later(60))
+    assert LIVE in kernel.open_networks()
+    assert firewall.problems() == []
+    assert subject.drift("jump") == 5
+    assert kernel.saved().index("jump baseline") > kernel.saved().index(rule)

@@ -66,12 +66,10 @@ def place(snapshot: Snapshot, others: Sequence[str], policy: str) -> int:
 
 
 def stands(snapshot: Snapshot, jump: str) -> bool:
-    """Whether our jump is in INPUT once, and nothing before it can let a packet in.
+    """Whether nothing before our jump in INPUT can let a packet in.
 
     What cannot be read is left where it is, so that the jump is not moved at each look.
     """
-    entries = snapshot.rules.get("INPUT", ())
-    if entries.count(jump) != 1:
-        return False
+    entries = snapshot.rules["INPUT"]
     before = entries[:entries.index(jump)]
     return not before or _judge(snapshot).harmless(before, Verdict.UNSEEN) == len(before)

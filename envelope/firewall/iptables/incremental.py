@@ -13,7 +13,7 @@ from typing import Final
 from envelope.firewall.cooperate import slices
 from envelope.firewall.errors import UnreadableRules
 from envelope.firewall.iptables.grants import chain_of, grants_in
-from envelope.firewall.iptables.plan import Structure, mend
+from envelope.firewall.iptables.plan import Structure, mend, moved
 from envelope.firewall.iptables.rules import CHAIN, GRANTS, Rules, read_grant, respelled
 from envelope.firewall.iptables.snapshot import INCOMPATIBLE, PARTIAL, Snapshot
 from envelope.firewall.kernel import DriftKind, Key, Seen, one_key
@@ -38,6 +38,7 @@ class Rereader:
         # All other lines in their order, and what has to be done about them.
         self._others: list[str] = []
         self._mending: tuple[list[str], list[DriftKind]] = ([], [])
+        self._moving: list[str] = []
 
     def read(
         self, text: str, structure: Structure, in_force: Mapping[Key, Rules]
@@ -73,19 +74,19 @@ class Rereader:
         if others != self._others:
             self._judge(others, (self._lines.keys() - gone) | fresh.keys(), structure)
         yield from self._note(gone, fresh, in_force)
-        return Seen(*self._mending, self._grants)
+        return Seen(*self._mending, self._grants, self._moving)
 
     def _forget(self, structure: Structure) -> None:
         self._structure = structure
         self._fixed = frozenset(_lines_of(structure.grant_chains))
         self._lines, self._grants = {}, {}
-        self._others, self._mending = [], ([], [])
+        self._others, self._mending, self._moving = [], ([], []), []
 
     def _read_afresh(self, lines: list[str], structure: Structure) -> Seen[Rules]:
         self._forget(structure)
         snapshot = Snapshot.of_lines(lines)
         grants, _ = grants_in(snapshot, structure)
-        return Seen(*_mend(snapshot, structure), grants)
+        return Seen(*_mend(snapshot, structure), grants, moved(snapshot, structure))
 
     def _judge(self, others: list[str], grants: set[str], structure: Structure) -> None:
         if self._fixed.issubset(others):
@@ -94,11 +95,11 @@ class Rereader:
             snapshot = Snapshot.of_lines(rest, structure.grant_chains)
         else:
             snapshot = Snapshot.of_lines(others)
-        mending = _mend(snapshot, structure)
+        mending, moving = _mend(snapshot, structure), moved(snapshot, structure)
         homeless = structure.grant_chains.keys() - snapshot.rules.keys()
         if homeless and any(line.split(" ", 2)[1] in homeless for line in grants):
             raise UnreadableRules("a grant in a chain that is not there")
-        self._others, self._mending = others, mending
+        self._others, self._mending, self._moving = others, mending, moving
 
     def _note(
         self, gone: set[str], fresh: dict[str, tuple[Key, str]], in_force: Mapping[Key, Rules]

@@ -190,13 +190,26 @@ def mend(snapshot: Snapshot, structure: Structure) -> tuple[list[str], list[Drif
     if structure.layout.baseline == "service" and snapshot.policy != "DROP":
         kinds.append(DriftKind.POLICY)
         lines.append("-P INPUT DROP")
-    if not stands(snapshot, structure.jump):
+    if snapshot.rules.get("INPUT", ()).count(structure.jump) != 1:
         kinds.append(DriftKind.JUMP)
-        entries = snapshot.rules.get("INPUT", ())
-        others = [rule for rule in entries if rule != structure.jump]
-        lines += [f"-D INPUT {structure.jump}"] * (len(entries) - len(others))
-        lines.append(_jump_line(snapshot, structure, others))
+        lines += _put_jump(snapshot, structure)
     return declared + lines, kinds
+
+
+def moved(snapshot: Snapshot, structure: Structure) -> list[str]:
+    """The lines that move our jump to before what others have put before it and accepts."""
+    if snapshot.rules.get("INPUT", ()).count(structure.jump) != 1:
+        return []
+    return [] if stands(snapshot, structure.jump) else _put_jump(snapshot, structure)
+
+
+def _put_jump(snapshot: Snapshot, structure: Structure) -> list[str]:
+    entries = snapshot.rules.get("INPUT", ())
+    others = [rule for rule in entries if rule != structure.jump]
+    return [
+        *[f"-D INPUT {structure.jump}"] * (len(entries) - len(others)),
+        _jump_line(snapshot, structure, others),
+    ]
 
 
 def drop_branches(chains: Iterable[str], jumps: Iterable[tuple[str, str]]) -> list[str]:

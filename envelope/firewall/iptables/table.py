@@ -22,6 +22,7 @@ from envelope.firewall.iptables.plan import (
     install,
     is_all_ours,
     mend,
+    moved,
     remove,
     was_loose,
 )
@@ -99,7 +100,9 @@ class FilterTable(InstalledTable[Snapshot]):
         return install(found, self._structure, probe)
 
     async def _confirm(self) -> None:
-        lines, kinds = mend(await self._read(), self._standing)
+        now = await self._read()
+        lines, kinds = mend(now, self._standing)
+        lines += moved(now, self._standing)
         if lines:
             raise UnreadableRules(f"the rules do not stand as written ({', '.join(kinds)})")
 
@@ -131,6 +134,7 @@ class FilterTable(InstalledTable[Snapshot]):
         # The default drop stays in force, without grants, whichever chain they are in.
         structure = replace(self._standing, spread=False)
         lines, _ = mend(now, structure)
+        lines += moved(now, structure)
         grants, astray = grants_in(now, structure)
         for rules in grants.values():
             lines += change(GRANTS, rules, ())

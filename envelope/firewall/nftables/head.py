@@ -53,8 +53,6 @@ def jump_line(snapshot: NftSnapshot, others: Sequence[Rule], jump: str) -> str:
 
 
 def stands(snapshot: NftSnapshot, entries: Sequence[str], jump: str) -> bool:
-    """Whether our jump is once among INPUT's `entries`, with nothing that opens before it."""
-    if entries.count(jump) != 1:
-        return False
+    """Whether nothing before our jump among INPUT's `entries` can let a packet in."""
     before = entries[:entries.index(jump)]
     return _judge(snapshot).harmless(before, Verdict.UNSEEN) == len(before)

@@ -66,7 +66,8 @@ class Printed:
         whole = all(
             len(chains[name]) == len(rules) for name, rules in structure.chains.items()
         ) and all(name in snapshot.sets for name in structure.sets)
-        if not whole or not stands(snapshot, entry.texts, structure.jump) or not entry.hook:
+        whole = whole and entry.texts.count(structure.jump) == 1 and bool(entry.hook)
+        if not whole or not stands(snapshot, entry.texts, structure.jump):
             raise UnreadableRules("the rules do not stand as written")
         sets = {name: snapshot.sets[name].declaration for name in structure.sets}
         return cls(chains, sets, entry.hook, structure.jump)
@@ -166,7 +167,7 @@ def last_lines(snapshot: NftSnapshot, structure: Structure, printed: Printed) ->
         return remove(snapshot)
     # The default drop stays in force, without grants.
     lines, _ = mend(snapshot, structure, printed)
-    return [*lines, *flush_grants(structure)]
+    return [*lines, *moved(snapshot, printed), *flush_grants(structure)]
 
 
 def mend(
@@ -184,10 +185,10 @@ def mend(
         return [ruleset(structure)], [DriftKind.CHAIN]
     lines, snapshot = guard(snapshot, structure.layout)
     kinds: list[DriftKind] = []
-    hook = snapshot.chains.get(INPUT, Chain()).hook.partition("policy")[0]
+    hook = _hook(snapshot.chains.get(INPUT, Chain()).hook)
     if (
         "flags dormant" in snapshot.flags and structure.layout.baseline == "service"
-        and hook == printed.hook.partition("policy")[0]
+        and hook == _hook(printed.hook)
     ):
         # A dormant table filters nothing. The kernel does not activate it in a transaction that
         # makes the chain anew (EINVAL): then the chain is made first, and the next look does this.
@@ -217,6 +218,26 @@ def mend(
     return lines + entry_lines, kinds + entry_kinds
 
 
+def moved(snapshot: NftSnapshot, printed: Printed) -> list[str]:
+    """The commands that move our jump to before what others have put before it and accepts."""
+    there = snapshot.chains.get(INPUT, Chain())
+    if _hook(there.hook) != _hook(printed.hook) or there.texts.count(printed.jump) != 1:
+        # Mending puts the jump in its place.
+        return []
+    if stands(snapshot, there.texts, printed.jump):
+        return []
+    return [
+        *(f"delete rule {TABLE} {INPUT} handle {rule.handle}"
+          for rule in there.rules if rule.text == printed.jump),
+        jump_line(snapshot, [r for r in there.rules if r.text != printed.jump], printed.jump),
+    ]
+
+
+def _hook(declaration: str) -> str:
+    """Where the kernel calls a chain, without its policy."""
+    return declaration.partition("policy")[0]
+
+
 def _mend_input(
     snapshot: NftSnapshot, structure: Structure, printed: Printed
 ) -> tuple[list[str], list[DriftKind]]:
@@ -225,7 +246,7 @@ def _mend_input(
     there = snapshot.chains.get(INPUT)
     hook, entries = ("", ()) if there is None else (there.hook, there.rules)
     if structure.layout.baseline == "service" and hook != printed.hook:
-        if hook.partition("policy")[0] == printed.hook.partition("policy")[0]:
+        if _hook(hook) == _hook(printed.hook):
             kinds.append(DriftKind.POLICY)
         else:
             kinds.append(DriftKind.CHAIN)
@@ -234,7 +255,7 @@ def _mend_input(
             entries = ()
         lines.append(f"add chain {TABLE} {INPUT} {{ {HOOK} }}")
     jumps = [rule for rule in entries if rule.text == printed.jump]
-    if not stands(snapshot, [rule.text for rule in entries], printed.jump):
+    if len(jumps) != 1:
         kinds.append(DriftKind.JUMP)
         lines += [f"delete rule {TABLE} {INPUT} handle {rule.handle}" for rule in jumps]
         others = [rule for rule in entries if rule.text != printed.jump]

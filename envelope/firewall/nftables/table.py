@@ -26,7 +26,15 @@ from envelope.firewall.nftables.grants import (
     grants_in,
     milliseconds_left,
 )
-from envelope.firewall.nftables.plan import Printed, install, last_lines, mend, remove, was_loose
+from envelope.firewall.nftables.plan import (
+    Printed,
+    install,
+    last_lines,
+    mend,
+    moved,
+    remove,
+    was_loose,
+)
 from envelope.firewall.nftables.rules import Structure, change_elements, probe
 from envelope.firewall.nftables.snapshot import Chain, NftSnapshot
 from envelope.firewall.nftables.tool import Nft
@@ -126,10 +134,12 @@ class NftTable(InstalledTable[NftSnapshot]):
         await deferLater(self._reactor, 0)
         snapshot = NftSnapshot.of(output)
         lines, kinds = mend(snapshot, structure, printed)
+        moving = moved(snapshot, printed)
         grants = await step_by_step(self._reactor, grants_in(snapshot, reading))
         # The next look sees what mending came to.
-        self._certainty.know(None if lines or structure is not self._structure else known)
-        return Seen(lines, kinds, grants)
+        changed = lines or moving or structure is not self._structure
+        self._certainty.know(None if changed else known)
+        return Seen(lines, kinds, grants, moving)
 
     async def write(
         self,

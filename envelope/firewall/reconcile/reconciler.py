@@ -23,6 +23,7 @@ from envelope.firewall.errors import ToolFailed, ToolTimeout, UnreadableRules
 from envelope.firewall.kernel import DriftKind, KernelTable, Key, Seen, W
 from envelope.firewall.metrics import FirewallMetrics
 from envelope.firewall.reconcile.backlog import Backlog
+from envelope.firewall.reconcile.contest import Contest
 from envelope.firewall.reconcile.inforce import InForce
 from envelope.firewall.reconcile.reports import Reports
 from envelope.firewall.reconcile.retry import Retry
@@ -46,6 +47,7 @@ class Reconciler(Generic[W]):
         self._backlog = Backlog()
         self._waiters = Waiters(reactor, self._too_late)
         self._reports = Reports(table.label, metrics.drift)
+        self._contest = Contest()
         self._retry = Retry(reactor, self._try_again)
         self._running = False
         self._dismissed = False
@@ -120,6 +122,11 @@ class Reconciler(Generic[W]):
         """What the tool refused last, in one line, while anything is still refused."""
         return self._reports.problem(len(self._waiters.revoking))
 
+    @property
+    def warnings(self) -> list[str]:
+        """What an operator should look after although nothing is refused, a line each."""
+        return self._reports.warnings
+
     def _too_late(self, key: Key) -> None:
         self._refuse(key, self._reports.trouble or "the tool did not answer in time")
         self._work()
@@ -165,14 +172,18 @@ class Reconciler(Generic[W]):
         self._must_look = False
         try:
             seen = await self._table.look(self._in_force)
+            now = self._reactor.seconds()
+            move = self._contest.found(seen is not None and bool(seen.moving), now)
+            self._reports.contested(self._contest.is_on)
             if seen is not None:
-                await self._mend(seen)
+                await self._mend(seen, move)
             self._blind = False
         except (ToolFailed, UnreadableRules) as error:
             self._blind = True
             self._reports.refused(str(error))
 
-    async def _mend(self, seen: Seen[W]) -> None:
+    async def _mend(self, seen: Seen[W], move: bool) -> None:
+        """Mend what a look has found to differ; `move`: our jump is moved back, too."""
         await self._take_over(seen)
         if not self._running:
             return
@@ -180,15 +191,17 @@ class Reconciler(Generic[W]):
         surprising = self._backlog.surprising(differing)
         grants = len(self._wanted.granted(surprising))
         self._reports.differs(
-            Counter(seen.kinds)
+            Counter([*seen.kinds, DriftKind.JUMP] if move else seen.kinds)
             + Counter({DriftKind.GRANT: grants, DriftKind.STRAY: len(surprising) - grants})
         )
         keys = self._backlog.take_differing(differing)
         try:
-            await self._write(seen.mending, keys)
+            await self._write([*seen.mending, *seen.moving] if move else seen.mending, keys)
         except ToolFailed:
             self._backlog.suspect(keys)
             raise
+        if move:
+            self._contest.moved(self._reactor.seconds())
         self._reports.mended()
 
     async def _take_over(self, seen: Seen[W]) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from twisted.logger import Logger
 
 from envelope.firewall.kernel import DriftKind
+from envelope.firewall.reconcile.contest import LONGEST_PAUSE
 
 _log = Logger(namespace="envelope.firewall")
 
@@ -22,6 +23,8 @@ class Reports:
         self._label = label
         self._drift = drift
         self.trouble: str | None = None
+        # Whether others keep putting rules before ours; each move is then counted and not logged.
+        self._contested = False
         # Differences that were logged and are not mended yet, by kind.
         self._logged: Counter[DriftKind] = Counter()
 
@@ -43,7 +46,7 @@ class Reports:
         self._logged |= kinds
         for kind, number in news.items():
             self._drift(kind, number)
-        if news:
+        if news.keys() - ({DriftKind.JUMP} if self._contested else set()):
             _log.warn(
                 "{table}: others changed the rules ({kinds}); repairing them",
                 table=self._label, kinds=", ".join(sorted(news)),
@@ -55,6 +58,27 @@ class Reports:
             return None
         waiting = f" ({revoking} revocations outstanding)" if revoking else ""
         return f"firewall {self._label}: {self.trouble}{waiting}"
+
+    def contested(self, contested: bool) -> None:
+        """Whether our jump is moved back only after pauses, since others keep moving it."""
+        if contested and not self._contested:
+            _log.warn("{warning}", warning=self._contest)
+        if self._contested and not contested:
+            _log.info("{table}: the rules keep their place again", table=self._label)
+        self._contested = contested
+
+    @property
+    def warnings(self) -> list[str]:
+        """What an operator should look after although nothing is refused, a line each."""
+        return [self._contest] if self._contested else []
+
+    @property
+    def _contest(self) -> str:
+        return (
+            f"firewall {self._label}: others keep putting rules that accept before ours in INPUT, "
+            f"which let in what they accept; ours are moved back after pauses of up to "
+            f"{LONGEST_PAUSE:g} s"
+        )
 
     def mended(self) -> None:
         """All differences that were found are mended."""

@@ -16,7 +16,7 @@ from envelope.firewall.cooperate import SLICE
 from envelope.firewall.errors import UnreadableRules
 from envelope.firewall.iptables.grants import change_all, grants_in
 from envelope.firewall.iptables.incremental import Rereader
-from envelope.firewall.iptables.plan import Structure, install, mend
+from envelope.firewall.iptables.plan import Structure, install, mend, moved
 from envelope.firewall.iptables.rules import GRANTS, Rules, grant_rules
 from envelope.firewall.iptables.snapshot import Snapshot
 from envelope.firewall.iptables.spread import branches, leaf
@@ -71,7 +71,8 @@ class Kernel:
         snapshot = self.model.snapshot()
         lines, kinds = mend(snapshot, self.structure)
         grants, astray = grants_in(snapshot, self.structure)
-        return Seen([*lines, *astray], [*kinds, *("stray" for _ in astray)], grants)
+        moving = moved(snapshot, self.structure)
+        return Seen([*lines, *astray], [*kinds, *("stray" for _ in astray)], grants, moving)
 
 
 ENDS = st.dictionaries(st.integers(0, 3).map(key), st.sampled_from([None, 5, 5, 6]), max_size=4)
@@ -88,7 +89,8 @@ EDITS: st.SearchStrategy[str | list[str]] = st.sampled_from([
     f":{GRANTS} - [0:0]", f":{CHAIN} - [0:0]", f"-A ENVELOPE {A_RULE}", f"-A {JUMP}",
     [f"-D {JUMP}", f":{CHAIN} - [0:0]", f"-X {CHAIN}"], [f"-A {CHAIN} {A_RULE}"] * 2,
     "-P INPUT ACCEPT", "-I INPUT 1 -s 9.9.9.9/32 -j DROP", "-D INPUT -j ENVELOPE",
-    "-A INPUT -j ENVELOPE", "-D ENVELOPE -p icmp -j ACCEPT", ":DOCKER - [0:0]",
+    "-I INPUT 1 -i wg0 -j ACCEPT", "-A INPUT -j ENVELOPE",
+    "-D ENVELOPE -p icmp -j ACCEPT", ":DOCKER - [0:0]",
 ])
 STEPS = st.lists(st.one_of(
     st.tuples(st.just("want"), ENDS), st.tuples(st.just("edit"), EDITS),

@@ -15,6 +15,7 @@ from envelope.firewall.iptables.plan import (
     install,
     is_all_ours,
     mend,
+    moved,
     remove,
     was_loose,
 )
@@ -218,9 +219,12 @@ def test_interference_is_mended_in_one_transaction(kind) -> None:
     structure = start(kernel, layout())
     kernel.apply(INTERFERENCE[kind](kernel))
     lines, kinds = mend(kernel.snapshot(), structure)
-    assert kinds
-    kernel.apply(lines)
+    moving = moved(kernel.snapshot(), structure)
+    assert bool(kinds) == (kind != "above")
+    assert bool(moving) == (kind == "above")
+    kernel.apply([*lines, *moving])
     assert mend(kernel.snapshot(), structure) == ([], [])
+    assert moved(kernel.snapshot(), structure) == []
     assert kernel.policies["INPUT"] == "DROP"
     assert kernel.rules["INPUT"].index("-j ENVELOPE") == bans(kernel.rules["INPUT"])
     assert [r for r in kernel.rules["INPUT"] if r in FOREIGN][-3:] == FOREIGN

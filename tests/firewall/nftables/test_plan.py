@@ -12,7 +12,15 @@ from envelope.addresses import PortRange
 from envelope.firewall import FirewallError
 from envelope.firewall.errors import UnreadableRules
 from envelope.firewall.kernel import EVERYONE, Key
-from envelope.firewall.nftables.plan import Printed, flush_grants, install, mend, remove, was_loose
+from envelope.firewall.nftables.plan import (
+    Printed,
+    flush_grants,
+    install,
+    mend,
+    moved,
+    remove,
+    was_loose,
+)
 from envelope.firewall.nftables.rules import HOOK, Structure, change_elements
 from envelope.firewall.nftables.snapshot import NftSnapshot
 from envelope.firewall.policy import Layout
@@ -172,12 +180,13 @@ def test_whatever_is_done_to_it_one_transaction_puts_it_right(structure, data) -
     }
     lines, kinds = mend(seen(model), structure, printed)
     assert bool(lines) == bool(kinds)
-    model.apply(lines)
+    model.apply([*lines, *moved(seen(model), printed)])
     if seen(model).flags:
         # A table whose hook was changed as well is woken by itself.
         assert mend(seen(model), structure, printed) == (["add table inet envelope"], ["policy"])
         model.apply(["add table inet envelope"])
     assert mend(seen(model), structure, printed) == ([], [])
+    assert moved(seen(model), printed) == []
     now = seen(model)
     place = now.chains["input"].texts.index(printed.jump)
     assert set(now.chains["input"].texts[:place]) <= {THEIRS[0]}

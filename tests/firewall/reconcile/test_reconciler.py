@@ -31,6 +31,10 @@ class FakeTable:
         self._clock = clock
         self.kernel: dict[Key, float] = {}
         self.readable = True
+        # What moves our jump back, while another program has put something before it.
+        self.moving: list[str] = []
+        self.moved = 0
+        self.refuses_moves = False
         self.refuses: Callable[[Key], bool] = lambda key: False
         self.looks = 0
 
@@ -45,15 +49,16 @@ class FakeTable:
         await deferLater(self._clock, TAKES)
         if not self.readable:
             raise UnreadableRules("a rule that cannot be printed")
-        return Seen((), (), dict(self.kernel))
+        return Seen((), (), dict(self.kernel), self.moving)
 
     async def write(
         self, mending: Sequence[str], in_force: Mapping[Key, float],
         wants: Mapping[Key, float | None], patience: float,
     ) -> None:
         await deferLater(self._clock, TAKES)
-        if any(map(self.refuses, wants)):
+        if any(map(self.refuses, wants)) or (mending and self.refuses_moves):
             raise ToolFailed("refused")
+        self.moved += bool(mending)
         for key, want in wants.items():
             self.kernel.pop(key, None)
             if want is not None:
@@ -66,8 +71,9 @@ class World:
     def __init__(self) -> None:
         self.clock = Clock()
         self.table = FakeTable(self.clock)
+        self.registry = new_registry()
         self.reconciler: Reconciler[float] = Reconciler(
-            self.clock, self.table, FirewallMetrics(new_registry()))
+            self.clock, self.table, FirewallMetrics(self.registry))
         self.reconciler.start(False)
 
     def run(self, seconds: float) -> None:
@@ -162,3 +168,46 @@ def test_a_change_that_failed_once_is_not_starved(world: World) -> None:
         world.allow(number).addErrback(lambda _: None)
         world.run(1 / 300)
     assert all(held(answer) for answer in answers)
+
+
+def test_two_that_insist_on_the_first_place_do_not_move_for_ever(world: World) -> None:
+    """Five moves at once, then one in five minutes at most; it is a warning meanwhile."""
+
+    def looks(seconds: float) -> None:
+        for _ in range(round(seconds / 10)):
+            world.reconciler.check()
+            world.run(0.02)
+            world.clock.advance(10 - 0.02)
+
+    world.table.moving = ["the lines"]
+    looks(50)
+    assert world.table.moved == 5
+    looks(20)
+    assert world.table.moved == 5
+    assert world.reconciler.problem is None
+    (warning,) = world.reconciler.warnings
+    assert "INPUT" in warning
+    looks(3600)
+    assert world.table.moved < 5 + 4 + 3600 / 300
+    counted = world.registry.get_sample_value(
+        "envelope_firewall_drift_total", {"kind": "jump"})
+    assert counted == world.table.moved
+    world.table.moving = []
+    looks(900)
+    assert world.reconciler.warnings == []
+    world.table.moving = ["the lines"]
+    before = world.table.moved
+    looks(30)
+    assert world.table.moved == before + 3
+
+
+def test_a_move_that_the_tool_refuses_is_no_move_in_a_row(world: World) -> None:
+    """So that a failing tool does not look like another program."""
+    world.table.moving = ["the lines"]
+    world.table.refuses_moves = True
+    for _ in range(9):
+        world.reconciler.check()
+        world.run(0.05)
+    assert world.table.looks > 9
+    assert world.table.moved == 0
+    assert world.reconciler.warnings == []

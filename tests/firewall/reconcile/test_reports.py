@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from twisted.logger import LogLevel, globalLogPublisher
 
+from envelope.firewall.kernel import DriftKind
 from envelope.firewall.reconcile.reports import Reports
 
 
@@ -35,6 +36,25 @@ def test_a_trouble_is_told_once_and_so_is_its_end(logged: list[Any]) -> None:
         reports.well()
     assert reports.trouble is None
     assert logged == [LogLevel.error, LogLevel.error, LogLevel.info]
+
+
+def test_a_contest_is_told_once_and_so_is_its_end(logged: list[Any]) -> None:
+    """Each move counts; none is logged while it lasts."""
+    counted: list[str] = []
+    reports = Reports("ipv4", lambda kind, number: counted.extend([kind] * number))
+    for _ in range(3):
+        reports.contested(True)
+        reports.differs(Counter([DriftKind.JUMP]))
+        reports.mended()
+    assert logged == [LogLevel.warn]
+    assert len(reports.warnings) == 1
+    reports.differs(Counter([DriftKind.JUMP, DriftKind.POLICY]))
+    assert logged == [LogLevel.warn] * 2
+    reports.contested(False)
+    reports.contested(False)
+    assert logged[2:] == [LogLevel.info]
+    assert reports.warnings == []
+    assert counted == ["jump"] * 4 + ["policy"]
 
 
 def test_a_difference_counts_once_however_often_it_is_seen(logged: list[Any]) -> None:
