@@ -97,7 +97,6 @@ class KernelFirewall:
                 installed.append(table)
             await self._flows.start(any(table.was_loose for table in installed))
         except BaseException:
-            self._devices.stop()
             self._flows.stop()
             for table in installed:
                 await table.abandon()
@@ -200,6 +199,7 @@ class KernelFirewall:
                 "a second envelope in this network would not be refused: {why}", why=str(error))
 
     def _release(self) -> None:
+        self._devices.stop()
         self._flows.close()
         if self._claimed is not None:
             self._claimed.release()
