@@ -14,7 +14,7 @@ from envelope.config import Config
 from envelope.config.listen import ListenSpec
 from envelope.firewall.iptables import rules_text
 from envelope.firewall.nftables import nft_text
-from envelope.firewall.policy import IPV4, IPV6, Layout
+from envelope.firewall.policy import IPV4, IPV6, RuleChoices
 
 _USAGE: Final = """\
 Usage: envelope rules [service options]
@@ -23,10 +23,10 @@ Prints the exact rules that a start with these options would install; changes no
 """
 
 
-def layout_of(config: Config) -> Layout:
+def choices_of(config: Config) -> RuleChoices:
     """What the rules are made from; of the service's ports, those that the options name."""
     admin = [spec for spec in config.admin if not spec.local]
-    return Layout.of(config, _ports(config.listen), _ports(admin))
+    return RuleChoices.of(config, _ports(config.listen), _ports(admin))
 
 
 def _ports(specs: Iterable[ListenSpec]) -> tuple[PortRange, ...]:
@@ -49,13 +49,13 @@ def main(argv: list[str]) -> int:
     if config.firewall == "none":
         print("# the firewall is not managed: no rules")
         return 0
-    layout = layout_of(config)
+    choices = choices_of(config)
     for spec in config.listen:
         if not spec.port and not spec.unix:
             print(f"# the port of --listen={spec} is known once the service listens")
     if config.firewall == "nftables":
-        print(nft_text(layout))
+        print(nft_text(choices))
         return 0
     for family in (IPV4, IPV6):
-        print(rules_text(layout, family))
+        print(rules_text(choices, family))
     return 0

@@ -20,7 +20,7 @@ from envelope.firewall.flows.conntrack import Conntrack
 from envelope.firewall.flows.sockets import KernelSockets
 from envelope.firewall.kernel import KernelTable, W, key_of
 from envelope.firewall.metrics import FirewallMetrics
-from envelope.firewall.policy import Layout
+from envelope.firewall.policy import RuleChoices
 from envelope.firewall.process import IProcessReactor
 from envelope.firewall.reconcile.reconciler import Reconciler
 
@@ -34,7 +34,7 @@ class Table(KernelTable[W], Protocol[W]):
 
     was_loose: bool
 
-    async def install(self, layout: Layout, loose: bool) -> None:
+    async def install(self, choices: RuleChoices, loose: bool) -> None:
         """Put the structure in force; raise `FirewallError`, and then nothing is changed.
 
         With `loose` the rules remember that nf_conntrack_tcp_loose was 1; `was_loose` tells whether
@@ -82,18 +82,18 @@ class KernelFirewall:
     ) -> Deferred[None]:
         """See `IFirewall.open`."""
         return Deferred.fromCoroutine(
-            self._open(Layout.of(self._config, service_ports, closed_ports))
+            self._open(RuleChoices.of(self._config, service_ports, closed_ports))
         )
 
-    async def _open(self, layout: Layout) -> None:
+    async def _open(self, choices: RuleChoices) -> None:
         self._claim()
         installed: list[Table[Any]] = []
         try:
-            if layout.baseline == "service":
+            if choices.baseline == "service":
                 self._devices.start()
-            loose = await self._flows.prepare(layout)
+            loose = await self._flows.prepare(choices)
             for table, _ in self._tables:
-                await table.install(layout, loose)
+                await table.install(choices, loose)
                 installed.append(table)
             await self._flows.start(any(table.was_loose for table in installed))
         except BaseException:
@@ -103,7 +103,7 @@ class KernelFirewall:
             self._release()
             raise
         for _, reconciler in self._tables:
-            reconciler.start(bool(layout.proxy_port))
+            reconciler.start(bool(choices.proxy_port))
         self._devices.follow()
         self._checks.start(self._check_every, now=False)
 

@@ -18,7 +18,7 @@ from envelope.firewall.errors import ToolFailed, ToolTimeout, UnreadableRules
 from envelope.firewall.kernel import ANSWER_WAIT, Outcome, TableLabel
 from envelope.firewall.metrics import FirewallMetrics
 from envelope.firewall.opentool import OpenTool
-from envelope.firewall.policy import Layout
+from envelope.firewall.policy import RuleChoices
 
 S = TypeVar("S")
 
@@ -45,7 +45,7 @@ class InstalledTable(ABC, Generic[S]):
         # Why rules may have stayed in force after a start that failed.
         self._left = ""
 
-    async def install(self, layout: Layout, loose: bool) -> None:
+    async def install(self, choices: RuleChoices, loose: bool) -> None:
         """Put the structure in force; raise `FirewallError`, and then nothing is changed.
 
         With `loose`, the rules remember that nf_conntrack_tcp_loose was 1, as they do if they did
@@ -54,7 +54,7 @@ class InstalledTable(ABC, Generic[S]):
         try:
             await self._writer.probe()
             self._found = await self._read_first()
-            lines = self._first_lines(self._found, layout, loose)
+            lines = self._first_lines(self._found, choices, loose)
             try:
                 await self._apply(lines)
                 await self._confirm()
@@ -156,7 +156,7 @@ class InstalledTable(ABC, Generic[S]):
         return await self._read()
 
     @abstractmethod
-    def _first_lines(self, found: S, layout: Layout, loose: bool) -> list[str]:
+    def _first_lines(self, found: S, choices: RuleChoices, loose: bool) -> list[str]:
         """Choose the structure and `was_loose`, and return the lines that put it in force.
 
         Raises `FirewallError` when what is `found` must not be touched.

@@ -35,7 +35,7 @@ IPV6: Final = Family(
 
 
 @dataclass(frozen=True, slots=True)
-class Layout:
+class RuleChoices:
     """The operator's choices that decide the rules; the fields are named as in `Config`."""
 
     device: str
@@ -57,7 +57,7 @@ class Layout:
     def of(
         cls, config: Config, service_ports: tuple[PortRange, ...],
         closed_ports: tuple[PortRange, ...] = (),
-    ) -> Layout:
+    ) -> RuleChoices:
         """Take the choices from `config`; the ports are known once the service listens."""
         always_open = (*service_ports, *config.allow)
         return cls(

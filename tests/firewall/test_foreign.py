@@ -11,7 +11,7 @@ from envelope.firewall.iptables import head
 from envelope.firewall.iptables.plan import Structure, before, install, mend, moved, remove
 from envelope.firewall.iptables.snapshot import PARTIAL, Snapshot
 from envelope.firewall.nftables import head as nfthead
-from envelope.firewall.policy import IPV4, Layout
+from envelope.firewall.policy import IPV4, RuleChoices
 from tests.support.fakeiptables import FakeFilterTable
 
 SHUTS, RETURNS = Effect(Verdict.SHUTS), Effect(Verdict.RETURNS)
@@ -95,8 +95,8 @@ JAIL = "-p tcp -m multiport --dports 22 -j f2b-sshd"
 BANNED = "-s 198.51.100.9/32 -j REJECT --reject-with icmp-port-unreachable"
 
 
-def layout(**options: object) -> Layout:
-    return Layout.of(Config(**options), (PortRange("tcp", 8880, 8880),))  # type: ignore[arg-type]
+def choices(**options: object) -> RuleChoices:
+    return RuleChoices.of(Config(**options), (PortRange("tcp", 8880, 8880),))  # type: ignore[arg-type]
 
 
 def jailed() -> FakeFilterTable:
@@ -108,7 +108,7 @@ def jailed() -> FakeFilterTable:
 
 def start(kernel: FakeFilterTable, baseline: str) -> Structure:
     found = kernel.snapshot()
-    structure = Structure(layout(baseline=baseline), IPV4, before(found))
+    structure = Structure(choices(baseline=baseline), IPV4, before(found))
     kernel.apply(install(found, structure, ()))
     return structure
 

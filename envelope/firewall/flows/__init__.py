@@ -40,7 +40,7 @@ from envelope.firewall.flows.connections import (
 from envelope.firewall.flows.cutter import Cutter
 from envelope.firewall.flows.judge import Judge
 from envelope.firewall.flows.udp import UdpFlows
-from envelope.firewall.policy import Layout
+from envelope.firewall.policy import RuleChoices
 
 _EVERYONE: Final = {4: ip_network("0.0.0.0/0"), 6: ip_network("::/0")}
 
@@ -78,18 +78,18 @@ class Flows:
         self._looking = False
         self._failed = False
 
-    async def prepare(self, layout: Layout) -> bool:
+    async def prepare(self, choices: RuleChoices) -> bool:
         """Let tracking know the host's own connections, before the rules are in force.
 
         Returns whether tracking picks up connections midway and this can be changed. The rules have
         to remember that, so that the setting is restored even after this process was killed.
         """
-        if layout.baseline != "service" or layout.established != "cut":
+        if choices.baseline != "service" or choices.established != "cut":
             return False
-        self._devices.add(layout.device)
-        self._stays = layout.on_stop == "keep"
-        self._open = (*layout.service_ports, *layout.allow)
-        self._proxies = tuple(PortRange("tcp", port, port) for port in layout.proxy_port)
+        self._devices.add(choices.device)
+        self._stays = choices.on_stop == "keep"
+        self._open = (*choices.service_ports, *choices.allow)
+        self._proxies = tuple(PortRange("tcp", port, port) for port in choices.proxy_port)
         await self._keep_own()
         try:
             self._loose = self._tracking.loose()

@@ -20,7 +20,7 @@ from envelope.firewall.iptables.tools import FAMILIES, Paths, Tools
 from envelope.firewall.kernel import key_of
 from envelope.firewall.kernelfirewall import CHECK_EVERY, KernelFirewall
 from envelope.firewall.metrics import FirewallMetrics
-from envelope.firewall.policy import IPV4, Family, Layout
+from envelope.firewall.policy import IPV4, Family, RuleChoices
 from envelope.firewall.process import IProcessReactor
 
 _log = Logger(namespace="envelope.firewall")
@@ -58,8 +58,8 @@ class IptablesFirewall(KernelFirewall):
         self._watching = LoopingCall(self._watch_clock)
         self._watching.clock = reactor
 
-    async def _open(self, layout: Layout) -> None:
-        await super()._open(layout)
+    async def _open(self, choices: RuleChoices) -> None:
+        await super()._open(choices)
         self._watching.start(WATCH_EVERY)
 
     async def _close(self) -> None:
@@ -74,23 +74,23 @@ class IptablesFirewall(KernelFirewall):
                 reconciler.rewrite()
 
 
-def rules_text(layout: Layout, family: Family) -> str:
+def rules_text(choices: RuleChoices, family: Family) -> str:
     """One family's start as iptables-restore reads it, with a grant shown as a comment; pure."""
     # An empty table: rules of others stay, and are not shown.
-    structure = Structure(layout, family, "ACCEPT")
+    structure = Structure(choices, family, "ACCEPT")
     lines = install(Snapshot(exists=True), structure, ())
     tool = "iptables" if family is IPV4 else "ip6tables"
     shown = [f"# {tool}-restore --noflush", "*filter", *lines, "COMMIT"]
-    if layout.baseline == "service":
+    if choices.baseline == "service":
         # Only the kernel tells which these will be.
         shown.append(
             "# ENVELOPE-WAS-ACCEPT remembers INPUT's policy from before; it may be -DROP or -ABSENT"
         )
-        if layout.established == "cut":
+        if choices.established == "cut":
             shown.append(
                 "# ENVELOPE-WAS-LOOSE is added where the start sets nf_conntrack_tcp_loose to 0"
             )
-    for rule in grant_rules(layout, key_of(family.example), _PLACEHOLDER_END):
+    for rule in grant_rules(choices, key_of(family.example), _PLACEHOLDER_END):
         rule = rule.replace(str(family.example), "NETWORK")
         shown.append(f"# a grant: -A ENVELOPE-GRANTS {rule.replace('1970-01-01T00:00:00', 'END')}")
     return "\n".join(shown)

@@ -6,18 +6,18 @@ from dataclasses import replace
 
 from envelope.firewall.iptables.rules import CHAIN, DEVICES, device_rule, device_rules
 from envelope.firewall.iptables.snapshot import Snapshot
-from envelope.firewall.policy import Layout
+from envelope.firewall.policy import RuleChoices
 
 
-def guard(snapshot: Snapshot, layout: Layout) -> tuple[list[str], Snapshot]:
-    """The lines that make the rules guard the devices of `layout` instead of others.
+def guard(snapshot: Snapshot, choices: RuleChoices) -> tuple[list[str], Snapshot]:
+    """The lines that make the rules guard the devices of `choices` instead of others.
 
     That is no drift. Also returns the table as these lines leave it.
     """
     rules = dict(snapshot.rules)
-    wanted, first = device_rules(layout), device_rule(layout)
+    wanted, first = device_rules(choices), device_rule(choices)
     ours = rules.get(CHAIN, ())
-    alone = device_rule(replace(layout, also_guarded=()))
+    alone = device_rule(replace(choices, also_guarded=()))
     former = [rule for rule in ours if rule in (alone, f"-j {DEVICES}") and rule != first]
     lines: list[str] = []
     there = rules.get(DEVICES)

@@ -26,7 +26,7 @@ from envelope.firewall.iptables.rules import (
 from envelope.firewall.iptables.snapshot import Snapshot
 from envelope.firewall.iptables.spread import branches, is_branch
 from envelope.firewall.kernel import DriftKind
-from envelope.firewall.policy import Family, Layout
+from envelope.firewall.policy import Family, RuleChoices
 from envelope.firewall.repair import in_order, repair
 
 Before: TypeAlias = Literal["ACCEPT", "DROP", "ABSENT"]
@@ -60,7 +60,7 @@ class Structure:
     `loose`: nf_conntrack_tcp_loose was 1 before the first start.
     """
 
-    layout: Layout
+    choices: RuleChoices
     family: Family
     before: Before
     loose: bool = False
@@ -69,34 +69,34 @@ class Structure:
     @property
     def chains(self) -> dict[str, Rules]:
         """Our chains with their fixed rules, without grants."""
-        layout = self.layout
+        choices = self.choices
         chains = {**self.grant_chains}
-        if layout.baseline == "operator":
+        if choices.baseline == "operator":
             if self.before == "ABSENT":
                 chains[_MARKER + "ABSENT"] = (_MARKER_RULE,)
             return chains
         chains[_MARKER + self.before] = (_MARKER_RULE,)
         if self.loose:
             chains[_WAS_LOOSE] = (_MARKER_RULE,)
-        if layout.also_guarded:
-            chains[DEVICES] = device_rules(layout)
-        return {**chains, CHAIN: tuple(baseline_rules(layout, self.family))}
+        if choices.also_guarded:
+            chains[DEVICES] = device_rules(choices)
+        return {**chains, CHAIN: tuple(baseline_rules(choices, self.family))}
 
     @property
     def grant_chains(self) -> dict[str, Rules]:
         """The chains that hold grants, with the rules that lead from one to the next."""
-        closed = kept_closed(self.layout)
+        closed = kept_closed(self.choices)
         if not self.spread:
             return {GRANTS: closed}
         chains = branches(
-            self.layout.prefix(self.family.version), self.family.example.max_prefixlen
+            self.choices.prefix(self.family.version), self.family.example.max_prefixlen
         )
         return {**chains, GRANTS: closed + chains[GRANTS]} if closed else chains
 
     @property
     def jump(self) -> str:
         """Our rule in INPUT; `head.place` tells where."""
-        return f"-j {CHAIN if self.layout.baseline == 'service' else GRANTS}"
+        return f"-j {CHAIN if self.choices.baseline == 'service' else GRANTS}"
 
 
 def install(snapshot: Snapshot, structure: Structure, probe: Rules) -> list[str]:
@@ -114,7 +114,7 @@ def install(snapshot: Snapshot, structure: Structure, probe: Rules) -> list[str]
     lines += [f"-A {chain} {rule}" for chain, rules in chains.items() for rule in rules]
     lines += [f"-A {GRANTS} {rule}" for rule in probe]
     lines += [f"-D {GRANTS} {rule}" for rule in probe]
-    if structure.layout.baseline == "service":
+    if structure.choices.baseline == "service":
         lines.append("-P INPUT DROP")
     elif CHAIN in stale:
         lines.append(_policy_line(structure.before))
@@ -162,7 +162,7 @@ def mend(snapshot: Snapshot, structure: Structure) -> tuple[list[str], list[Drif
     Rules of others stay where they are, in our own chains too.
     """
     declared: list[str] = []
-    lines, snapshot = guard(snapshot, structure.layout)
+    lines, snapshot = guard(snapshot, structure.choices)
     kinds: list[DriftKind] = []
     grant_chains = structure.grant_chains
     for chain, rules in structure.chains.items():
@@ -187,7 +187,7 @@ def mend(snapshot: Snapshot, structure: Structure) -> tuple[list[str], list[Drif
     if stale:
         kinds.append(DriftKind.CHAIN)
         lines += drop_branches(stale, snapshot.jumps_to(stale))
-    if structure.layout.baseline == "service" and snapshot.policy != "DROP":
+    if structure.choices.baseline == "service" and snapshot.policy != "DROP":
         kinds.append(DriftKind.POLICY)
         lines.append("-P INPUT DROP")
     if snapshot.rules.get("INPUT", ()).count(structure.jump) != 1:

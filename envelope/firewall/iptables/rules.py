@@ -17,7 +17,7 @@ from typing import Final, TypeAlias
 
 from envelope.addresses import PROTOCOLS, Opening, PortRange
 from envelope.firewall.kernel import EVERYONE, NO_CLIENTS, Key, one_key, parts_of
-from envelope.firewall.policy import BACKSTOP, IPV6, Family, Layout
+from envelope.firewall.policy import BACKSTOP, IPV6, Family, RuleChoices
 
 CHAIN: Final = "ENVELOPE"
 GRANTS: Final = "ENVELOPE-GRANTS"
@@ -54,17 +54,17 @@ def _opening(opening: Opening, family: Family) -> str:
     return f"-p {opening.number}"
 
 
-def baseline_rules(layout: Layout, family: Family) -> list[str]:
+def baseline_rules(choices: RuleChoices, family: Family) -> list[str]:
     """The rules of the ENVELOPE chain in their order (docs/rules.md)."""
-    direction = " --ctdir REPLY" if layout.established == "cut" else ""
-    always_open = dict.fromkeys((*layout.service_ports, *layout.allow))
+    direction = " --ctdir REPLY" if choices.established == "cut" else ""
+    always_open = dict.fromkeys((*choices.service_ports, *choices.allow))
     return [
-        device_rule(layout),
+        device_rule(choices),
         f"-p {family.icmp} -j ACCEPT",
         *([_DHCPV6] if family is IPV6 else []),
         *(f"{_opening(each, family)} -j ACCEPT" for each in always_open),
         f"-m conntrack --ctstate RELATED,ESTABLISHED{direction} -j ACCEPT",
-        *(f"{_ports(ports)} -j REJECT --reject-with tcp-reset" for ports in layout.closed_ports),
+        *(f"{_ports(ports)} -j REJECT --reject-with tcp-reset" for ports in choices.closed_ports),
         f"-j {GRANTS}",
         # The kernel limits how many ICMP errors a peer gets, and TCP would then wait for seconds
         # (icmp(7), icmp_ratelimit); a reset is not limited.
@@ -110,24 +110,24 @@ def _protocol_number(name: str) -> int | None:
         return None
 
 
-def kept_closed(layout: Layout) -> Rules:
+def kept_closed(choices: RuleChoices) -> Rules:
     """The rules before an operator's grants, for ports that no grant opens: INPUT goes on."""
-    if layout.baseline == "service":
+    if choices.baseline == "service":
         return ()
-    return tuple(f"{_ports(ports)} -j RETURN" for ports in layout.closed_ports)
+    return tuple(f"{_ports(ports)} -j RETURN" for ports in choices.closed_ports)
 
 
-def device_rule(layout: Layout) -> str:
+def device_rule(choices: RuleChoices) -> str:
     """The first rule of the ENVELOPE chain: what comes in by no guarded device is accepted."""
-    return f"-j {DEVICES}" if layout.also_guarded else f"! -i {layout.device} -j ACCEPT"
+    return f"-j {DEVICES}" if choices.also_guarded else f"! -i {choices.device} -j ACCEPT"
 
 
-def device_rules(layout: Layout) -> Rules:
+def device_rules(choices: RuleChoices) -> Rules:
     """The rules of the chain that tells several guarded devices from others; none for one device.
     """
-    if not layout.also_guarded:
+    if not choices.also_guarded:
         return ()
-    matches = ("" if name == "+" else f"-i {name} " for name in layout.guarded("+"))
+    matches = ("" if name == "+" else f"-i {name} " for name in choices.guarded("+"))
     return (*(f"{match}-j RETURN" for match in matches), "-j ACCEPT")
 
 
@@ -142,7 +142,7 @@ def _until(end: int) -> str:
     return f"-m time --datestop {datetime.fromtimestamp(end, UTC):%Y-%m-%dT%H:%M:%S}"
 
 
-def grant_rules(layout: Layout, key: Key, end: int) -> Rules:
+def grant_rules(choices: RuleChoices, key: Key, end: int) -> Rules:
     """The grant of a network until `end` (seconds since the epoch): one rule, or one for each port.
 
     The ports are `--grant-port`, and `--proxy-port` for a key of `EVERYONE`. Sorted, so that it
@@ -151,9 +151,9 @@ def grant_rules(layout: Layout, key: Key, end: int) -> Rules:
     if key in NO_CLIENTS:
         return tuple(sorted(
             f"-p tcp -m tcp --dport {port} {_until(end)} -j ACCEPT"
-            for port in set(layout.proxy_port)
+            for port in set(choices.proxy_port)
         ))
-    matches = [f" {_ports(ports)}" for ports in set(layout.grant_port)] or [""]
+    matches = [f" {_ports(ports)}" for ports in set(choices.grant_port)] or [""]
     return tuple(sorted(f"-s {key}{match} {_until(end)} -j ACCEPT" for match in matches))
 
 

@@ -32,7 +32,7 @@ from envelope.firewall.iptables.tools import Tools
 from envelope.firewall.kernel import NO_CLIENTS, Key, Seen, key_of
 from envelope.firewall.lifecycle import InstalledTable
 from envelope.firewall.metrics import FirewallMetrics
-from envelope.firewall.policy import Family, Layout
+from envelope.firewall.policy import Family, RuleChoices
 
 _log = Logger(namespace="envelope.firewall")
 
@@ -92,11 +92,11 @@ class FilterTable(InstalledTable[Snapshot]):
             return Snapshot.of(listed)
         return await self._read() if await self._tools.exists(self.family) else Snapshot()
 
-    def _first_lines(self, found: Snapshot, layout: Layout, loose: bool) -> list[str]:
+    def _first_lines(self, found: Snapshot, choices: RuleChoices, loose: bool) -> list[str]:
         self.was_loose = loose or was_loose(found)
-        self._structure = Structure(layout, self.family, before(found), self.was_loose)
+        self._structure = Structure(choices, self.family, before(found), self.was_loose)
         # This grant ended long ago: it lets nobody in between its addition and its removal.
-        probe = grant_rules(layout, key_of(self.family.example), end_of_grant(0.0))
+        probe = grant_rules(choices, key_of(self.family.example), end_of_grant(0.0))
         return install(found, self._structure, probe)
 
     async def _confirm(self) -> None:
@@ -108,7 +108,7 @@ class FilterTable(InstalledTable[Snapshot]):
 
     def _as_written(self) -> Snapshot:
         standing = self._standing
-        policies = {"INPUT": "DROP"} if standing.layout.baseline == "service" else {}
+        policies = {"INPUT": "DROP"} if standing.choices.baseline == "service" else {}
         # The devices' chain may stand although it is not wanted any more.
         rules = {"INPUT": (standing.jump,), DEVICES: (), **standing.chains}
         return Snapshot(True, policies, rules, whole=False)
@@ -123,13 +123,13 @@ class FilterTable(InstalledTable[Snapshot]):
         """
         if found is None:
             standing = self._standing
-            stays = standing.before != "ABSENT" or standing.layout.on_stop == "keep"
+            stays = standing.before != "ABSENT" or standing.choices.on_stop == "keep"
         else:
             stays = found.exists
         return not stays and is_all_ours(now) and await self._tools.remove_table(self.family)
 
     def _last_lines(self, now: Snapshot) -> list[str]:
-        if self._standing.layout.on_stop == "restore":
+        if self._standing.choices.on_stop == "restore":
             return remove(now)
         # The default drop stays in force, without grants, whichever chain they are in.
         structure = replace(self._standing, spread=False)
@@ -143,14 +143,14 @@ class FilterTable(InstalledTable[Snapshot]):
     def guard(self, also: tuple[str, ...]) -> None:
         """See `KernelTable`."""
         standing = self._standing
-        layout = replace(standing.layout, also_guarded=also)
-        self._structure = replace(standing, layout=layout)
+        choices = replace(standing.choices, also_guarded=also)
+        self._structure = replace(standing, choices=choices)
 
     # -- grants ----------------------------------------------------------------------------
 
     def written(self, key: Key, end: float) -> Rules:
         """See `KernelTable`."""
-        return grant_rules(self._standing.layout, key, end_of_grant(self._clock.at(end)))
+        return grant_rules(self._standing.choices, key, end_of_grant(self._clock.at(end)))
 
     def is_over(self, grant: Rules) -> bool:
         """See `KernelTable`."""

@@ -12,7 +12,7 @@ from envelope.firewall.nftables import plan, rules
 from envelope.firewall.nftables.generation import GenerationCounter
 from envelope.firewall.nftables.table import NftTable
 from envelope.firewall.nftables.tool import Nft
-from envelope.firewall.policy import Layout
+from envelope.firewall.policy import RuleChoices
 from envelope.firewall.process import IProcessReactor, find_tool
 
 # Seconds for which the kernel's count of transactions replaces a reading of the rules.
@@ -42,15 +42,15 @@ class NftablesFirewall(KernelFirewall):
         self._counter.close()
 
 
-def nft_text(layout: Layout) -> str:
+def nft_text(choices: RuleChoices) -> str:
     """The start as nft reads it, with a grant shown as a comment; pure."""
-    structure = rules.Structure(layout)
+    structure = rules.Structure(choices)
     shown = ["# nft -f", *plan.commands(structure)]
     shown += [
         f"# a grant: add element {rules.TABLE} {name} {{ ADDRESS timeout TIME }}"
         for name in rules.ADDRESSES.values()
     ]
-    if layout.baseline == "service" and layout.established == "cut":
+    if choices.baseline == "service" and choices.established == "cut":
         shown.append(
             f"# an empty chain {rules.WAS_LOOSE} is added where the start sets "
             "nf_conntrack_tcp_loose to 0"

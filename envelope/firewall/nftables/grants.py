@@ -20,7 +20,7 @@ from envelope.firewall.errors import UnreadableRules
 from envelope.firewall.kernel import EVERYONE, Key
 from envelope.firewall.nftables.rules import ADDRESSES, PROXIES
 from envelope.firewall.nftables.snapshot import NftSnapshot
-from envelope.firewall.policy import Layout
+from envelope.firewall.policy import RuleChoices
 
 # Seconds by which an element may end before or after the second that was asked for: ends are whole
 # seconds, and a transaction may have been under way for as long as we wait for one.
@@ -89,7 +89,7 @@ def _whole_seconds(text: str) -> int:
 class Reading:
     """When a table was read (reactor seconds, from and until), and what should be in force."""
 
-    layout: Layout
+    choices: RuleChoices
     begun: float
     ended: float
     in_force: Mapping[Key, Second]
@@ -166,7 +166,7 @@ def _unlike(
     There may be thousands, and each takes half a microsecond. One more call would double that.
     """
     in_force: Mapping[Any, Second] = reading.in_force
-    suffix = f"/{reading.layout.prefix(6 if name == ADDRESSES[6] else 4)}"
+    suffix = f"/{reading.choices.prefix(6 if name == ADDRESSES[6] else 4)}"
     earliest, latest = reading.begun - LATER + 1, reading.ended + EARLIER
     for element, left in part:
         known = in_force.get(element + suffix)
@@ -189,7 +189,7 @@ def _note(name: str, piece: str, reading: Reading, found: dict[Key, Second]) -> 
     match = _ELEMENT.fullmatch(piece)
     if match is None:
         raise UnreadableRules(f"an element of the set {name} that cannot be read")
-    key = _key_of(name, match["name"], reading.layout)
+    key = _key_of(name, match["name"], reading.choices)
     if key is not None:
         found[key] = reading.grant(key, _left(match["more"]))
 
@@ -215,7 +215,7 @@ def _left(more: str) -> str | None:
     return match[1] if match is not None else None
 
 
-def _key_of(name: str, element: str, layout: Layout) -> Key | None:
+def _key_of(name: str, element: str, choices: RuleChoices) -> Key | None:
     if name == PROXIES:
         return EVERYONE.get(_FAMILIES.get(element, 0))
     if not _ADDRESS.fullmatch(element):
@@ -224,4 +224,4 @@ def _key_of(name: str, element: str, layout: Layout) -> Key | None:
     if version == 6 and "." in element:
         # inet_ntop(3) writes some addresses in a mixed form, and ipaddress does not.
         element = str(ip_address(element))
-    return Key(f"{element}/{layout.prefix(version)}")
+    return Key(f"{element}/{choices.prefix(version)}")

@@ -6,20 +6,20 @@ from dataclasses import replace
 
 from envelope.firewall.nftables.rules import BASELINE, DEVICES, TABLE, device_rule, device_rules
 from envelope.firewall.nftables.snapshot import Chain, NftSnapshot, Rule
-from envelope.firewall.policy import Layout
+from envelope.firewall.policy import RuleChoices
 
 
-def guard(snapshot: NftSnapshot, layout: Layout) -> tuple[list[str], NftSnapshot]:
-    """The commands that make the rules guard the devices of `layout` instead of others.
+def guard(snapshot: NftSnapshot, choices: RuleChoices) -> tuple[list[str], NftSnapshot]:
+    """The commands that make the rules guard the devices of `choices` instead of others.
 
     That is no drift. Also returns the table as these commands leave it.
     """
-    if layout.baseline == "operator":
+    if choices.baseline == "operator":
         return [], snapshot
     chains = dict(snapshot.chains)
-    wanted, first = device_rules(layout), device_rule(layout)
+    wanted, first = device_rules(choices), device_rule(choices)
     ours = chains.get(BASELINE, Chain()).rules
-    alone = device_rule(replace(layout, also_guarded=()))
+    alone = device_rule(replace(choices, also_guarded=()))
     former = [
         rule for rule in ours if rule.text in (alone, f"jump {DEVICES}") and rule.text != first
     ]

@@ -77,10 +77,10 @@ class Printed:
 
         All versions print these rules as they are written.
         """
-        wanted = device_rules(structure.layout)
+        wanted = device_rules(structure.choices)
         if not wanted:
             return self
-        baseline = (device_rule(structure.layout), *self.chains[BASELINE][1:])
+        baseline = (device_rule(structure.choices), *self.chains[BASELINE][1:])
         return replace(self, chains={**self.chains, DEVICES: wanted, BASELINE: baseline})
 
 
@@ -97,7 +97,7 @@ def install(snapshot: NftSnapshot, structure: Structure, probe: Sequence[str]) -
     not ours, or when the operator's is missing where `--baseline=operator` needs it.
     """
     ours = BASELINE in snapshot.chains
-    if structure.layout.baseline == "service":
+    if structure.choices.baseline == "service":
         if snapshot.exists and not ours:
             raise FirewallError(
                 f"there is a table {TABLE} that this service has not made: delete it "
@@ -120,7 +120,7 @@ def install(snapshot: NftSnapshot, structure: Structure, probe: Sequence[str]) -
 
 def commands(structure: Structure) -> list[str]:
     """The commands that put the structure in force, whether or not an earlier table stands."""
-    if structure.layout.baseline == "service":
+    if structure.choices.baseline == "service":
         return [*REMOVE_TABLE, ruleset(structure)]
     return [*_add_ours(structure), jump_line(NftSnapshot(), (), structure.jump)]
 
@@ -163,7 +163,7 @@ def flush_grants(structure: Structure) -> list[str]:
 
 def last_lines(snapshot: NftSnapshot, structure: Structure, printed: Printed) -> list[str]:
     """The commands of a stop: everything of ours goes, or all but the default drop."""
-    if structure.layout.on_stop == "restore":
+    if structure.choices.on_stop == "restore":
         return remove(snapshot)
     # The default drop stays in force, without grants.
     lines, _ = mend(snapshot, structure, printed)
@@ -178,16 +178,16 @@ def mend(
     Rules of others stay where they are, in our own chains too. Raises `UnreadableRules` when the
     operator's own chain is gone.
     """
-    if structure.layout.baseline == "operator":
+    if structure.choices.baseline == "operator":
         if not snapshot.chains.get(INPUT, Chain()).hook:
             raise UnreadableRules(f"the operator's chain {INPUT} of the table {TABLE} is gone")
     elif not snapshot.exists:
         return [ruleset(structure)], [DriftKind.CHAIN]
-    lines, snapshot = guard(snapshot, structure.layout)
+    lines, snapshot = guard(snapshot, structure.choices)
     kinds: list[DriftKind] = []
     hook = _hook(snapshot.chains.get(INPUT, Chain()).hook)
     if (
-        "flags dormant" in snapshot.flags and structure.layout.baseline == "service"
+        "flags dormant" in snapshot.flags and structure.choices.baseline == "service"
         and hook == _hook(printed.hook)
     ):
         # A dormant table filters nothing. The kernel does not activate it in a transaction that
@@ -245,7 +245,7 @@ def _mend_input(
     kinds: list[DriftKind] = []
     there = snapshot.chains.get(INPUT)
     hook, entries = ("", ()) if there is None else (there.hook, there.rules)
-    if structure.layout.baseline == "service" and hook != printed.hook:
+    if structure.choices.baseline == "service" and hook != printed.hook:
         if _hook(hook) == _hook(printed.hook):
             kinds.append(DriftKind.POLICY)
         else:

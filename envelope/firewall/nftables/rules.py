@@ -15,7 +15,7 @@ from typing import Final, TypeAlias
 
 from envelope.addresses import Opening, PortRange
 from envelope.firewall.kernel import EVERYONE, Key, key_of, version_of
-from envelope.firewall.policy import IPV4, IPV6, Layout
+from envelope.firewall.policy import IPV4, IPV6, RuleChoices
 
 TABLE: Final = "inet envelope"
 INPUT: Final = "input"
@@ -39,33 +39,33 @@ _NAMES: Final = {4: "ipv4", 6: "ipv6"}
 class Structure:
     """Everything but the grants; `loose`: nf_conntrack_tcp_loose was 1 before the first start."""
 
-    layout: Layout
+    choices: RuleChoices
     loose: bool = False
 
     @property
     def sets(self) -> dict[str, str]:
         """Our sets, each with its declaration."""
         sets = {ADDRESSES[4]: "ipv4_addr", ADDRESSES[6]: "ipv6_addr"}
-        if self.layout.proxy_port:
+        if self.choices.proxy_port:
             sets[PROXIES] = "nf_proto"
         return {name: f"type {kind}; flags timeout;" for name, kind in sets.items()}
 
     @property
     def chains(self) -> dict[str, tuple[str, ...]]:
         """Our chains with their rules, each after the chains that it jumps to; without INPUT."""
-        chains = {GRANTS: tuple(_grant_rules(self.layout))}
-        if self.layout.baseline == "operator":
+        chains = {GRANTS: tuple(_grant_rules(self.choices))}
+        if self.choices.baseline == "operator":
             return chains
         if self.loose:
             chains[WAS_LOOSE] = ()
-        if self.layout.also_guarded:
-            chains[DEVICES] = device_rules(self.layout)
-        return {**chains, BASELINE: tuple(_baseline_rules(self.layout))}
+        if self.choices.also_guarded:
+            chains[DEVICES] = device_rules(self.choices)
+        return {**chains, BASELINE: tuple(_baseline_rules(self.choices))}
 
     @property
     def jump(self) -> str:
         """The rule that belongs at the head of INPUT."""
-        return f"jump {GRANTS if self.layout.baseline == 'operator' else BASELINE}"
+        return f"jump {GRANTS if self.choices.baseline == 'operator' else BASELINE}"
 
 
 def _ports(ports: PortRange) -> str:
@@ -79,50 +79,50 @@ def _opening(opening: Opening) -> str:
     return f"meta l4proto {opening.number}"
 
 
-def _baseline_rules(layout: Layout) -> list[str]:
-    direction = " ct direction reply" if layout.established == "cut" else ""
+def _baseline_rules(choices: RuleChoices) -> list[str]:
+    direction = " ct direction reply" if choices.established == "cut" else ""
     return [
-        device_rule(layout),
+        device_rule(choices),
         "ip protocol icmp accept",
         # These are nft's own words; others it looks up in /etc/protocols, which may be missing.
         "meta nfproto ipv6 meta l4proto icmpv6 accept",
         # DHCPv6 answers and TCP resets: see `envelope.firewall.iptables.rules`.
         "ip6 saddr fe80::/10 udp sport 547 udp dport 546 accept",
         *(f"{_opening(each)} accept" for each in
-          dict.fromkeys((*layout.service_ports, *layout.allow))),
+          dict.fromkeys((*choices.service_ports, *choices.allow))),
         f"ct state established,related{direction} accept",
-        *(f"{_ports(ports)} reject with tcp reset" for ports in layout.closed_ports),
+        *(f"{_ports(ports)} reject with tcp reset" for ports in choices.closed_ports),
         f"jump {GRANTS}",
         "meta l4proto tcp reject with tcp reset",
         "reject with icmpx type port-unreachable",
     ]
 
 
-def device_rule(layout: Layout) -> str:
+def device_rule(choices: RuleChoices) -> str:
     """The first rule of the baseline: what comes in by no guarded device is accepted."""
-    return f"jump {DEVICES}" if layout.also_guarded else f'iifname != "{layout.device}" accept'
+    return f"jump {DEVICES}" if choices.also_guarded else f'iifname != "{choices.device}" accept'
 
 
-def device_rules(layout: Layout) -> tuple[str, ...]:
+def device_rules(choices: RuleChoices) -> tuple[str, ...]:
     """The rules of the chain that tells several guarded devices from others; none for one device.
     """
-    if not layout.also_guarded:
+    if not choices.also_guarded:
         return ()
-    matches = ("" if name == "*" else f'iifname "{name}" ' for name in layout.guarded("*"))
+    matches = ("" if name == "*" else f'iifname "{name}" ' for name in choices.guarded("*"))
     return (*(f"{match}return" for match in matches), "accept")
 
 
-def _grant_rules(layout: Layout) -> list[str]:
-    ports = [f"{_ports(ports)} " for ports in dict.fromkeys(layout.grant_port)] or [""]
+def _grant_rules(choices: RuleChoices) -> list[str]:
+    ports = [f"{_ports(ports)} " for ports in dict.fromkeys(choices.grant_port)] or [""]
     # An operator's own rules go on with what no grant opens; ours have refused it before.
-    closed = layout.closed_ports if layout.baseline == "operator" else ()
+    closed = choices.closed_ports if choices.baseline == "operator" else ()
     rules = [f"{_ports(each)} return" for each in closed]
     rules += [
-        f"{_source(version, layout.prefix(version))} @{name} {port}accept"
+        f"{_source(version, choices.prefix(version))} @{name} {port}accept"
         for version, name in ADDRESSES.items() for port in ports
     ]
-    if layout.proxy_port:
-        open_ports = ", ".join(map(str, sorted(set(layout.proxy_port))))
+    if choices.proxy_port:
+        open_ports = ", ".join(map(str, sorted(set(choices.proxy_port))))
         rules.append(f"meta nfproto @{PROXIES} tcp dport {{ {open_ports} }} accept")
     return rules
 

@@ -38,7 +38,7 @@ from envelope.firewall.nftables.plan import (
 from envelope.firewall.nftables.rules import Structure, change_elements, probe
 from envelope.firewall.nftables.snapshot import Chain, NftSnapshot
 from envelope.firewall.nftables.tool import Nft
-from envelope.firewall.policy import BACKSTOP, Layout
+from envelope.firewall.policy import BACKSTOP, RuleChoices
 
 # nft's words for EMSGSIZE, when nothing of a transaction was taken.
 _TOO_LONG: Final = "Message too long"
@@ -79,9 +79,9 @@ class NftTable(InstalledTable[NftSnapshot]):
     async def _read(self) -> NftSnapshot:
         return NftSnapshot.of(await self._nft.show())
 
-    def _first_lines(self, found: NftSnapshot, layout: Layout, loose: bool) -> list[str]:
+    def _first_lines(self, found: NftSnapshot, choices: RuleChoices, loose: bool) -> list[str]:
         self.was_loose = loose or was_loose(found)
-        self._structure = Structure(layout, self.was_loose)
+        self._structure = Structure(choices, self.was_loose)
         return install(found, self._structure, probe())
 
     async def _confirm(self) -> None:
@@ -92,7 +92,7 @@ class NftTable(InstalledTable[NftSnapshot]):
 
     def _as_written(self) -> NftSnapshot:
         structure, printed = self._standing
-        if structure.layout.baseline == "operator" or structure.layout.on_stop == "keep":
+        if structure.choices.baseline == "operator" or structure.choices.on_stop == "keep":
             raise UnreadableRules("the handles of its rules are not known")
         return NftSnapshot(True, (), {}, {name: Chain() for name in printed.chains})
 
@@ -109,8 +109,8 @@ class NftTable(InstalledTable[NftSnapshot]):
     def guard(self, also: tuple[str, ...]) -> None:
         """See `KernelTable`."""
         structure, _ = self._standing
-        layout = replace(structure.layout, also_guarded=also)
-        self._structure = replace(structure, layout=layout)
+        choices = replace(structure.choices, also_guarded=also)
+        self._structure = replace(structure, choices=choices)
         self._certainty.know(None)
 
     # -- grants ----------------------------------------------------------------------------
@@ -130,7 +130,7 @@ class NftTable(InstalledTable[NftSnapshot]):
             return None
         begun = self._reactor.seconds()
         output, known = await self._certainty.read(self._nft.show)
-        reading = Reading(structure.layout, begun, self._reactor.seconds(), in_force)
+        reading = Reading(structure.choices, begun, self._reactor.seconds(), in_force)
         await deferLater(self._reactor, 0)
         snapshot = NftSnapshot.of(output)
         lines, kinds = mend(snapshot, structure, printed)

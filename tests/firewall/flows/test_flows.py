@@ -17,7 +17,7 @@ from envelope.firewall.flows import Flows
 from envelope.firewall.flows.connections import Ended, UdpFlow
 from envelope.firewall.flows.cutter import MOST_AT_ONCE, Cutter
 from envelope.firewall.flows.udp import APART
-from envelope.firewall.policy import Layout
+from envelope.firewall.policy import RuleChoices
 from tests.support.flowkernel import HERE, THERE, MemorySockets, MemoryTracking, connection
 
 
@@ -47,7 +47,7 @@ class Rig:
         self.sockets = MemorySockets()
         self.tracking = tracking or MemoryTracking()
         self.flows = Flows(self.clock, self.sockets, self.tracking)
-        self.layout = Layout.of(Config(**options), SERVICE)
+        self.choices = RuleChoices.of(Config(**options), SERVICE)
 
     def run(self, coroutine: object) -> object:
         """Let it come to its end; reactor turns pass."""
@@ -62,7 +62,7 @@ class Rig:
 
     def start(self) -> bool:
         """Prepare and start; whether the rules have to remember."""
-        remember = self.run(self.flows.prepare(self.layout))
+        remember = self.run(self.flows.prepare(self.choices))
         self.run(self.flows.start(bool(remember)))
         return bool(remember)
 
@@ -102,7 +102,7 @@ def test_where_flows_are_kept_or_rules_are_the_operators_nothing_is_done(options
     """But what a killed predecessor set is given back."""
     rig = Rig(MemoryTracking(is_loose=False), **options)
     rig.sockets.open = [connection(False)]
-    rig.run(rig.flows.prepare(rig.layout))
+    rig.run(rig.flows.prepare(rig.choices))
     assert not rig.tracking.is_loose
     rig.run(rig.flows.start(True))
     assert rig.tracking.is_loose
@@ -150,7 +150,7 @@ def test_the_operators_own_strictness_stays() -> None:
 def test_what_a_killed_service_set_is_given_back_by_its_successor() -> None:
     """The rules remember it for both."""
     rig = Rig(MemoryTracking(is_loose=False))
-    assert rig.run(rig.flows.prepare(rig.layout)) is False
+    assert rig.run(rig.flows.prepare(rig.choices)) is False
     rig.run(rig.flows.start(True))
     assert not rig.tracking.is_loose
     rig.flows.stop()
@@ -173,7 +173,7 @@ def test_connections_that_tracking_has_no_room_for_are_told(logged) -> None:
     rig = Rig()
     rig.tracking.full = 2
     rig.sockets.open = [connection(True, port=40000 + n) for n in range(5)]
-    rig.run(rig.flows.prepare(rig.layout))
+    rig.run(rig.flows.prepare(rig.choices))
     assert len(rig.tracking.told) == 2
     assert "3 of the host's own connections may be cut" in lines(logged)
 

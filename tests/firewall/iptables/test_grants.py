@@ -12,10 +12,10 @@ from envelope.firewall.iptables.plan import Structure, install, mend, remove
 from envelope.firewall.iptables.rules import GRANTS, grant_rules
 from envelope.firewall.iptables.spread import GATHER_BELOW, SPREAD_ABOVE, leaf
 from envelope.firewall.kernel import EVERYONE, Key
-from envelope.firewall.policy import IPV4, Layout
+from envelope.firewall.policy import IPV4, RuleChoices
 from tests.support.fakeiptables import FakeFilterTable
 
-LAYOUT = Layout.of(
+LAYOUT = RuleChoices.of(
     Config(proxy_port=(80,), grant_port=(PortRange("tcp", 1, 1), PortRange("udp", 2, 2))),
     (PortRange("tcp", 8880, 8880),),
 )
@@ -31,9 +31,9 @@ WISHES = st.dictionaries(KEYS, st.one_of(st.none(), st.integers(0, 2**31 - 20000
 OPERATORS = replace(LAYOUT, baseline="operator", closed_ports=(PortRange("tcp", 9990, 9990),))
 
 
-def installed(layout: Layout = LAYOUT) -> tuple[FakeFilterTable, Structure]:
+def installed(choices: RuleChoices = LAYOUT) -> tuple[FakeFilterTable, Structure]:
     kernel = FakeFilterTable()
-    structure = Structure(layout, IPV4, "ACCEPT")
+    structure = Structure(choices, IPV4, "ACCEPT")
     kernel.apply(install(kernel.snapshot(), structure, ()))
     return kernel, structure
 
@@ -44,10 +44,10 @@ def rules(wishes):
 
 
 @given(steps=st.lists(st.tuples(WISHES, st.booleans()), max_size=6),
-       layout=st.sampled_from([LAYOUT, OPERATORS]))
-def test_whatever_is_wanted_comes_true_spread_or_not(steps, layout) -> None:
+       choices=st.sampled_from([LAYOUT, OPERATORS]))
+def test_whatever_is_wanted_comes_true_spread_or_not(steps, choices) -> None:
     """Each step is one transaction; nothing but what is wanted is in force afterwards."""
-    kernel, now = installed(layout)
+    kernel, now = installed(choices)
     first = FakeFilterTable().text()
     wanted: dict[Key, tuple[str, ...]] = {}
     for wishes, spread in steps:
@@ -59,7 +59,7 @@ def test_whatever_is_wanted_comes_true_spread_or_not(steps, layout) -> None:
         assert grants_in(kernel.snapshot(), now) == (wanted, [])
         assert mend(kernel.snapshot(), now) == ([], [])
         # What no grant opens is decided before any grant.
-        closed = ["-p tcp -m tcp --dport 9990 -j RETURN"] if layout is OPERATORS else []
+        closed = ["-p tcp -m tcp --dport 9990 -j RETURN"] if choices is OPERATORS else []
         assert kernel.rules[GRANTS][:len(closed)] == closed
     kernel.apply(remove(kernel.snapshot()))
     assert kernel.text() == first

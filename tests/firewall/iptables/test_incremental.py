@@ -21,14 +21,14 @@ from envelope.firewall.iptables.rules import GRANTS, Rules, grant_rules
 from envelope.firewall.iptables.snapshot import Snapshot
 from envelope.firewall.iptables.spread import branches, leaf
 from envelope.firewall.kernel import Key, Seen
-from envelope.firewall.policy import IPV4, Layout
+from envelope.firewall.policy import IPV4, RuleChoices
 from tests.support.callcounter import CallCounter
 from tests.support.fakeiptables import FakeFilterTable, Rejected
 from tests.support.generatorsteps import run_steps
 
 PORTS = (PortRange("tcp", 1, 1), PortRange("udp", 2, 2))
-LAYOUT = Layout.of(Config(proxy_port=(80,), grant_port=PORTS), (PortRange("tcp", 8880, 8880),))
-PLAIN = Layout.of(Config(), (PortRange("tcp", 8880, 8880),))
+LAYOUT = RuleChoices.of(Config(proxy_port=(80,), grant_port=PORTS), (PortRange("tcp", 8880, 8880),))
+PLAIN = RuleChoices.of(Config(), (PortRange("tcp", 8880, 8880),))
 THEIRS = '-s 9.9.9.9/32 -m comment --comment "a \x0b b" -j DROP'
 
 
@@ -39,9 +39,9 @@ def key(number: int) -> Key:
 class Kernel:
     """A filter table with our structure, and what should be in it."""
 
-    def __init__(self, layout: Layout = LAYOUT) -> None:
+    def __init__(self, choices: RuleChoices = LAYOUT) -> None:
         self.model = FakeFilterTable()
-        self.structure = Structure(layout, IPV4, "ACCEPT")
+        self.structure = Structure(choices, IPV4, "ACCEPT")
         self.model.apply(install(self.model.snapshot(), self.structure, ()))
         self.grants: dict[Key, Rules] = {}
 
@@ -50,7 +50,7 @@ class Kernel:
         now = self.structure
         then = now if spread is None else replace(now, spread=spread)
         wants = {
-            key: None if end is None else grant_rules(now.layout, key, end)
+            key: None if end is None else grant_rules(now.choices, key, end)
             for key, end in ends.items()
         }
         self.model.apply(change_all(now, then, self.grants, wants))

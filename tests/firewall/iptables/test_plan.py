@@ -22,7 +22,7 @@ from envelope.firewall.iptables.plan import (
 from envelope.firewall.iptables.rules import CHAIN, GRANTS, grant_rules
 from envelope.firewall.iptables.snapshot import Snapshot
 from envelope.firewall.kernel import Key
-from envelope.firewall.policy import IPV4, Layout
+from envelope.firewall.policy import IPV4, RuleChoices
 from tests.support.fakeiptables import FakeFilterTable
 
 A, B = Key("203.0.113.7/32"), Key("203.0.113.8/32")
@@ -32,8 +32,8 @@ foreign_rules = st.lists(st.sampled_from(FOREIGN), max_size=3)
 policies = st.sampled_from(["ACCEPT", "DROP"])
 
 
-def layout(**options: object) -> Layout:
-    return Layout.of(Config(**options), (PortRange("tcp", 8880, 8880),))  # type: ignore[arg-type]
+def choices(**options: object) -> RuleChoices:
+    return RuleChoices.of(Config(**options), (PortRange("tcp", 8880, 8880),))  # type: ignore[arg-type]
 
 
 def bans(rules: list[str]) -> int:
@@ -45,7 +45,7 @@ def bans(rules: list[str]) -> int:
 also_guarded = st.sampled_from([(), ("wan0",), ("br0", "wan0"), ('a"b',), ("\x1b",)])
 
 
-@given(policy=policies, foreign=foreign_rules, chosen=st.sampled_from([layout(), layout(
+@given(policy=policies, foreign=foreign_rules, chosen=st.sampled_from([choices(), choices(
     established="keep", allow=())]), steps=st.lists(also_guarded, max_size=4), crash=st.booleans())
 def test_other_devices_are_guarded_in_one_transaction(
     policy, foreign, chosen, steps, crash
@@ -57,20 +57,20 @@ def test_other_devices_are_guarded_in_one_transaction(
     kernel.rules[CHAIN].insert(3, FOREIGN[0])
     single = kernel.text()
     for also in steps:
-        structure = replace(structure, layout=replace(chosen, also_guarded=also))
+        structure = replace(structure, choices=replace(chosen, also_guarded=also))
         lines, kinds = mend(kernel.snapshot(), structure)
         assert kinds == []
         kernel.apply(lines)
         assert mend(kernel.snapshot(), structure) == ([], [])
         fresh = model(policy, foreign)
-        start(fresh, structure.layout)
+        start(fresh, structure.choices)
         fresh.rules[CHAIN].insert(3, FOREIGN[0])
         assert (kernel.policies, kernel.rules) == (fresh.policies, fresh.rules)
     if crash:
         # A service that starts now finds the devices' chain of the one before.
         structure = start(kernel, chosen)
     else:
-        structure = replace(structure, layout=chosen)
+        structure = replace(structure, choices=chosen)
         kernel.apply(mend(kernel.snapshot(), structure)[0])
         assert kernel.text() == single
     assert mend(kernel.snapshot(), structure) == ([], [])
@@ -80,7 +80,7 @@ def test_other_devices_are_guarded_in_one_transaction(
 
 def test_the_rules_for_several_devices_read_as_documented() -> None:
     kernel = model("ACCEPT", [])
-    start(kernel, replace(layout(), also_guarded=("wan0", 'w"a', "\x1b")))
+    start(kernel, replace(choices(), also_guarded=("wan0", 'w"a', "\x1b")))
     assert kernel.rules[CHAIN][0] == "-j ENVELOPE-DEVICES"
     assert kernel.rules["ENVELOPE-DEVICES"] == [
         "-i eth0 -j RETURN", "-i wan0 -j RETURN", "-i w+ -j RETURN", "-j RETURN", "-j ACCEPT"]
@@ -88,7 +88,7 @@ def test_the_rules_for_several_devices_read_as_documented() -> None:
 
 def test_rules_for_several_devices_that_others_changed_are_mended() -> None:
     kernel = model("ACCEPT", [])
-    structure = start(kernel, replace(layout(), also_guarded=("wan0",)))
+    structure = start(kernel, replace(choices(), also_guarded=("wan0",)))
     good = kernel.text()
     for change_them in (
         lambda: kernel.rules["ENVELOPE-DEVICES"].clear(),
@@ -108,7 +108,7 @@ def model(policy: str, foreign: list[str]) -> FakeFilterTable:
     return kernel
 
 
-def start(kernel: FakeFilterTable, chosen: Layout, loose: bool = False) -> Structure:
+def start(kernel: FakeFilterTable, chosen: RuleChoices, loose: bool = False) -> Structure:
     found = kernel.snapshot()
     structure = Structure(chosen, IPV4, before(found), loose or was_loose(found))
     kernel.apply(install(found, structure, grant_rules(chosen, A, 4)))
@@ -116,7 +116,7 @@ def start(kernel: FakeFilterTable, chosen: Layout, loose: bool = False) -> Struc
 
 
 layouts = st.builds(
-    layout,
+    choices,
     baseline=st.sampled_from(["service", "operator"]),
     established=st.sampled_from(["cut", "keep"]),
     proxy_port=st.sampled_from([(), (80, 443)]),
@@ -161,7 +161,7 @@ def test_an_absent_table_is_remembered_as_absent() -> None:
     """So that the stop can take away the table that the start made."""
     assert before(Snapshot.parse("")) == "ABSENT"
     kernel = FakeFilterTable()
-    structure = Structure(layout(), IPV4, before(Snapshot.parse("")))
+    structure = Structure(choices(), IPV4, before(Snapshot.parse("")))
     kernel.apply(install(Snapshot.parse(""), structure, ()))
     assert before(kernel.snapshot()) == "ABSENT"
     kernel.apply(remove(kernel.snapshot()))
@@ -193,7 +193,7 @@ def test_a_table_with_anything_of_others_stays(line, chosen) -> None:
 def test_an_operators_own_policy_is_not_ours() -> None:
     """With `--baseline=operator` we set none."""
     kernel = model("DROP", [])
-    start(kernel, layout(baseline="operator"))
+    start(kernel, choices(baseline="operator"))
     assert not is_all_ours(kernel.snapshot())
 
 
@@ -216,7 +216,7 @@ def _empty(kernel: FakeFilterTable, chain: str) -> list[str]:
 def test_interference_is_mended_in_one_transaction(kind) -> None:
     """Whatever others did, one plan puts it right, and their rules stay."""
     kernel = model("ACCEPT", FOREIGN)
-    structure = start(kernel, layout())
+    structure = start(kernel, choices())
     kernel.apply(INTERFERENCE[kind](kernel))
     lines, kinds = mend(kernel.snapshot(), structure)
     moving = moved(kernel.snapshot(), structure)
@@ -233,13 +233,13 @@ def test_interference_is_mended_in_one_transaction(kind) -> None:
 def test_a_foreign_rule_in_our_chain_stays() -> None:
     """It is no reason to rebuild the chain."""
     kernel = model("ACCEPT", [])
-    structure = start(kernel, layout())
+    structure = start(kernel, choices())
     kernel.apply(["-I ENVELOPE 1 -s 9.9.9.9/32 -j DROP", "-A ENVELOPE-GRANTS -i lo -j ACCEPT"])
     assert mend(kernel.snapshot(), structure) == ([], [])
     assert grants_in(kernel.snapshot(), structure) == ({}, [])
 
 
-@pytest.mark.parametrize("chosen", [layout(), layout(baseline="operator")])
+@pytest.mark.parametrize("chosen", [choices(), choices(baseline="operator")])
 def test_chains_that_merely_begin_like_ours_are_not_ours(chosen) -> None:
     """Neither a start, a repair nor a stop touches them."""
     kernel = model("ACCEPT", [])
@@ -258,7 +258,7 @@ def test_chains_that_merely_begin_like_ours_are_not_ours(chosen) -> None:
 
 def test_an_operators_grants_open_no_port_that_is_kept_closed() -> None:
     """What keeps it closed comes back before the grants."""
-    chosen = Layout.of(Config(baseline="operator"), (), (PortRange("tcp", 9990, 9990),))
+    chosen = RuleChoices.of(Config(baseline="operator"), (), (PortRange("tcp", 9990, 9990),))
     kernel = model("ACCEPT", [])
     structure = start(kernel, chosen)
     kernel.apply(change(GRANTS, (), grant_rules(chosen, B, 1000)))
@@ -275,7 +275,7 @@ def test_the_stop_lets_go_of_foreign_rules_that_jump_to_us() -> None:
     """Otherwise the kernel would keep our chain."""
     kernel = model("ACCEPT", [])
     first = kernel.text()
-    start(kernel, layout())
+    start(kernel, choices())
     kernel.apply(["-A FORWARD -i eth1 -j ENVELOPE"])
     kernel.apply(remove(kernel.snapshot()))
     assert kernel.text() == first

@@ -17,7 +17,7 @@ from envelope.firewall.iptables.rules import (
     respelled,
 )
 from envelope.firewall.kernel import EVERYONE, Key, key_of
-from envelope.firewall.policy import BACKSTOP, IPV4, IPV6, Layout
+from envelope.firewall.policy import BACKSTOP, IPV4, IPV6, RuleChoices
 
 SERVICE = (PortRange("tcp", 8880, 8880),)
 
@@ -30,14 +30,14 @@ networks = st.one_of(
 ends = st.integers(0, LATEST_END)
 
 
-def layout(**options: object) -> Layout:
-    """A layout with the service's own port and the given options."""
-    return Layout.of(Config(**options), SERVICE)  # type: ignore[arg-type]
+def choices(**options: object) -> RuleChoices:
+    """A choices with the service's own port and the given options."""
+    return RuleChoices.of(Config(**options), SERVICE)  # type: ignore[arg-type]
 
 
 def test_the_baseline_reads_as_documented() -> None:
     """The order and the wording of the contract, as iptables-save prints them."""
-    assert baseline_rules(layout(), IPV4) == [
+    assert baseline_rules(choices(), IPV4) == [
         "! -i eth0 -j ACCEPT",
         "-p icmp -j ACCEPT",
         "-p tcp -m tcp --dport 8880 -j ACCEPT",
@@ -52,7 +52,7 @@ def test_the_baseline_reads_as_documented() -> None:
 def test_the_other_family_and_the_other_choices() -> None:
     """IPv6 has its own ICMP; `keep` drops the direction; ranges and duplicates are folded."""
     rules = baseline_rules(
-        layout(established="keep", device="net1",
+        choices(established="keep", device="net1",
                allow=(PortRange("udp", 5000, 5010), PortRange("tcp", 8880, 8880))),
         IPV6,
     )
@@ -73,7 +73,7 @@ def test_a_grant_opens_only_the_ports_it_may() -> None:
     """One rule for each port, each with its own end in UTC."""
     network = Key("203.0.113.7/32")
     ports = (PortRange("tcp", 80, 80), PortRange("udp", 5000, 5010))
-    assert grant_rules(layout(grant_port=ports), network, 0) == (
+    assert grant_rules(choices(grant_port=ports), network, 0) == (
         "-s 203.0.113.7/32 -p tcp -m tcp --dport 80 "
         "-m time --datestop 1970-01-01T00:00:00 -j ACCEPT",
         "-s 203.0.113.7/32 -p udp -m udp --dport 5000:5010 "
@@ -85,7 +85,7 @@ def test_the_admin_ports_are_refused_before_the_grants() -> None:
     """Unless `--allow` names one, or the service itself listens on it."""
     ports = tuple(PortRange("tcp", port, port) for port in (9990, 9991, 8880))
     allow = (PortRange("tcp", 9000, 9990), PortRange("udp", 9991, 9991))
-    rules = baseline_rules(Layout.of(Config(allow=allow), SERVICE, ports), IPV4)
+    rules = baseline_rules(RuleChoices.of(Config(allow=allow), SERVICE, ports), IPV4)
     place = rules.index("-j ENVELOPE-GRANTS")
     assert rules[place - 1] == "-p tcp -m tcp --dport 9991 -j REJECT --reject-with tcp-reset"
     assert [rule for rule in rules if "REJECT" in rule][:-2] == [rules[place - 1]]
@@ -95,7 +95,7 @@ def test_protocols_without_ports_are_rules_by_number() -> None:
     """A name would be looked up in /etc/protocols; ip6tables has a match of its own for AH."""
     allow = (Protocol(112), Protocol(51))
     for family, header in ((IPV4, "-p 51"), (IPV6, "-m ah")):
-        rules = baseline_rules(layout(allow=allow), family)
+        rules = baseline_rules(choices(allow=allow), family)
         place = rules.index("-p 112 -j ACCEPT")
         assert rules[place + 1] == f"{header} -j ACCEPT"
 
@@ -120,7 +120,7 @@ def test_both_spellings_of_a_rule_are_one(printed, ours) -> None:
 def test_reading_a_grant_back_gives_what_was_written(network, end, ports) -> None:
     """The inverse holds for every network, end and port."""
     key = key_of(network)
-    for rule in grant_rules(layout(grant_port=ports), key, end):
+    for rule in grant_rules(choices(grant_port=ports), key, end):
         assert read_grant(rule) == (key, end)
 
 
@@ -128,7 +128,7 @@ def test_reading_a_grant_back_gives_what_was_written(network, end, ports) -> Non
 def test_proxy_ports_are_everyones_grant(end, version) -> None:
     """They name no source, and read back as the whole family's."""
     everyone = EVERYONE[version]
-    rules = grant_rules(layout(proxy_port=(80, 443, 80)), everyone, end)
+    rules = grant_rules(choices(proxy_port=(80, 443, 80)), everyone, end)
     assert len(rules) == 2
     assert {read_grant(rule, version) for rule in rules} == {(everyone, end)}
 

@@ -23,7 +23,7 @@ from envelope.firewall.nftables.plan import (
 )
 from envelope.firewall.nftables.rules import HOOK, Structure, change_elements
 from envelope.firewall.nftables.snapshot import NftSnapshot
-from envelope.firewall.policy import Layout
+from envelope.firewall.policy import RuleChoices
 from envelope.firewall.repair import in_order
 from tests.support.fakenft import FakeNft, Refused
 
@@ -37,7 +37,7 @@ OPERATORS = [
 THEIRS = ["ip saddr 9.9.9.8 drop", "ip saddr 9.9.9.9 accept"]
 
 layouts = st.builds(
-    Layout, st.just("eth0"), st.just(PORTS), st.sampled_from([(), PORTS]),
+    RuleChoices, st.just("eth0"), st.just(PORTS), st.sampled_from([(), PORTS]),
     st.sampled_from([(), (GRANTED,), (GRANTED, *PORTS)]), st.sampled_from([(), (80,), (443, 80)]),
     st.sampled_from(["cut", "keep"]), st.sampled_from(["service", "operator"]),
     st.sampled_from(["restore", "keep"]), st.sampled_from([8, 24, 32]),
@@ -52,7 +52,7 @@ def seen(model: FakeNft) -> NftSnapshot:
 
 def installed(structure: Structure) -> tuple[FakeNft, Printed]:
     model = FakeNft()
-    if structure.layout.baseline == "operator":
+    if structure.choices.baseline == "operator":
         model.apply(OPERATORS)
     probe = [*change_elements([(Key("192.0.2.1/32"), 9)]),
              *change_elements([(Key("192.0.2.1/32"), None)])]
@@ -66,12 +66,12 @@ also_guarded = st.sampled_from([(), ("wan0",), ("br0", "wan0"), ('a"b',), ("\x1b
 @given(structure=structures, steps=st.lists(also_guarded, max_size=4))
 def test_other_devices_are_guarded_in_one_transaction(structure, steps) -> None:
     """That is no drift; rules of others in our chain stay."""
-    assume(structure.layout.baseline == "service")
+    assume(structure.choices.baseline == "service")
     model, learned = installed(structure)
     model.apply(["add rule inet envelope baseline " + THEIRS[0]])
     for also in [*steps, ()]:
-        layout = replace(structure.layout, also_guarded=also)
-        structure = replace(structure, layout=layout)
+        choices = replace(structure.choices, also_guarded=also)
+        structure = replace(structure, choices=choices)
         printed = learned.guarding(structure)
         lines, kinds = mend(seen(model), structure, printed)
         assert kinds == []
@@ -91,7 +91,7 @@ def rules_of(model: FakeNft) -> dict[str, list[str]]:
 
 
 def test_the_rules_for_several_devices_read_as_documented() -> None:
-    chosen = Layout("eth0", PORTS, (), (), (), "cut", "service", "restore",
+    chosen = RuleChoices("eth0", PORTS, (), (), (), "cut", "service", "restore",
                     also_guarded=("wan0", 'w"a', "\x1b"))
     model, _ = installed(Structure(chosen))
     assert rules_of(model)["baseline"][0] == "jump guarded"
@@ -101,7 +101,7 @@ def test_the_rules_for_several_devices_read_as_documented() -> None:
 
 
 def test_an_operators_own_chain_of_that_name_is_left_alone() -> None:
-    chosen = Layout("eth0", PORTS, (), (), (), "cut", "operator", "restore")
+    chosen = RuleChoices("eth0", PORTS, (), (), (), "cut", "operator", "restore")
     model, printed = installed(Structure(chosen))
     model.apply(["add chain inet envelope guarded", "add rule inet envelope guarded accept"])
     assert mend(seen(model), Structure(chosen), printed) == ([], [])
@@ -112,7 +112,7 @@ def test_what_is_installed_needs_no_mending_and_goes_without_a_trace(structure) 
     """Twice over: a killed predecessor's leftovers are cleared."""
     model, printed = installed(structure)
     assert mend(seen(model), structure, printed) == ([], [])
-    assert was_loose(seen(model)) is (structure.loose and structure.layout.baseline == "service")
+    assert was_loose(seen(model)) is (structure.loose and structure.choices.baseline == "service")
     assert not any(model.table.elements.values())
     good = model.printed()
     model.apply(change_elements([(Key("203.0.113.7/32"), 60_000)]))
@@ -120,7 +120,7 @@ def test_what_is_installed_needs_no_mending_and_goes_without_a_trace(structure) 
     assert [line.partition(" # ")[0] for line in model.printed().splitlines()] == [
         line.partition(" # ")[0] for line in good.splitlines()]
     model.apply(remove(seen(model)))
-    if structure.layout.baseline == "service":
+    if structure.choices.baseline == "service":
         assert model.table is None
     else:
         untouched = FakeNft()
@@ -138,7 +138,7 @@ def disturb(model: FakeNft, structure: Structure, data: st.DataObject) -> None:
         chain.rules.insert(place, (data.draw(st.sampled_from(THEIRS)), next(model.handles)))
     elif what == "flush":
         chain.rules.clear()
-    elif what == "hook" and structure.layout.baseline == "service":
+    elif what == "hook" and structure.choices.baseline == "service":
         hooked = model.table.chains["input"]
         hooked.hook = data.draw(st.sampled_from(
             [hooked.hook.replace("drop", "accept"), hooked.hook.replace("input", "output"), ""]))
@@ -205,7 +205,7 @@ def test_a_table_that_is_gone_comes_back_unless_it_was_the_operators(structure) 
     """The operator's own rules nobody else knows."""
     _, printed = installed(structure)
     gone = FakeNft()
-    if structure.layout.baseline == "operator":
+    if structure.choices.baseline == "operator":
         with pytest.raises(UnreadableRules, match="gone"):
             mend(seen(gone), structure, printed)
         return
@@ -220,7 +220,7 @@ keys = st.sampled_from([
     *EVERYONE.values(),
 ])
 changes = st.dictionaries(keys, st.one_of(st.none(), st.integers(1, 10**9)))
-LAYOUT = Layout("eth0", PORTS, (), (), (80,), "cut", "service", "restore")
+LAYOUT = RuleChoices("eth0", PORTS, (), (), (80,), "cut", "service", "restore")
 
 
 @given(batches=st.lists(changes, max_size=6), gone=st.lists(keys), sure=st.sets(keys))
@@ -275,7 +275,7 @@ def test_the_beginning_of_a_transaction_lets_nobody_in_for_ever(batch) -> None:
 def test_somebody_elses_table_is_refused() -> None:
     """And an operator's chain that is none, or a service's leftover in its place."""
     service = Structure(LAYOUT)
-    operator = Structure(Layout("eth0", PORTS, (), (), (), "cut", "operator", "restore"))
+    operator = Structure(RuleChoices("eth0", PORTS, (), (), (), "cut", "operator", "restore"))
     theirs = FakeNft()
     theirs.apply(OPERATORS)
     with pytest.raises(FirewallError, match="has not made"):

@@ -23,7 +23,7 @@ from envelope.firewall.nftables.grants import (
 )
 from envelope.firewall.nftables.rules import Structure, change_elements, duration
 from envelope.firewall.nftables.snapshot import Chain, NftSnapshot, Rule, SetShown
-from envelope.firewall.policy import Layout
+from envelope.firewall.policy import RuleChoices
 from tests.firewall.nftables.test_plan import LAYOUT, installed, seen
 from tests.support.callcounter import CallCounter
 from tests.support.fakenft import FakeNft
@@ -70,8 +70,8 @@ table inet envelope { # handle 2
 
 
 def read(text: str, in_force: dict[Key, tuple[str, ...]], now: float = NOW,
-         layout: Layout = LAYOUT) -> dict[Key, tuple[str, ...]]:
-    return run_steps(grants_in(NftSnapshot.parse(text), Reading(layout, now, now, in_force)))
+         choices: RuleChoices = LAYOUT) -> dict[Key, tuple[str, ...]]:
+    return run_steps(grants_in(NftSnapshot.parse(text), Reading(choices, now, now, in_force)))
 
 
 def test_what_nft_prints_is_read() -> None:
