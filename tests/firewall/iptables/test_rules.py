@@ -31,7 +31,7 @@ ends = st.integers(0, LATEST_END)
 
 
 def choices(**options: object) -> RuleChoices:
-    """A choices with the service's own port and the given options."""
+    """Choices with the service's own port and the given options."""
     return RuleChoices.of(Config(**options), SERVICE)  # type: ignore[arg-type]
 
 
