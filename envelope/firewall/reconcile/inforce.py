@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from envelope.firewall.kernel import EVERYONE, NO_CLIENTS, Key, W, version_of
 
@@ -26,6 +26,12 @@ class InForce(dict[Key, W]):
             del self[key]
         if there != (grant is not None) and key not in NO_CLIENTS:
             self.networks[version_of(key)] += -1 if there else 1
+
+    def note(self, grants: Iterable[tuple[Key, W | None]]) -> tuple[()]:
+        """Note several networks' grants."""
+        for key, grant in grants:
+            self.put(key, grant)
+        return ()
 
     def replace(self, grants: Mapping[Key, W]) -> None:
         """Note that `grants` are all that are in force."""

@@ -8,7 +8,6 @@ changes go on from what is known to be in force.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Collection, Sequence
 from typing import Generic
 
@@ -132,10 +131,7 @@ class Reconciler(Generic[W]):
         self._work()
 
     def _refuse(self, key: Key, why: str) -> None:
-        """Refuse a grant that cannot be made; an older grant of the network stays as it was.
-
-        If it was to end earlier, that is tried until it holds.
-        """
+        """Refuse a grant that cannot be made; see `Wanted.fall_back` for an older one."""
         if self._waiters.is_allowing(key):
             self._backlog.add(self._wanted.fall_back(key))
             self._waiters.refused(key, why)
@@ -162,10 +158,8 @@ class Reconciler(Generic[W]):
                     self._reports.well()
         finally:
             self._working = None
-        if self._running and self._reports.trouble is None:
-            self._retry.calm()
-        elif self._running:
-            self._retry.plan()
+        if self._running:
+            self._retry.plan_if(self._reports.trouble is not None)
 
     async def _look(self) -> None:
         """Read the kernel's rules and mend what differs, in one transaction."""
@@ -189,29 +183,23 @@ class Reconciler(Generic[W]):
             return
         differing = self._wanted.differing(self._in_force)
         surprising = self._backlog.surprising(differing)
-        grants = len(self._wanted.granted(surprising))
-        self._reports.differs(
-            Counter([*seen.kinds, DriftKind.JUMP] if move else seen.kinds)
-            + Counter({DriftKind.GRANT: grants, DriftKind.STRAY: len(surprising) - grants})
-        )
+        kinds = [*seen.kinds, DriftKind.JUMP] if move else seen.kinds
+        self._reports.differs(kinds, len(self._wanted.granted(surprising)), len(surprising))
         keys = self._backlog.take_differing(differing)
         try:
             await self._write([*seen.mending, *seen.moving] if move else seen.mending, keys)
         except ToolFailed:
             self._backlog.suspect(keys)
             raise
+        self._reports.mended()
         if move:
             self._contest.moved(self._reactor.seconds())
-        self._reports.mended()
 
     async def _take_over(self, seen: Seen[W]) -> None:
-        """Note what a look has found, and answer the callers whose network is as they want it.
-
-        A tool that failed to answer may have done its work all the same.
-        """
-        many = max(len(seen.grants), len(self._in_force)) > SLICE
+        """Note what a look has found; a tool that failed to answer may have done its work."""
+        before = len(self._in_force)
         self._in_force.replace(seen.grants)
-        if many:
+        if max(before, len(seen.grants)) > SLICE:
             await deferLater(self._reactor, 0)
         await self._answer(self._waiters.awaited)
 
@@ -236,13 +224,8 @@ class Reconciler(Generic[W]):
             await deferLater(self._reactor, 0)
         if mending or wants:
             await self._table.write(mending, self._in_force, wants, self._retry.patience)
-        await in_turns(self._reactor, wants.items(), self._note)
+        await in_turns(self._reactor, wants.items(), self._in_force.note)
         await self._answer([key for key in keys if key in self._waiters])
-
-    def _note(self, written: list[tuple[Key, W | None]]) -> tuple[()]:
-        for key, grant in written:
-            self._in_force.put(key, grant)
-        return ()
 
     async def _answer(self, keys: Collection[Key]) -> None:
         await self._waiters.each(keys, self._settle)
@@ -258,8 +241,7 @@ class Reconciler(Generic[W]):
 
     def _try_again(self) -> None:
         for key in self._waiters.revoking:
-            grant = self._in_force.get(key)
-            if grant is not None and self._table.is_over(grant):
+            if key in self._in_force and self._table.is_over(self._in_force[key]):
                 self._waiters.revoked(key)
         self._backlog.retry()
         self._must_look = True

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from twisted.logger import Logger
 
@@ -40,10 +40,16 @@ class Reports:
             _log.info("{table}: the rules hold again", table=self._label)
         self.trouble = None
 
-    def differs(self, kinds: Counter[DriftKind]) -> None:
-        """So many differences of these kinds were found; each counts once, however often seen."""
-        news = kinds - self._logged
-        self._logged |= kinds
+    def differs(self, kinds: Iterable[DriftKind], grants: int = 0, networks: int = 0) -> None:
+        """Differences were found; each counts once, however often it is seen.
+
+        `kinds` are those of the structure, one for each. The grants of so many `networks` differ,
+        of which `grants` were missing or different, and the others were of nobody who was let in.
+        """
+        found = Counter(kinds)
+        found += Counter({DriftKind.GRANT: grants, DriftKind.STRAY: networks - grants})
+        news = found - self._logged
+        self._logged |= found
         for kind, number in news.items():
             self._drift(kind, number)
         if news.keys() - ({DriftKind.JUMP} if self._contested else set()):

@@ -18,7 +18,7 @@ RETRY_WAIT: Final = 2.0
 
 
 class Retry:
-    """Calls `again` once for each time that it was planned; `calm` makes the pauses short again."""
+    """Calls `again` once for each time that it was planned, after growing pauses."""
 
     def __init__(self, reactor: IReactorTime, again: Callable[[], None]) -> None:
         self._again = again
@@ -36,9 +36,12 @@ class Retry:
             self._timer.start(self._pause, self._again)
             self._pause = min(self._pause * 2, LONGEST_PAUSE)
 
-    def calm(self) -> None:
-        """Nothing is refused: begin with the shortest pause next time."""
-        self._pause = FIRST_PAUSE
+    def plan_if(self, refused: bool) -> None:
+        """Plan a try if anything is refused, else begin with the shortest pause next time."""
+        if refused:
+            self.plan()
+        else:
+            self._pause = FIRST_PAUSE
 
     def stop(self) -> None:
         """Try no more."""

@@ -37,14 +37,14 @@ def test_planning_twice_is_planning_once() -> None:
     assert times == [FIRST_PAUSE]
 
 
-def test_the_first_attempt_is_patient_and_calm_makes_it_so_again() -> None:
+def test_the_first_attempt_is_patient_and_so_is_one_after_success() -> None:
     """A change that was refused before may not hold up others for long."""
     clock, again, _ = retry()
     assert again.patience == ANSWER_WAIT
     again.plan()
     assert again.patience == RETRY_WAIT
     clock.advance(FIRST_PAUSE)
-    again.calm()
+    again.plan_if(refused=False)
     assert again.patience == ANSWER_WAIT
     again.plan()
     (planned,) = clock.getDelayedCalls()
