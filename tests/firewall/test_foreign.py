@@ -148,6 +148,37 @@ def test_bans_of_later_stay_before_us_and_what_accepts_does_not(baseline) -> Non
     assert moved(kernel.snapshot(), structure)
 
 
+# By name: what other firewalls put into INPUT, with the chains that matter, and our jump's place.
+SHAPES = {
+    "fail2ban for all ports": ([":f2b-all - [0:0]", "-A f2b-all -j RETURN",
+                                "-A INPUT -p tcp -j f2b-all", "-A INPUT -i lo -j ACCEPT"], 1),
+    "ufw": ([":ufw-before-logging-input - [0:0]", ":ufw-before-input - [0:0]",
+             "-A ufw-before-input -i lo -j ACCEPT", "-A INPUT -j ufw-before-logging-input",
+             "-A INPUT -j ufw-before-input"], 1),
+    "firewalld": ([":INPUT_direct - [0:0]",
+                   "-A INPUT -m conntrack --ctstate RELATED,ESTABLISHED,DNAT -j ACCEPT",
+                   "-A INPUT -i lo -j ACCEPT", "-A INPUT -j INPUT_direct"], 0),
+    "Docker": ([":DOCKER-USER - [0:0]", "-A DOCKER-USER -j RETURN",
+                "-A FORWARD -j DOCKER-USER"], 0),
+    "Calico": ([":cali-INPUT - [0:0]", "-A cali-INPUT -p udp -j ACCEPT",
+                '-A INPUT -m comment --comment "cali:Cz_u1IQiXIMmKD4c" -j cali-INPUT'], 0),
+}
+
+
+@pytest.mark.parametrize("whose", SHAPES)
+def test_where_our_jump_goes_beside_other_firewalls(whose) -> None:
+    """As docs/rules.md says; a start and a stop leave their rules as they were."""
+    lines, place = SHAPES[whose]
+    kernel = FakeFilterTable()
+    kernel.apply(lines)
+    first = kernel.text()
+    structure = start(kernel, "service")
+    assert kernel.rules["INPUT"].index(structure.jump) == place
+    assert mended(kernel, structure)
+    kernel.apply(remove(kernel.snapshot()))
+    assert kernel.text() == first
+
+
 @pytest.mark.parametrize(("policy", "place"), [("ACCEPT", 0), ("DROP", 1)])
 def test_a_rule_that_leaves_input_is_a_ban_only_where_the_policy_drops(policy, place) -> None:
     """Otherwise it lets packets in, and our own policy would drop them."""
