@@ -19,6 +19,7 @@ COMMANDS: Final = {
     "keygen": "make a key pair to sign access tokens with",
     "sign": "sign an access token",
     "jwks": "print the public JWK Set of key files",
+    "exec": "open an envelope, and run a command while it is open",
     "rules": "print the exact rules a start would install",
     "demo": "show the service at work, on two hosts made of network namespaces",
 }

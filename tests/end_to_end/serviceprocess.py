@@ -20,7 +20,7 @@ from urllib.request import urlopen
 from tests.end_to_end.credentialfiles import MACHINE, SUBJECT, make_key, sign, write_certificate
 from tests.end_to_end.harness import PATIENCE, Service
 
-_LISTENING = r"listening on .*port=(\d+)\)"
+_LISTENING = r"listening on .*port=(\d+)[,)]"
 _ADMIN = r"metrics and health on .*port=(\d+)\)"
 _GONE = (ConnectionResetError, BrokenPipeError, ssl.SSLEOFError, ssl.SSLZeroReturnError)
 
