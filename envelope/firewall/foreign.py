@@ -88,3 +88,18 @@ class Judge:
                     (self._of(rule, depth + 1) for rule in rules), default=Verdict.SHUTS
                 )
         return self._judged[name]
+
+
+def openings(
+    judge: Judge, chains: Mapping[str, Sequence[str]], ours: Mapping[str, Sequence[str]]
+) -> list[str]:
+    """The rules of others in our chains that can let a packet in, as `CHAIN: RULE`.
+
+    `chains` are our chains as they are in force, `ours` as they were written.
+    """
+    return [
+        f"{name}: {rule}"
+        for name, rules in ours.items() if chains.get(name, rules) != rules
+        for rule in chains[name]
+        if rule not in rules and not judge.harmless([rule], Verdict.UNSEEN)
+    ]

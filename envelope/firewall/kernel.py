@@ -93,13 +93,15 @@ class Seen(Generic[W]):
     `mending` are the lines that put the structure right, `kinds` the kinds of differences that
     they mend, one for each, and `grants` the networks that are let in, each with its grant.
     `moving` are the lines that move our jump back to its place, where others have put rules that
-    let packets in before it.
+    let packets in before it. `openings` are rules of others in our own chains that can let packets
+    in; they stay.
     """
 
     mending: Sequence[str]
     kinds: Sequence[DriftKind]
     grants: Mapping[Key, W]
     moving: Sequence[str] = ()
+    openings: Sequence[str] = ()
 
 
 class KernelTable(Protocol[W]):

@@ -208,3 +208,19 @@ async def test_another_that_insists_on_the_first_place_is_not_fought_for_ever(su
     assert kernel.snapshot(4).rules["INPUT"][1] == "-j ENVELOPE"
     await firewall.close()
     kernel.change(4, f"-D {rule}")
+
+
+@ensureDeferred
+async def test_a_rule_of_others_in_our_chains_that_lets_packets_in_is_a_warning(subject) -> None:
+    """It stays, and so does one that only drops, which is none."""
+    await subject.firewall.open(SERVICE)
+    for rule in (["-I", "ENVELOPE", "1", "-s", "9.9.9.9/32", "-j", "ACCEPT"], *FOREIGN):
+        subject.kernel.run(4, *rule)
+    await settled(lambda: subject.firewall.warnings() != [])
+    (warning,) = subject.firewall.warnings()
+    assert "ENVELOPE: -s 9.9.9.9/32 -j ACCEPT" in warning
+    assert subject.firewall.problems() == []
+    for rule in (["ENVELOPE", "-s", "9.9.9.9/32", "-j", "ACCEPT"],
+                 *(each[1:] if each[0] == "-A" else [each[1], *each[3:]] for each in FOREIGN)):
+        subject.kernel.run(4, "-D", *rule)
+    await settled(lambda: subject.firewall.warnings() == [])

@@ -208,3 +208,17 @@ async def test_another_that_insists_on_the_first_place_is_not_fought_for_ever(su
     assert firewall.problems() == []
     assert subject.drift("jump") == 5
     assert kernel.saved().index("jump baseline") > kernel.saved().index(rule)
+
+
+@ensureDeferred
+async def test_a_rule_of_others_in_our_chains_that_lets_packets_in_is_a_warning(subject) -> None:
+    """It stays, and is logged once, whatever it counts."""
+    await subject.firewall.open(SERVICE)
+    subject.kernel.run(f"insert rule {OURS} baseline counter accept")
+    await settled(lambda: subject.firewall.warnings() != [])
+    (warning,) = subject.firewall.warnings()
+    assert "baseline: counter accept" in warning
+    subject.kernel.run(f"add rule {OURS} baseline ip saddr 9.9.9.9 drop")
+    await subject.listed()
+    assert subject.firewall.warnings() == [warning]
+    assert subject.firewall.problems() == []

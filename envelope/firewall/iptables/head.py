@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Final
 
+from envelope.firewall import foreign
 from envelope.firewall.foreign import Effect, Judge, Verdict
-from envelope.firewall.iptables.rules import OWN_CHAINS
+from envelope.firewall.iptables.rules import GRANTS, OWN_CHAINS, Rules, read_grant
 from envelope.firewall.iptables.snapshot import Snapshot
 
 _TARGETS: Final = {
@@ -73,3 +74,13 @@ def stands(snapshot: Snapshot, jump: str) -> bool:
     entries = snapshot.rules["INPUT"]
     before = entries[:entries.index(jump)]
     return not before or _judge(snapshot).harmless(before, Verdict.UNSEEN) == len(before)
+
+
+def openings(snapshot: Snapshot, ours: Mapping[str, Rules]) -> list[str]:
+    """The rules of others in our chains that can let a packet in; see `foreign.openings`."""
+    chains = {
+        name: tuple(rule for rule in rules if read_grant(rule) is None)
+        if name.startswith(GRANTS) and rules != ours.get(name) else rules
+        for name, rules in snapshot.rules.items()
+    }
+    return foreign.openings(_judge(snapshot), chains, ours)

@@ -13,6 +13,7 @@ from typing import Final
 from envelope.firewall.cooperate import slices
 from envelope.firewall.errors import UnreadableRules
 from envelope.firewall.iptables.grants import chain_of, grants_in
+from envelope.firewall.iptables.head import openings
 from envelope.firewall.iptables.plan import Structure, mend, moved
 from envelope.firewall.iptables.rules import CHAIN, GRANTS, Rules, read_grant, respelled
 from envelope.firewall.iptables.snapshot import INCOMPATIBLE, PARTIAL, Snapshot
@@ -39,6 +40,7 @@ class Rereader:
         self._others: list[str] = []
         self._mending: tuple[list[str], list[DriftKind]] = ([], [])
         self._moving: list[str] = []
+        self._openings: list[str] = []
 
     def read(
         self, text: str, structure: Structure, in_force: Mapping[Key, Rules]
@@ -74,19 +76,23 @@ class Rereader:
         if others != self._others:
             self._judge(others, (self._lines.keys() - gone) | fresh.keys(), structure)
         yield from self._note(gone, fresh, in_force)
-        return Seen(*self._mending, self._grants, self._moving)
+        return Seen(*self._mending, self._grants, self._moving, self._openings)
 
     def _forget(self, structure: Structure) -> None:
         self._structure = structure
         self._fixed = frozenset(_lines_of(structure.grant_chains))
         self._lines, self._grants = {}, {}
         self._others, self._mending, self._moving = [], ([], []), []
+        self._openings = []
 
     def _read_afresh(self, lines: list[str], structure: Structure) -> Seen[Rules]:
         self._forget(structure)
         snapshot = Snapshot.of_lines(lines)
         grants, _ = grants_in(snapshot, structure)
-        return Seen(*_mend(snapshot, structure), grants, moved(snapshot, structure))
+        return Seen(
+            *_mend(snapshot, structure), grants, moved(snapshot, structure),
+            openings(snapshot, structure.chains),
+        )
 
     def _judge(self, others: list[str], grants: set[str], structure: Structure) -> None:
         if self._fixed.issubset(others):
@@ -100,6 +106,7 @@ class Rereader:
         if homeless and any(line.split(" ", 2)[1] in homeless for line in grants):
             raise UnreadableRules("a grant in a chain that is not there")
         self._others, self._mending, self._moving = others, mending, moving
+        self._openings = openings(snapshot, structure.chains)
 
     def _note(
         self, gone: set[str], fresh: dict[str, tuple[Key, str]], in_force: Mapping[Key, Rules]

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Final
 
+from envelope.firewall import foreign
 from envelope.firewall.foreign import Effect, Judge, Verdict
 from envelope.firewall.nftables.rules import BASELINE, GRANTS, INPUT, TABLE
 from envelope.firewall.nftables.snapshot import Chain, NftSnapshot, Rule
 
+# What a rule has counted, which changes though the rule does not.
+_COUNTER: Final = re.compile(r" packets \d+ bytes \d+")
 _QUOTED: Final = re.compile(r'"[^"]*"')
 # A jump or goto to a chain with a name, at the rule's end (nft(8), "VERDICT STATEMENT").
 _LEADING: Final = re.compile(r"(?:^|.* )(jump|goto) ([^\s{}]+)", re.DOTALL)
@@ -56,3 +59,12 @@ def stands(snapshot: NftSnapshot, entries: Sequence[str], jump: str) -> bool:
     """Whether nothing before our jump among INPUT's `entries` can let a packet in."""
     before = entries[:entries.index(jump)]
     return _judge(snapshot).harmless(before, Verdict.UNSEEN) == len(before)
+
+
+def openings(snapshot: NftSnapshot, ours: Mapping[str, Sequence[str]]) -> list[str]:
+    """The rules of others in our chains that can let a packet in; see `foreign.openings`."""
+    chains = {
+        name: [_COUNTER.sub("", text) for text in chain.texts]
+        for name, chain in snapshot.chains.items()
+    }
+    return foreign.openings(_judge(snapshot), chains, ours)

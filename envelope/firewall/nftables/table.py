@@ -26,6 +26,7 @@ from envelope.firewall.nftables.grants import (
     grants_in,
     milliseconds_left,
 )
+from envelope.firewall.nftables.head import openings
 from envelope.firewall.nftables.plan import (
     Printed,
     install,
@@ -139,7 +140,7 @@ class NftTable(InstalledTable[NftSnapshot]):
         # The next look sees what mending came to.
         changed = lines or moving or structure is not self._structure
         self._certainty.know(None if changed else known)
-        return Seen(lines, kinds, grants, moving)
+        return Seen(lines, kinds, grants, moving, openings(snapshot, printed.chains))
 
     async def write(
         self,

@@ -170,6 +170,7 @@ class Reconciler(Generic[W]):
             move = self._contest.found(seen is not None and bool(seen.moving), now)
             self._reports.contested(self._contest.is_on)
             if seen is not None:
+                self._reports.opened(seen.openings)
                 await self._mend(seen, move)
             self._blind = False
         except (ToolFailed, UnreadableRules) as error:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final
 
 from twisted.logger import Logger
 
@@ -11,6 +12,9 @@ from envelope.firewall.kernel import DriftKind
 from envelope.firewall.reconcile.contest import LONGEST_PAUSE
 
 _log = Logger(namespace="envelope.firewall")
+
+# Rules of others that are reported one by one.
+_MOST_LINES: Final = 5
 
 
 class Reports:
@@ -25,6 +29,8 @@ class Reports:
         self.trouble: str | None = None
         # Whether others keep putting rules before ours; each move is then counted and not logged.
         self._contested = False
+        # Rules of others in our chains that can let packets in.
+        self._openings: tuple[str, ...] = ()
         # Differences that were logged and are not mended yet, by kind.
         self._logged: Counter[DriftKind] = Counter()
 
@@ -73,10 +79,21 @@ class Reports:
             _log.info("{table}: the rules keep their place again", table=self._label)
         self._contested = contested
 
+    def opened(self, openings: Sequence[str]) -> None:
+        """Others have put these rules in our chains, which can let packets in."""
+        new = [each for each in openings if each not in self._openings]
+        self._openings = tuple(openings)
+        for each in new[:_MOST_LINES]:
+            _log.warn("{warning}", warning=self._opening(each))
+
     @property
     def warnings(self) -> list[str]:
         """What an operator should look after although nothing is refused, a line each."""
-        return [self._contest] if self._contested else []
+        contest = [self._contest] if self._contested else []
+        return contest + [self._opening(each) for each in self._openings[:_MOST_LINES]]
+
+    def _opening(self, rule: str) -> str:
+        return f"firewall {self._label}: a rule of others can let packets in past ours: {rule}"
 
     @property
     def _contest(self) -> str:

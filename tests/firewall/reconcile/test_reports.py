@@ -69,3 +69,18 @@ def test_a_difference_counts_once_however_often_it_is_seen(logged: list[Any]) ->
     assert counted[3:] == ["jump"]
     reports.differs(Counter())
     assert len(logged) == 3
+
+
+def test_rules_of_others_that_open_are_reported_once_and_stay_among_the_warnings(
+    logged: list[Any]
+) -> None:
+    reports = Reports("ipv4", lambda kind, number: None)
+    for _ in range(2):
+        reports.opened(["ENVELOPE: -j ACCEPT"])
+        (warning,) = reports.warnings
+        assert warning.endswith("past ours: ENVELOPE: -j ACCEPT")
+    assert logged == [LogLevel.warn]
+    reports.opened([])
+    assert reports.warnings == []
+    reports.opened([f"ENVELOPE: -s 192.0.2.{n}/32 -j ACCEPT" for n in range(100)])
+    assert len(reports.warnings) == 5
