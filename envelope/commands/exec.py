@@ -5,24 +5,14 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import signal
-import socket
-import sys
 from collections.abc import Sequence
-from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from twisted.python import usage
 
-from envelope import __version__
+from envelope.commands.execution import CANNOT_RUN, NOT_FOUND, Choices, Execution, say
 from envelope.config.values import parse_duration
-from envelope.text import printable
 
-if TYPE_CHECKING:
-    from envelope.client import Ended, Held
-    from envelope.commands.running import Command, Signals
-
-ENDED, NOT_OPENED, CANNOT_RUN, NOT_FOUND = 124, 125, 126, 127
 _SERVICE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*")
 # Go's durations, with its units in seconds (https://pkg.go.dev/time#ParseDuration).
 _GO_UNITS: Final = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1, "m": 60, "h": 3600}
@@ -108,6 +98,14 @@ class Options(usage.Options):
         if self.command and not self.command[0]:
             raise usage.UsageError("the command's name is empty")
 
+    def choices(self) -> Choices:
+        """What was chosen."""
+        return Choices(
+            self.command, self["url"], self["locate-url"], self["service"], self.seconds,
+            self["envelope-key"] or None, self["family"] or "any", bool(self["partial"]),
+            bool(self["insecure"]),
+        )
+
 
 def duration(text: str) -> float:
     """Seconds from our notation or Go's, more than 0; raise `ValueError`."""
@@ -139,7 +137,7 @@ def run(options: Options) -> int:
     abandon_lookups_at_the_end(reactor)
     from twisted.internet.defer import Deferred
 
-    execution = Execution(reactor, options, signals)
+    execution = Execution(reactor, options.choices(), signals)
     results: list[Any] = []
 
     def finish(result: Any) -> None:
@@ -154,176 +152,3 @@ def run(options: Options) -> int:
     if not isinstance(results[0], int):
         results[0].raiseException()
     return int(results[0])
-
-
-def say(text: str) -> None:
-    """Write one line to standard error, if that is possible."""
-    if sys.stderr is not None:
-        with suppress(OSError):
-            print(printable(f"envelope exec: {text}"), file=sys.stderr, flush=True)
-
-
-class Execution:
-    """Opens the envelope, and runs the command or holds until the end."""
-
-    def __init__(self, reactor: Any, options: Options, signals: Signals) -> None:
-        self._reactor = reactor
-        self._options = options
-        self._signals = signals
-        self._end = reactor.seconds() + options.seconds
-        self._command: Command | None = None
-        self._held = False
-        self._cut = False
-        self._status: int | None = None
-        self._working: Any = None
-
-    async def run(self) -> int:
-        """Do all of it; the exit status."""
-        from twisted.internet.defer import CancelledError, Deferred
-
-        self._signals.tell(self._reactor, self._signal)
-        if self._options["insecure"]:
-            say("INSECURE: certificates are not verified; anyone on the way can read the token")
-        self._working = Deferred.fromCoroutine(self._work())
-        timer = self._reactor.callLater(self._left, self._time_is_up)
-        try:
-            return int(await self._working)
-        except CancelledError:
-            assert self._status is not None, "whoever cancels has set it"
-            return self._status
-        finally:
-            if timer.active():
-                timer.cancel()
-
-    @property
-    def _left(self) -> float:
-        remaining: float = self._end - self._reactor.seconds()
-        return max(remaining, 0.0)
-
-    async def _work(self) -> int:
-        from envelope.client import BadURL
-        from envelope.client.locate import LocateFailed
-
-        try:
-            urls = await self._urls()
-        except LocateFailed as error:
-            say(str(error))
-            return NOT_OPENED
-        except BadURL as error:
-            say(f"--locate-url: {error}")
-            return NOT_OPENED
-        return await self._first_of(urls)
-
-    async def _urls(self) -> list[str]:
-        from envelope.client.locate import NEAREST, locate
-
-        options = self._options
-        if options["url"] is not None:
-            return [options["url"]]
-        return await locate(
-            self._reactor, options["locate-url"] or NEAREST, options["service"],
-            options["envelope-key"] or None, patience=self._left,
-            user_agent=f"envelope/{__version__}",
-        )
-
-    async def _first_of(self, urls: list[str]) -> int:
-        """Hold the first envelope that can be had."""
-        from envelope.client import BadURL, Family, Refused, opened
-
-        options = self._options
-        refusals: list[str] = []
-        for url in urls:
-            try:
-                opening = opened(
-                    self._reactor, url, family=Family(options["family"] or "any"),
-                    partial=bool(options["partial"]), insecure=bool(options["insecure"]),
-                    user_agent=f"envelope/{__version__}",
-                )
-                async with opening as held:
-                    self._held = True
-                    if refusals:
-                        say(f"open, after {'; '.join(refusals)}")
-                    if held.missing is not None:
-                        say(f"open over one address family only: {held.missing}")
-                    return await self._while_open(held, url)
-            except BadURL as error:
-                refusals.append(f"the URL of the envelope: {error}")
-            except Refused as refused:
-                wait = refused.retry_after
-                refusals.append(f"{refused}{'' if wait is None else f' (try again in {wait} s)'}")
-        say(f"no envelope: {'; '.join(refusals)}")
-        return NOT_OPENED
-
-    async def _while_open(self, held: Held, url: str) -> int:
-        if not self._options.command:
-            _notify(b"READY=1")
-            self._over(await held.ended)
-            return ENDED
-        from urllib.parse import urlsplit
-
-        from envelope.commands.running import Command
-
-        env = {
-            **os.environ, "SERVICE_URL": url, "SERVICE_HOSTNAME": urlsplit(url).hostname or "",
-            "SERVICE_ADDRESS": " ".join(map(str, held.addresses)),
-            "CLIENT_ADDRESS": " ".join(map(str, held.client_addresses)),
-        }
-        try:
-            self._command = Command(
-                self._reactor, self._options.command, env, self._signals.before
-            )
-        except OSError as error:
-            say(f"{self._options.command[0]}: {error.strerror}")
-            return NOT_FOUND if isinstance(error, FileNotFoundError) else CANNOT_RUN
-        watch = held.ended.addCallbacks(self._over, lambda _: None)
-        status = await self._command.ended
-        watch.cancel()
-        return ENDED if self._cut else status
-
-    def _over(self, end: Ended) -> None:
-        self._cut_off(_ENDS[end])
-
-    def _cut_off(self, why: str) -> None:
-        """End the command, and say why; the first reason counts."""
-        if not self._cut:
-            self._cut = True
-            say(why)
-            if self._command is not None:
-                self._command.terminate()
-
-    def _time_is_up(self) -> None:
-        why = f"--timeout ({self._options['timeout']}) has passed"
-        if self._command is not None:
-            self._cut_off(why)
-        else:
-            say(why)
-            self._status = ENDED if self._held else NOT_OPENED
-            self._working.cancel()
-
-    def _signal(self, number: int, command_has_it: bool) -> None:
-        if self._command is not None:
-            if not command_has_it:
-                self._command.send(number)
-        elif number in _ENDING and self._status is None:
-            self._status = 128 + number
-            self._working.cancel()
-        if number == signal.SIGTSTP:
-            os.kill(os.getpid(), signal.SIGSTOP)
-
-
-_ENDING: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
-_ENDS: Final = {
-    "closed": "the server closed the envelope", "deadline": "the envelope's deadline has passed",
-    "revoked": "an operator revoked the envelope", "idle": "the envelope ended because it was idle",
-    "stopping": "the envelope ended because its server is stopping",
-    "data": "the server closed the envelope because it received data",
-    "lost": "the connection to the envelope was lost",
-}
-
-
-def _notify(state: bytes) -> None:
-    """Tell a service manager; see sd_notify(3)."""
-    place = os.environ.get("NOTIFY_SOCKET", "")
-    if place.startswith(("/", "@")):
-        with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
-            sender.sendto(state, f"\0{place[1:]}" if place.startswith("@") else place)

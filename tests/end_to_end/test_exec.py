@@ -21,6 +21,7 @@ from typing import Any
 
 import pytest
 
+from envelope import __version__
 from tests.end_to_end.harness import BARE_PYTHON, PATIENCE
 from tests.end_to_end.serviceprocess import ServiceProcess
 from tests.support.certificates import Authority
@@ -97,7 +98,7 @@ def test_the_envelope_ends_first(running: Running) -> None:
     said = "envelope exec: the envelope's deadline has passed\n"
     assert running.run(f"--url={running.url(**soon)}", "sleep", "60") == (124, "", said)
     assert running.run(f"--url={running.url()}", "-timeout", "0m0.7s", "sleep", "60") == (
-        124, "", "envelope exec: --timeout (0m0.7s) has passed\n")
+        124, "", "envelope exec: --timeout (0.7 s) has passed\n")
     assert running.run(f"--url={running.url(exp=time.time() + 1)}") == (124, "", said)
 
 
@@ -306,7 +307,7 @@ def test_the_machines_of_locate_are_tried_in_turn(running: Running, locate: Loca
     locate.offer(bad, good)
     status, out, err = running.run(locate.option, "-service", "a/b", "sh", "-c", show)
     assert (status, out, err) == (0, f"{good}\n", f"envelope exec: open, after {refused}\n")
-    assert locate.asked == [("/v2/nearest/a/b", "envelope/0.1.0")]
+    assert locate.asked == [("/v2/nearest/a/b", f"envelope/{__version__}")]
     assert running.run(locate.option, "-env-key=wss:///v0/envelope/access", "true")[0] == 0
     locate.offer(bad, "wss://127.0.0.1:1/v0/envelope/access")
     assert running.run(locate.option, "true") == (

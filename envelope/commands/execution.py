@@ -1,0 +1,211 @@
+"""What `envelope exec` does: opens an envelope, and runs a command or holds it until the end."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sys
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from envelope import __version__
+from envelope.text import printable
+
+if TYPE_CHECKING:
+    from envelope.client import Ended, Held
+    from envelope.commands.running import Command, Signals
+
+# Exit statuses, as timeout(1) and env(1) have them.
+ENDED: Final = 124
+NOT_OPENED: Final = 125
+CANNOT_RUN: Final = 126
+NOT_FOUND: Final = 127
+
+_ENDING: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
+_ENDS: Final = {
+    "closed": "the server closed the envelope", "deadline": "the envelope's deadline has passed",
+    "revoked": "an operator revoked the envelope", "idle": "the envelope ended because it was idle",
+    "stopping": "the envelope ended because its server is stopping",
+    "data": "the server closed the envelope because it received data",
+    "lost": "the connection to the envelope was lost",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Choices:
+    """The options of `envelope exec`; `seconds` is how long all may take."""
+
+    command: list[str]
+    url: str | None
+    locate_url: str | None
+    service: str
+    seconds: float
+    key: str | None
+    family: str
+    partial: bool
+    insecure: bool
+
+
+def say(text: str) -> None:
+    """Write one line to standard error, if that is possible."""
+    if sys.stderr is not None:
+        with suppress(OSError):
+            print(printable(f"envelope exec: {text}"), file=sys.stderr, flush=True)
+
+
+class Execution:
+    """Opens the envelope, and runs the command or holds until the end."""
+
+    def __init__(self, reactor: Any, choices: Choices, signals: Signals) -> None:
+        self._reactor = reactor
+        self._choices = choices
+        self._signals = signals
+        self._end = reactor.seconds() + choices.seconds
+        self._command: Command | None = None
+        self._held = False
+        self._cut = False
+        self._status: int | None = None
+        self._working: Any = None
+
+    async def run(self) -> int:
+        """Do all of it; the exit status."""
+        from twisted.internet.defer import CancelledError, Deferred
+
+        self._signals.tell(self._reactor, self._signal)
+        if self._choices.insecure:
+            say("INSECURE: certificates are not verified; anyone on the way can read the token")
+        self._working = Deferred.fromCoroutine(self._work())
+        timer = self._reactor.callLater(self._left, self._time_is_up)
+        try:
+            return int(await self._working)
+        except CancelledError:
+            assert self._status is not None, "whoever cancels has set it"
+            return self._status
+        finally:
+            if timer.active():
+                timer.cancel()
+
+    @property
+    def _left(self) -> float:
+        remaining: float = self._end - self._reactor.seconds()
+        return max(remaining, 0.0)
+
+    async def _work(self) -> int:
+        from envelope.client import BadURL
+        from envelope.client.locate import LocateFailed
+
+        try:
+            urls = await self._urls()
+        except LocateFailed as error:
+            say(str(error))
+            return NOT_OPENED
+        except BadURL as error:
+            say(f"--locate-url: {error}")
+            return NOT_OPENED
+        return await self._first_of(urls)
+
+    async def _urls(self) -> list[str]:
+        from envelope.client.locate import NEAREST, locate
+
+        choices = self._choices
+        if choices.url is not None:
+            return [choices.url]
+        return await locate(
+            self._reactor, choices.locate_url or NEAREST, choices.service,
+            choices.key, patience=self._left,
+            user_agent=f"envelope/{__version__}",
+        )
+
+    async def _first_of(self, urls: list[str]) -> int:
+        """Hold the first envelope that can be had."""
+        from envelope.client import BadURL, Family, Refused, opened
+
+        choices = self._choices
+        refusals: list[str] = []
+        for url in urls:
+            try:
+                opening = opened(
+                    self._reactor, url, family=Family(choices.family),
+                    partial=choices.partial, insecure=choices.insecure,
+                    user_agent=f"envelope/{__version__}",
+                )
+                async with opening as held:
+                    self._held = True
+                    if refusals:
+                        say(f"open, after {'; '.join(refusals)}")
+                    if held.missing is not None:
+                        say(f"open over one address family only: {held.missing}")
+                    return await self._while_open(held, url)
+            except BadURL as error:
+                refusals.append(f"the URL of the envelope: {error}")
+            except Refused as refused:
+                wait = refused.retry_after
+                refusals.append(f"{refused}{'' if wait is None else f' (try again in {wait} s)'}")
+        say(f"no envelope: {'; '.join(refusals)}")
+        return NOT_OPENED
+
+    async def _while_open(self, held: Held, url: str) -> int:
+        if not self._choices.command:
+            _notify(b"READY=1")
+            self._over(await held.ended)
+            return ENDED
+        from urllib.parse import urlsplit
+
+        from envelope.commands.running import Command
+
+        env = {
+            **os.environ, "SERVICE_URL": url, "SERVICE_HOSTNAME": urlsplit(url).hostname or "",
+            "SERVICE_ADDRESS": " ".join(map(str, held.addresses)),
+            "CLIENT_ADDRESS": " ".join(map(str, held.client_addresses)),
+        }
+        try:
+            self._command = Command(
+                self._reactor, self._choices.command, env, self._signals.before
+            )
+        except OSError as error:
+            say(f"{self._choices.command[0]}: {error.strerror}")
+            return NOT_FOUND if isinstance(error, FileNotFoundError) else CANNOT_RUN
+        watch = held.ended.addCallbacks(self._over, lambda _: None)
+        status = await self._command.ended
+        watch.cancel()
+        return ENDED if self._cut else status
+
+    def _over(self, end: Ended) -> None:
+        self._cut_off(_ENDS[end])
+
+    def _cut_off(self, why: str) -> None:
+        """End the command, and say why; the first reason counts."""
+        if not self._cut:
+            self._cut = True
+            say(why)
+            if self._command is not None:
+                self._command.terminate()
+
+    def _time_is_up(self) -> None:
+        why = f"--timeout ({self._choices.seconds:g} s) has passed"
+        if self._command is not None:
+            self._cut_off(why)
+        else:
+            say(why)
+            self._status = ENDED if self._held else NOT_OPENED
+            self._working.cancel()
+
+    def _signal(self, number: int, command_has_it: bool) -> None:
+        if self._command is not None:
+            if not command_has_it:
+                self._command.send(number)
+        elif number in _ENDING and self._status is None:
+            self._status = 128 + number
+            self._working.cancel()
+        if number == signal.SIGTSTP:
+            os.kill(os.getpid(), signal.SIGSTOP)
+
+
+def _notify(state: bytes) -> None:
+    """Tell a service manager; see sd_notify(3)."""
+    place = os.environ.get("NOTIFY_SOCKET", "")
+    if place.startswith(("/", "@")):
+        with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
+            sender.sendto(state, f"\0{place[1:]}" if place.startswith("@") else place)
