@@ -207,6 +207,40 @@ def test_ctrl_c_of_a_terminal_reaches_the_command_once(tmp_path: Path) -> None:
     os.close(its)
 
 
+def wait_for_state(pid: int, state: str) -> None:
+    """Wait until a process is in a state of /proc/PID/stat, such as T: stopped."""
+    limit = time.monotonic() + PATIENCE
+    while Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != state:
+        assert time.monotonic() < limit, f"{pid} is not in state {state}"
+        time.sleep(0.01)
+
+
+def test_ctrl_z_stops_both_and_they_go_on(tmp_path: Path) -> None:
+    with Running(tmp_path, tls=False) as running, subprocess.Popen(
+        [ENVELOPE, "exec", f"--url={running.url(exp=time.time() + 60)}", "sh", "-c",
+         "echo $$; exec sleep 60"], env=running.environ, text=True, stdout=subprocess.PIPE,
+    ) as child:
+        assert child.stdout is not None
+        command = int(child.stdout.readline())
+        for number, state in ((signal.SIGTSTP, "T"), (signal.SIGCONT, "S")):
+            child.send_signal(number)
+            wait_for_state(child.pid, state)
+            wait_for_state(command, state)
+        child.terminate()
+        assert child.wait(PATIENCE) == 143
+
+
+def test_other_descriptors_are_inherited(tmp_path: Path) -> None:
+    """As of a shell's `<(...)`."""
+    reading, writing = os.pipe()
+    os.write(writing, b"through")
+    os.close(writing)
+    with Running(tmp_path, tls=False) as running:
+        assert running.run(f"--url={running.url()}", "cat", f"/dev/fd/{reading}",
+                           pass_fds=[reading]) == (0, "through", "")
+    os.close(reading)
+
+
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_without_a_command_it_holds_and_tells_the_service_manager(
     tmp_path: Path, number: int, status: int
