@@ -20,10 +20,8 @@ from envelope.admin.site import admin_site
 from envelope.config import Config
 from envelope.credentials.current import CredentialError, Credentials
 from envelope.firewall import FirewallError, IFirewall
-from envelope.firewall.iptables import IptablesFirewall
-from envelope.firewall.memory import MemoryFirewall
+from envelope.firewall.backends import make_firewall
 from envelope.firewall.metrics import FirewallMetrics
-from envelope.firewall.nftables import NftablesFirewall
 from envelope.front.eviction import DropReason
 from envelope.front.factory import FrontFactory
 from envelope.front.limits import Limits
@@ -103,10 +101,8 @@ class EnvelopeService(Service):
     def _make_firewall(self) -> IFirewall:
         # Made for every kind, so that /metrics always has the same names.
         metrics = FirewallMetrics(self.registry)
-        if self._config.firewall == "none":
-            return MemoryFirewall()
-        kind = NftablesFirewall if self._config.firewall == "nftables" else IptablesFirewall
-        return kind(self._reactor, self._config, metrics, self._environ.get("PATH", ""))
+        path = self._environ.get("PATH", "")
+        return make_firewall(self._reactor, self._config, metrics, path)
 
     # -- start and stop --------------------------------------------------------------------
 

@@ -19,6 +19,7 @@ from envelope.firewall.flows import Flows
 from envelope.firewall.flows.conntrack import Conntrack
 from envelope.firewall.flows.sockets import KernelSockets
 from envelope.firewall.kernel import KernelTable, W, key_of
+from envelope.firewall.leftovers import Leftovers, OtherTable
 from envelope.firewall.metrics import FirewallMetrics
 from envelope.firewall.policy import RuleChoices
 from envelope.firewall.process import IProcessReactor
@@ -53,6 +54,7 @@ class KernelFirewall:
 
     Each table has its reconciler. All of them compare the kernel's rules with ours every
     `check_every` seconds, and look at the guarded device, of which they also hear at once.
+    `others` are the tables of other backends, which a start clears of our rules.
     """
 
     def __init__(
@@ -62,6 +64,7 @@ class KernelFirewall:
         metrics: FirewallMetrics,
         tables: Sequence[Table[Any]],
         check_every: float,
+        others: Sequence[OtherTable],
     ) -> None:
         self._config = config
         self._tables = [(table, Reconciler(reactor, table, metrics)) for table in tables]
@@ -76,6 +79,7 @@ class KernelFirewall:
         self._devices = DeviceWatch(reactor, config.device, self._guard)
         self._flows = Flows(reactor, KernelSockets(), Conntrack())
         self._granted: set[Network] = set()
+        self._leftovers = Leftovers(others)
 
     def open(
         self, service_ports: tuple[PortRange, ...], closed_ports: tuple[PortRange, ...] = ()
@@ -91,7 +95,8 @@ class KernelFirewall:
         try:
             if choices.baseline == "service":
                 self._devices.start()
-            loose = await self._flows.prepare(choices)
+            loose = await self._leftovers.find()
+            loose |= await self._flows.prepare(choices)
             for table, _ in self._tables:
                 await table.install(choices, loose)
                 installed.append(table)
@@ -102,6 +107,7 @@ class KernelFirewall:
                 await table.abandon()
             self._release()
             raise
+        await self._leftovers.clear()
         for _, reconciler in self._tables:
             reconciler.start(bool(choices.proxy_port))
         self._devices.follow()
@@ -158,6 +164,9 @@ class KernelFirewall:
                 left.append(str(error))
             else:
                 reconciler.dismiss()
+        if self._leftovers.problems:
+            await self._leftovers.clear()
+            left += self._leftovers.problems
         self._release()
         if left:
             raise FirewallError("; ".join(left))
@@ -169,7 +178,7 @@ class KernelFirewall:
     def problems(self) -> list[str]:
         """See `IFirewall.problems`."""
         device = [self._devices.problem] if self._devices.problem else []
-        return device + [
+        return device + self._leftovers.problems + [
             reconciler.problem for _, reconciler in self._tables if reconciler.problem
         ]
 
@@ -183,6 +192,8 @@ class KernelFirewall:
         self._devices.look()
         for _, reconciler in self._tables:
             reconciler.check()
+        if self._leftovers.problems:
+            Deferred.fromCoroutine(self._leftovers.clear())
         Deferred.fromCoroutine(self._flows.look([*self._granted])).addErrback(
             lambda failure: _log.failure("looking at flows broke", failure=failure)
         )

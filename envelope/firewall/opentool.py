@@ -148,7 +148,11 @@ class OpenTool:
         text = dialect.text(lines, dialect.joint)
         if self.keep_open and not dialect.needs_its_own(lines, text):
             return self._ask(text, patience)
-        return self._once(dialect.text(lines, "\n"), patience)
+        return self.apply_once(lines, patience)
+
+    def apply_once(self, lines: Sequence[str], patience: float = ANSWER_WAIT) -> Deferred[None]:
+        """The same in a process of its own."""
+        return self._once(self._dialect.text(lines, "\n"), patience)
 
     def stop(self) -> Deferred[None]:
         """End the child; fires when it is gone, at the latest after `END_WAIT`."""

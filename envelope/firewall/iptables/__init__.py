@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -19,6 +19,7 @@ from envelope.firewall.iptables.table import FilterTable
 from envelope.firewall.iptables.tools import FAMILIES, Paths, Tools
 from envelope.firewall.kernel import key_of
 from envelope.firewall.kernelfirewall import CHECK_EVERY, KernelFirewall
+from envelope.firewall.leftovers import OtherTable
 from envelope.firewall.metrics import FirewallMetrics
 from envelope.firewall.policy import IPV4, Family, RuleChoices
 from envelope.firewall.process import IProcessReactor
@@ -45,6 +46,7 @@ class IptablesFirewall(KernelFirewall):
         search_path: str = "",
         wall: Callable[[], float] = time.time,
         check_every: float = CHECK_EVERY,
+        others: Sequence[OtherTable] = (),
     ) -> None:
         self._clock = WallClock(wall, reactor.seconds)
         tables = [
@@ -54,7 +56,7 @@ class IptablesFirewall(KernelFirewall):
             )
             for family in families_of_this_kernel()
         ]
-        super().__init__(reactor, config, metrics, tables, check_every)
+        super().__init__(reactor, config, metrics, tables, check_every, others)
         self._watching = LoopingCall(self._watch_clock)
         self._watching.clock = reactor
 

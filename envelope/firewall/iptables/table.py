@@ -8,12 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from twisted.logger import Logger
-
 from envelope.firewall.clocks import WallClock
 from envelope.firewall.cooperate import in_turns, step_by_step
-from envelope.firewall.errors import ToolFailed, ToolTimeout, UnreadableRules
-from envelope.firewall.iptables.bychain import chain_by_chain
+from envelope.firewall.errors import UnreadableRules
 from envelope.firewall.iptables.grants import change, change_all, end_of, grants_in, should_spread
 from envelope.firewall.iptables.incremental import Rereader
 from envelope.firewall.iptables.plan import (
@@ -26,15 +23,14 @@ from envelope.firewall.iptables.plan import (
     remove,
     was_loose,
 )
+from envelope.firewall.iptables.reader import Reader
 from envelope.firewall.iptables.rules import DEVICES, GRANTS, Rules, end_of_grant, grant_rules
-from envelope.firewall.iptables.snapshot import INCOMPATIBLE, Snapshot, text_of
+from envelope.firewall.iptables.snapshot import Snapshot
 from envelope.firewall.iptables.tools import Tools
 from envelope.firewall.kernel import NO_CLIENTS, Key, Seen, key_of
 from envelope.firewall.lifecycle import InstalledTable
 from envelope.firewall.metrics import FirewallMetrics
 from envelope.firewall.policy import Family, RuleChoices
-
-_log = Logger(namespace="envelope.firewall")
 
 
 class FilterTable(InstalledTable[Snapshot]):
@@ -53,9 +49,8 @@ class FilterTable(InstalledTable[Snapshot]):
         self._tools = tools
         self._clock = clock
         self._structure: Structure | None = None
+        self._source = Reader(family, tools)
         self._reader = Rereader()
-        # Why iptables-save could not print the table, as it was logged.
-        self._unprintable = ""
 
     @property
     def _standing(self) -> Structure:
@@ -65,32 +60,10 @@ class FilterTable(InstalledTable[Snapshot]):
     # -- the structure ---------------------------------------------------------------------
 
     async def _read(self) -> Snapshot:
-        return Snapshot.parse(await self._text())
-
-    async def _text(self) -> str:
-        """The rules as iptables-save prints them; INPUT and our chains alone where it cannot."""
-        try:
-            text = text_of(await self._tools.save())
-            if INCOMPATIBLE not in text:
-                self._unprintable = ""
-                return text
-            raise UnreadableRules("iptables-save cannot print a rule that nft wrote")
-        except (ToolFailed, UnreadableRules) as error:
-            if isinstance(error, ToolTimeout):
-                raise
-            text = await chain_by_chain(self._tools.list_chain)
-            if str(error) != self._unprintable:
-                self._unprintable = str(error)
-                _log.warn("{family}: {error} ({where}); reading INPUT and our own chains alone",
-                          family=self.label, error=str(error),
-                          where=await self._tools.unprintable())
-            return text
+        return await self._source.read()
 
     async def _read_first(self) -> Snapshot:
-        listed = await self._tools.list_all()
-        if listed is not None and INCOMPATIBLE not in text_of(listed):
-            return Snapshot.of(listed)
-        return await self._read() if await self._tools.exists(self.family) else Snapshot()
+        return await self._source.read_first()
 
     def _first_lines(self, found: Snapshot, choices: RuleChoices, loose: bool) -> list[str]:
         self.was_loose = loose or was_loose(found)
@@ -159,7 +132,7 @@ class FilterTable(InstalledTable[Snapshot]):
 
     async def look(self, in_force: Mapping[Key, Rules]) -> Seen[Rules] | None:
         """See `KernelTable`."""
-        text = await self._text()
+        text = await self._source.text()
         reading = self._reader.read(text, self._standing, in_force)
         return await step_by_step(self._tools.reactor, reading)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal, TypeAlias
 
 from twisted.internet.defer import Deferred
 
@@ -19,6 +19,8 @@ from envelope.firewall.process import IProcessReactor, find_tool, run
 
 SAVE_WAIT: Final = 5.0
 FAMILIES: Final = (IPV4, IPV6)
+# What a tool writes to: nf_tables, or the older tables, which nf_tables does not show.
+Kind: TypeAlias = Literal["nft", "legacy"]
 
 # Seconds that the tool waits for the lock which iptables-legacy shares across the machine: less
 # than `kernel.ANSWER_WAIT`, so that the tool itself says why it gave up.
@@ -44,15 +46,22 @@ class Paths:
     nft: Path | None
 
     @classmethod
-    def find(cls, config: Config, family: Family, search_path: str) -> Paths:
-        """Find the tools that `config` asks for; raise `FirewallError` naming what is missing."""
+    def find(
+        cls, config: Config, family: Family, search_path: str, kind: Kind | None = None
+    ) -> Paths:
+        """Find the tools that `config` asks for, or those that bear the name of `kind`.
+
+        Raises `FirewallError` naming what is missing.
+        """
         chosen, name = (
             (config.iptables, "iptables") if family is IPV4 else (config.ip6tables, "ip6tables")
         )
+        if kind is not None:
+            chosen, name = None, f"{name}-{kind}"
         base = find_tool(name, chosen, search_path)
         companions = [
-            find_tool(f"{base}-{kind}", base.with_name(f"{base.name}-{kind}"), search_path)
-            for kind in ("save", "restore")
+            find_tool(f"{base}-{part}", base.with_name(f"{base.name}-{part}"), search_path)
+            for part in ("save", "restore")
         ]
         try:
             nft = find_tool("nft", config.nft, search_path)
@@ -90,6 +99,11 @@ class Tools:
             if b"\nCOMMIT\n" in error.output.partition(b"*filter\n")[2]:
                 return error.output.rpartition(b"\n*")[0] + b"\n"
             return None
+
+    async def kind(self) -> Kind:
+        """What the tools write to; raises `ToolFailed`."""
+        version = await run(self.reactor, (str(self._paths.save), "-V"), SAVE_WAIT)
+        return "nft" if b"nf_tables" in version.output else "legacy"
 
     async def exists(self, family: Family) -> bool:
         """Whether there is a filter table; where that cannot be told, there is.
@@ -137,8 +151,7 @@ class Tools:
         if self._paths.nft is None:
             return None
         try:
-            version = await run(self.reactor, (str(self._paths.save), "-V"), SAVE_WAIT)
-            if b"nf_tables" not in version.output:
+            if await self.kind() != "nft":
                 return None
             return (await run(self.reactor, (str(self._paths.nft), command), SAVE_WAIT)).output
         except ToolFailed:

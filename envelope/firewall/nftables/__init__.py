@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from envelope.config import Config
 from envelope.firewall.kernelfirewall import CHECK_EVERY, KernelFirewall
+from envelope.firewall.leftovers import OtherTable
 from envelope.firewall.metrics import FirewallMetrics
 from envelope.firewall.nftables import plan, rules
 from envelope.firewall.nftables.generation import GenerationCounter
@@ -31,11 +32,12 @@ class NftablesFirewall(KernelFirewall):
         generation: Callable[[], int | None] | None = None,
         trust: float = TRUST,
         check_every: float = CHECK_EVERY,
+        others: Sequence[OtherTable] = (),
     ) -> None:
         nft = Nft(reactor, find_tool("nft", config.nft, search_path))
         self._counter = GenerationCounter()
         table = NftTable(reactor, nft, metrics, generation or self._counter.number, trust)
-        super().__init__(reactor, config, metrics, [table], check_every)
+        super().__init__(reactor, config, metrics, [table], check_every, others)
 
     def _release(self) -> None:
         super()._release()

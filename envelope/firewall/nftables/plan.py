@@ -89,6 +89,13 @@ def was_loose(snapshot: NftSnapshot) -> bool:
     return WAS_LOOSE in snapshot.chains
 
 
+def is_ours(snapshot: NftSnapshot) -> bool:
+    """Whether this service has made the table, or its part of an operator's."""
+    return BASELINE in snapshot.chains or (
+        GRANTS in snapshot.chains and ADDRESSES[4] in snapshot.sets
+    )
+
+
 def install(snapshot: NftSnapshot, structure: Structure, probe: Sequence[str]) -> list[str]:
     """The commands of a start: clear what a killed service left, then put the structure in force.
 

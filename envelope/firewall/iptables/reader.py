@@ -1,0 +1,53 @@
+"""Reads one address family's filter table, as a whole or, where that fails, our part of it."""
+
+from __future__ import annotations
+
+from twisted.logger import Logger
+
+from envelope.firewall.errors import ToolFailed, ToolTimeout, UnreadableRules
+from envelope.firewall.iptables.bychain import chain_by_chain
+from envelope.firewall.iptables.snapshot import INCOMPATIBLE, Snapshot, text_of
+from envelope.firewall.iptables.tools import Tools
+from envelope.firewall.policy import Family
+
+_log = Logger(namespace="envelope.firewall")
+
+
+class Reader:
+    """All methods raise `ToolFailed` or `UnreadableRules`."""
+
+    def __init__(self, family: Family, tools: Tools) -> None:
+        self._family = family
+        self._tools = tools
+        # Why iptables-save could not print the table, as it was logged.
+        self._unprintable = ""
+
+    async def text(self) -> str:
+        """The rules as iptables-save prints them; INPUT and our chains alone where it cannot."""
+        try:
+            text = text_of(await self._tools.save())
+            if INCOMPATIBLE not in text:
+                self._unprintable = ""
+                return text
+            raise UnreadableRules("iptables-save cannot print a rule that nft wrote")
+        except (ToolFailed, UnreadableRules) as error:
+            if isinstance(error, ToolTimeout):
+                raise
+            text = await chain_by_chain(self._tools.list_chain)
+            if str(error) != self._unprintable:
+                self._unprintable = str(error)
+                _log.warn("{family}: {error} ({where}); reading INPUT and our own chains alone",
+                          family=self._family.label, error=str(error),
+                          where=await self._tools.unprintable())
+            return text
+
+    async def read(self) -> Snapshot:
+        """The table, which exists."""
+        return Snapshot.parse(await self.text())
+
+    async def read_first(self) -> Snapshot:
+        """The table, which may not exist."""
+        listed = await self._tools.list_all()
+        if listed is not None and INCOMPATIBLE not in text_of(listed):
+            return Snapshot.of(listed)
+        return await self.read() if await self._tools.exists(self._family) else Snapshot()
