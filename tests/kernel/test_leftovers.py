@@ -253,6 +253,18 @@ async def test_a_table_of_others_with_our_name_is_not_touched(world) -> None:
     assert world.saved() == before
 
 
+@pytest.mark.parametrize("kind", ["nft", "legacy"])
+@ensureDeferred
+async def test_a_plain_iptables_of_the_kind_is_enough(world, kind) -> None:
+    """Where no tool bears the kind's name; and one of another kind is not run."""
+    await world.make(kind).open(SERVICE)
+    await world.kill()
+    for plain in ("nft", "legacy"):
+        tools = Tools(reactor, Paths.find(Config(), IPV4, "/usr/sbin", plain))
+        found = await LeftFilter(IPV4, kind, tools, None).find()
+        assert bool(found) is (plain == kind)
+
+
 class _NeverRun(Tools):
     async def kind(self) -> Any:
         raise AssertionError("iptables-legacy makes the table that it is asked to show")
