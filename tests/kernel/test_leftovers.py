@@ -256,7 +256,7 @@ async def test_a_table_of_others_with_our_name_is_not_touched(world) -> None:
 @pytest.mark.parametrize("kind", ["nft", "legacy"])
 @ensureDeferred
 async def test_a_plain_iptables_of_the_kind_is_enough(world, kind) -> None:
-    """Where no tool bears the kind's name; and one of another kind is not run."""
+    """Where no tool bears the kind's name; and one of another kind finds nothing."""
     await world.make(kind).open(SERVICE)
     await world.kill()
     for plain in ("nft", "legacy"):
