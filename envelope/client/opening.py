@@ -131,10 +131,10 @@ def opened(
 ) -> _Opening:
     """Open an envelope for an `async with` block, which closes it; `url` is ws:// or wss://.
 
-    The block gets a `Held`. Entering it raises `Refused` if no envelope can be had within
-    `patience` reactor seconds. Of `Family.BOTH`, both have to be had; with `partial` one is enough,
-    and `Held.missing` tells of the other. With `insecure` the certificate is not verified. No proxy
-    is used. Raises `BadURL` if the URL is malformed.
+    The block gets a `Held`. Entering it raises `Refused` if no envelope opens within `patience`
+    reactor seconds. `Family.BOTH` needs both to open; with `partial` one is enough, and
+    `Held.missing` tells why the other did not. With `insecure` the certificate is not verified.
+    No proxy is used. Raises `BadURL` if the URL is malformed.
     """
     parsed = ServerURL.parse(url, "ws", "wss")
     return _Opening({

@@ -28,7 +28,6 @@ from envelope.firewall.nftables.grants import (
 )
 from envelope.firewall.nftables.head import openings
 from envelope.firewall.nftables.plan import (
-    Printed,
     install,
     last_lines,
     mend,
@@ -36,6 +35,7 @@ from envelope.firewall.nftables.plan import (
     remove,
     was_loose,
 )
+from envelope.firewall.nftables.printed import Printed
 from envelope.firewall.nftables.rules import Structure, change_elements, probe
 from envelope.firewall.nftables.snapshot import Chain, NftSnapshot
 from envelope.firewall.nftables.tool import Nft

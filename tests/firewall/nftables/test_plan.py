@@ -13,7 +13,6 @@ from envelope.firewall import FirewallError
 from envelope.firewall.errors import UnreadableRules
 from envelope.firewall.kernel import EVERYONE, Key
 from envelope.firewall.nftables.plan import (
-    Printed,
     flush_grants,
     install,
     mend,
@@ -21,6 +20,7 @@ from envelope.firewall.nftables.plan import (
     remove,
     was_loose,
 )
+from envelope.firewall.nftables.printed import Printed
 from envelope.firewall.nftables.rules import HOOK, Structure, change_elements
 from envelope.firewall.nftables.snapshot import NftSnapshot
 from envelope.firewall.policy import RuleChoices
