@@ -72,6 +72,10 @@ class Netlink:
         self._idle.clear()
         self._busy.clear()
 
+    def __del__(self) -> None:
+        """Close what was opened after `close`, by work that was under way."""
+        self.close()
+
     @contextmanager
     def _asking(
         self, kind: int, flags: int, body: bytes
@@ -106,7 +110,11 @@ class Netlink:
         # Unless all were closed meanwhile.
         if kernel in self._busy:
             self._busy.remove(kernel)
-            self._idle.append(kernel)
+            # One is kept; others were opened by questions that overlapped.
+            if self._idle:
+                kernel.close()
+            else:
+                self._idle.append(kernel)
 
 
 class Events:

@@ -86,6 +86,8 @@ def interfere(kernel: NftKernel, commands: list[str]) -> None:
 
 @pytest.fixture
 def subject(tmp_path):
+    # What other tests left would go with everything that is deleted here.
+    NftKernel().run("flush ruleset")
     made = FirewallUnderTest(tmp_path, "nftables")
     yield made
     made.kernel.run("add table ip others", "delete table ip others")

@@ -146,7 +146,8 @@ class Flows:
     def _tell(self, judge: Judge, connections: list[Connection]) -> list[str]:
         """Why tracking could not be told of each of those that could not."""
         failures: list[str] = []
-        for each in connections:
+        # All may have been closed since the turn before.
+        for each in connections if self._devices else ():
             # Most are clients', and cost nothing more.
             if each.opened is not False and judge.is_own(each):
                 try:
