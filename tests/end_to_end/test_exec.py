@@ -219,15 +219,21 @@ def test_ctrl_z_stops_both_and_they_go_on(tmp_path: Path) -> None:
     with Running(tmp_path, tls=False) as running, subprocess.Popen(
         [ENVELOPE, "exec", f"--url={running.url(exp=time.time() + 60)}", "sh", "-c",
          "echo $$; exec sleep 60"], env=running.environ, text=True, stdout=subprocess.PIPE,
+        # Of its own: in an orphaned group, as a background job may be, SIGTSTP stops nothing.
+        process_group=0,
     ) as child:
-        assert child.stdout is not None
-        command = int(child.stdout.readline())
-        for number, state in ((signal.SIGTSTP, "T"), (signal.SIGCONT, "S")):
-            child.send_signal(number)
-            wait_for_state(child.pid, state)
-            wait_for_state(command, state)
-        child.terminate()
-        assert child.wait(PATIENCE) == 143
+        try:
+            assert child.stdout is not None
+            command = int(child.stdout.readline())
+            for number, state in ((signal.SIGTSTP, "T"), (signal.SIGCONT, "S")):
+                child.send_signal(number)
+                wait_for_state(child.pid, state)
+                wait_for_state(command, state)
+            child.terminate()
+            assert child.wait(PATIENCE) == 143
+        finally:
+            # What is stopped would be waited for without end.
+            child.kill()
 
 
 def test_other_descriptors_are_inherited(tmp_path: Path) -> None:
