@@ -208,7 +208,10 @@ def test_ctrl_c_of_a_terminal_reaches_the_command_once(tmp_path: Path) -> None:
 
 
 def wait_for_state(pid: int, state: str) -> None:
-    """Wait until a process is in a state of /proc/PID/stat, such as T: stopped."""
+    """Wait until a process is in a state of /proc/PID/stat, such as T: stopped.
+
+    Polls, because only a process's own parent is told.
+    """
     limit = time.monotonic() + PATIENCE
     while Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != state:
         assert time.monotonic() < limit, f"{pid} is not in state {state}"

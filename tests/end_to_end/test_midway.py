@@ -62,7 +62,7 @@ def tracked(rig: Rig) -> list[str]:
 
 
 def until(is_so: Callable[[], bool], seconds: float = 10) -> None:
-    """Wait for it."""
+    """Wait for it. Polls, because the kernel tells nobody of these."""
     for _ in range(int(seconds * 20)):
         if is_so():
             return
@@ -71,7 +71,11 @@ def until(is_so: Callable[[], bool], seconds: float = 10) -> None:
 
 
 def arrives_nothing(server: End, client: End) -> bool:
-    """Whether nothing of what a client sends comes to its server, though the server sends too."""
+    """Whether nothing of what a client sends comes to its server, though the server sends too.
+
+    Packets go out at intervals, as the retries of a client would; nothing tells of one that was
+    refused.
+    """
     before = server.tell("count")
     for _ in range(3):
         server.tell("send")
@@ -195,11 +199,13 @@ def test_a_udp_server_that_sends_first_after_silence_opens_nothing(rig, first) -
         peer.tell("send")
         until(lambda count=count: server.tell("count") == count + 10)
         if first:
+            # Until tracking has forgotten the flow, after the second that is set above.
             time.sleep(1.5)
             server.tell("send")
         own.tell("send")
         leave(client)
         assert arrives_nothing(server, peer)
+        # Tracking forgets the flow once more.
         time.sleep(1.5)
         assert arrives_nothing(server, peer)
         own.tell("send")
