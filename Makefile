@@ -17,7 +17,8 @@ help:  ## show this
 prepare:  ## install what is missing: system packages, and .venv from constraints.txt
 	@tools/prepare
 
-demo: prepare  ## show on this machine, in a minute, how a client is refused, let in and refused again
+demo:  ## show on this machine, in a minute, how a client is refused, let in and refused again
+	@tools/prepare --without-test-programs
 	@.venv/bin/envelope demo
 
 check: prepare  ## within a minute: the linters, and every test without kernel rules and child processes
@@ -69,4 +70,4 @@ bench-full: prepare  ## the large measurements too, in half an hour
 	@.venv/bin/python -m benchmarks --full
 
 clean:  ## remove what the other targets made, .venv included
-	@rm -rf .venv *.egg-info .coverage .coverage.* .mypy_cache .ruff_cache .hypothesis crash-*
+	@rm -rf .venv tests/node/node_modules *.egg-info .coverage .coverage.* .mypy_cache .ruff_cache .hypothesis crash-*
