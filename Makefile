@@ -1,4 +1,4 @@
-.PHONY: help prepare demo check test lint versions constraints soak mutants fuzz bench bench-full clean
+.PHONY: help prepare demo check test lint versions constraints soak mutants fuzz bench bench-full dist clean
 
 # How long (seconds) each of the three targets of "make fuzz" runs.
 FUZZ_SECONDS ?= 30
@@ -69,5 +69,8 @@ bench-full: prepare  ## the large measurements too, in half an hour
 	.venv/bin/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[bench]'
 	@.venv/bin/python -m benchmarks --full
 
+dist: prepare  ## build a wheel and an sdist in dist/; the same commit gives the same bytes
+	@.venv/bin/python tools/dist
+
 clean:  ## remove what the other targets made, .venv included
-	@rm -rf .venv tests/node/node_modules *.egg-info .coverage .coverage.* .mypy_cache .ruff_cache .hypothesis crash-*
+	@rm -rf .venv dist tests/node/node_modules *.egg-info .coverage .coverage.* .mypy_cache .ruff_cache .hypothesis crash-*

@@ -1,0 +1,137 @@
+"""What `tools/dist` builds can be installed, and runs from nothing but itself."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import signal
+import subprocess
+import sys
+import tarfile
+import urllib.request
+import venv
+from pathlib import Path
+from typing import IO
+
+import pytest
+
+from envelope import __version__
+from envelope.commands import COMMANDS
+
+ROOT = Path(__file__).parent.parent
+TWISTD = "from twisted.scripts.twistd import run; run()"
+
+pytestmark = pytest.mark.process
+
+
+def build(folder: Path) -> dict[str, Path]:
+    """The sdist and the wheel, by the end of their names."""
+    done = subprocess.run([sys.executable, ROOT / "tools/dist", folder], capture_output=True,
+                          text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    return {path.suffix: path for path in folder.iterdir()}
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    return build(tmp_path_factory.mktemp("dist"))
+
+
+@pytest.fixture(scope="module")
+def installed(built: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A fresh virtual environment with the wheel; dependencies are taken from the tests' own.
+
+    The tests' own has envelope in it too, but as a line of a .pth file, which is read only in the
+    folder where an interpreter looks for packages first.
+    """
+    folder = tmp_path_factory.mktemp("fresh") / "venv"
+    venv.create(folder, symlinks=True)
+    python = folder / "bin" / "python"
+    subprocess.run(
+        [sys.executable, "-m", "pip", "--python", python, "install", "-q", "--no-deps",
+         "--no-index", "--disable-pip-version-check", built[".whl"]],
+        check=True, capture_output=True, timeout=120)
+    (packages,) = folder.glob("lib/*/site-packages")
+    (packages / "dependencies.pth").write_text(f"{Path(pytest.__file__).parents[1]}\n")
+    return folder
+
+
+def run(installed: Path, *arguments: str) -> str:
+    done = subprocess.run([installed / "bin" / "python", *arguments], cwd=installed,
+                          capture_output=True, text=True, timeout=60, check=False)
+    assert (done.stderr, done.returncode) == ("", 0)
+    return done.stdout
+
+
+def test_the_same_sources_give_the_same_bytes(built: dict[str, Path], tmp_path: Path) -> None:
+    again = build(tmp_path)
+    assert {suffix: hashlib.sha256(path.read_bytes()).digest() for suffix, path in built.items()} \
+        == {suffix: hashlib.sha256(path.read_bytes()).digest() for suffix, path in again.items()}
+
+
+def test_the_sdist_holds_what_git_tracks(built: dict[str, Path]) -> None:
+    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True,
+                             check=True, timeout=60).stdout.splitlines()
+    with tarfile.open(built[".gz"]) as archive:
+        held = {name.partition("/")[2] for name in archive.getnames()}
+    missing = {name for name in tracked if (ROOT / name).is_file()} - held
+    assert {name for name in missing if not name.startswith(".")} == set()
+    assert {name for name in missing if "/" not in name} <= {
+        ".dockerignore", ".editorconfig", ".gitignore"}
+
+
+def test_the_version_is_the_programs(installed: Path) -> None:
+    assert run(installed, "bin/envelope", "--version") == f"{__version__}\n"
+
+
+def test_twistd_finds_the_plugin_and_writes_its_cache(installed: Path) -> None:
+    assert "envelope" in run(installed, "-c", TWISTD, "--help")
+    (packages,) = installed.glob("lib/*/site-packages")
+    assert (packages / "twisted/plugins/dropin.cache").exists()
+
+
+def test_what_was_installed_is_what_runs(installed: Path) -> None:
+    told = run(installed, "-c", "import envelope, twisted.plugins.envelope_plugin as plugin\n"
+               "print(envelope.__file__, plugin.__file__)")
+    assert all(path.startswith(f"{installed}/") for path in told.split())
+
+
+@pytest.mark.parametrize(("path", "command"), [
+    ("share/man/man1/envelope.1", "man"),
+    ("share/bash-completion/completions/envelope", "completion"),
+    ("share/zsh/site-functions/_envelope", "completion"),
+    ("share/fish/vendor_completions.d/envelope.fish", "completion"),
+])
+def test_what_commands_print_is_installed(installed: Path, path: str, command: str) -> None:
+    assert (installed / path).exists() == (command in COMMANDS)
+
+
+def test_the_unit_is_installed(installed: Path) -> None:
+    unit = (installed / "lib/systemd/system/envelope.service").read_text()
+    assert unit == (ROOT / "deploy/envelope.service").read_text()
+
+
+def admin_port(log: IO[str]) -> int:
+    for line in log:
+        if found := re.search(r"metrics and health on .*port=(\d+)", line):
+            return int(found[1])
+    raise AssertionError("the service did not start")
+
+
+def test_the_service_starts_and_stops(installed: Path) -> None:
+    process = subprocess.Popen(
+        [installed / "bin" / "python", "-c", TWISTD, "-n", "--pidfile=", "envelope",
+         "--firewall=none", "--token-required=false", "--listen=127.0.0.1:0",
+         "--admin=tcp:0:interface=127.0.0.1"],
+        cwd=installed, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    with process, process.stdout:
+        try:
+            port = admin_port(process.stdout)
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/livez", timeout=10) as answer:
+                assert answer.status == 200
+            process.send_signal(signal.SIGTERM)
+            assert process.stdout.read()
+            assert process.wait(20) == 0
+        finally:
+            process.kill()
