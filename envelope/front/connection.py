@@ -29,6 +29,7 @@ from envelope.front.opening import Opening
 from envelope.front.shared import IFront
 from envelope.front.websocket import Channel
 from envelope.runtime.timers import Timer
+from envelope.runtime.transports import together
 from envelope.sessions.admission import Refusal
 from envelope.sessions.gate import ISession
 
@@ -133,8 +134,9 @@ class Connection(Protocol):
         self._opening = None
         self._closing = True
         _log.debug("refused with {status}", status=refusal.status)
-        self.transport.write(refusal_response(refusal, method))
-        self._disconnect()
+        with together(self.transport):
+            self.transport.write(refusal_response(refusal, method))
+            self._disconnect()
 
     def count_drop(self, reason: DropReason) -> None:
         """See `IRequester`."""
@@ -196,6 +198,10 @@ class Connection(Protocol):
 
     def close(self, code: int, reason: str) -> None:
         """See `ICarrier`."""
+        with together(self.transport):
+            self._close(code, reason)
+
+    def _close(self, code: int, reason: str) -> None:
         if not self._switched or not self._open_channel().send_close(code, reason):
             return
         self._closing = True

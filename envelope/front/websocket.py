@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any, Final, Protocol
 
 from autobahn.twisted.websocket import WebSocketServerFactory, WebSocketServerProtocol
+from autobahn.websocket.protocol import WebSocketProtocol
 from autobahn.websocket.xormasker import XorMaskerNull
 
 from envelope.runtime.internals import require, require_use
@@ -25,6 +26,7 @@ require_use(
     WebSocketServerProtocol.processData,
     "current_frame", "current_frame_masker", "data", "inside_message",
 )
+require_use(WebSocketServerProtocol._connectionMade, "_connectionMade")
 require_use(WebSocketServerProtocol.consumeData, "processData", "state")
 require_use(WebSocketServerProtocol.dataReceived, "_dataReceived")
 require_use(WebSocketServerProtocol._dataReceived, "data", "consumeData")
@@ -66,10 +68,7 @@ class _NullLogger:
 
 
 class Channel(WebSocketServerProtocol):
-    """One open WebSocket connection; its transport is an `IFrameHandler`.
-
-    The handler is not a TLS transport, so Autobahn spends no time and memory on TLS details.
-    """
+    """One open WebSocket connection; its transport is an `IFrameHandler`."""
 
     # Autobahn would copy these from the factory to each instance, and print them.
     CONFIG_ATTRS = ()
@@ -98,8 +97,11 @@ class Channel(WebSocketServerProtocol):
     _frames: int = 0
 
     def connectionMade(self) -> None:
-        """Expect frames at once: the front has done the opening handshake."""
-        super().connectionMade()
+        """Expect frames at once: the front has done the opening handshake.
+
+        Autobahn's own method would also describe the connection for its log.
+        """
+        WebSocketProtocol._connectionMade(self)
         self.state = self.STATE_OPEN
         self.current_frame = None
         self.inside_message = False

@@ -7,9 +7,12 @@ Here each piece is the only one of its turn, and the client waits for it.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from functools import cache
-from typing import Any
+from typing import Any, Final
 
+from OpenSSL import SSL
 from twisted.internet.interfaces import IProcessTransport, IPushProducer, ITCPTransport
 from twisted.internet.process import Process, ProcessWriter
 from twisted.internet.protocol import connectionDone
@@ -24,9 +27,15 @@ from envelope.runtime.internals import require, require_use
 _log = Logger(namespace="envelope.transports")
 
 require_use(TLSMemoryBIOProtocol.connectionLost, "_lostTLSConnection")
+require_use(TLSMemoryBIOProtocol.dataReceived, "_checkHandshakeStatus", "_handshakeDone")
+require_use(TLSMemoryBIOProtocol._write, "_flushSendBIO", "_tlsConnection")
 # Not private by name, but documented nowhere.
 require_use(Process.__init__, "pipes")
 require(ProcessWriter, "writeSomeData")
+
+
+# More than OpenSSL ever has to send at once: a record, or a flight of the handshake.
+_ALL: Final = 1 << 15
 
 
 # TLS declares each interface of its transport again for each connection; only this one is used.
@@ -34,8 +43,25 @@ require(ProcessWriter, "writeSomeData")
 class PromptServer(Server):
     """An accepted connection; Twisted's own `write` takes what the socket does not."""
 
+    # While `together` gathers them, what was written.
+    _gathered: list[bytes] | None = None
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Send in one piece what is written meanwhile."""
+        self._gathered = []
+        try:
+            yield
+        finally:
+            gathered, self._gathered = self._gathered, None
+            if gathered:
+                self.write(b"".join(gathered))
+
     def write(self, data: bytes) -> None:
         """Send `data` now, unless earlier bytes are still to be sent."""
+        if self._gathered is not None:
+            self._gathered.append(data)
+            return
         if self.connected and not (
             self.dataBuffer or self._tempDataBuffer or self._writeDisconnected
         ):
@@ -66,7 +92,31 @@ def write_promptly(port: object) -> None:
 
 
 class TLSConnection(TLSMemoryBIOProtocol):
-    """A TLS connection that leaves no reference cycle behind."""
+    """A TLS connection that sends no ticket alone, and leaves no reference cycle behind."""
+
+    # Sent with whatever is sent next.
+    _tickets = b""
+
+    def _checkHandshakeStatus(self) -> None:
+        """Continue the handshake.
+
+        A server ends it with two tickets in TLS 1.3, and pyOpenSSL lacks the call to turn them off
+        (SSL_CTX_set_num_tickets(3)). No client waits for them, and alone they would cost both sides
+        a packet.
+        """
+        super()._checkHandshakeStatus()
+        if self._handshakeDone and self._tlsConnection.get_protocol_version() >= SSL.TLS1_3_VERSION:
+            with suppress(SSL.WantReadError):
+                self._tickets = self._tlsConnection.bio_read(_ALL)
+
+    def _flushSendBIO(self) -> None:
+        """Send what OpenSSL has to send, if anything."""
+        with suppress(SSL.WantReadError):
+            data = self._tlsConnection.bio_read(_ALL)
+            if self._tickets:
+                data, self._tickets = self._tickets + data, b""
+            assert self.transport is not None
+            self.transport.write(data)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Tell the protocol above.
@@ -77,6 +127,15 @@ class TLSConnection(TLSMemoryBIOProtocol):
         """
         self._lostTLSConnection = True
         super().connectionLost(reason)
+
+
+def together(transport: object) -> AbstractContextManager[None]:
+    """Send in one piece what is written to `transport` meanwhile, if it can do so.
+
+    For the last bytes of a connection: with TLS, a close_notify follows them at once.
+    """
+    socket = transport.transport if isinstance(transport, TLSConnection) else transport
+    return socket.together() if isinstance(socket, PromptServer) else nullcontext()
 
 
 class TLSFactory(TLSMemoryBIOFactory):
