@@ -12,25 +12,23 @@ from typing import Any, Final
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, succeed
-from twisted.internet.interfaces import IListeningPort
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from envelope.admin.site import admin_site
 from envelope.config import Config
 from envelope.credentials.current import CredentialError, Credentials
+from envelope.doors import Doors
 from envelope.firewall import FirewallError, IFirewall
 from envelope.firewall.backends import make_firewall
 from envelope.firewall.metrics import FirewallMetrics
-from envelope.front.eviction import DropReason
 from envelope.front.factory import FrontFactory
 from envelope.front.limits import Limits
-from envelope.front.listeners import ListenError, listen, reachable, service_ports
+from envelope.front.listeners import ListenError
 from envelope.front.metrics import ConnectionMetrics
 from envelope.metrics import new_registry
 from envelope.preflight import StartError, device_addresses, explained
 from envelope.protocol import End
-from envelope.runtime.accepting import accept_carefully, start_accepting
 from envelope.runtime.background import StartReport
 from envelope.runtime.collector import Collector
 from envelope.runtime.exitstatus import ExitStatus
@@ -88,9 +86,7 @@ class EnvelopeService(Service):
         )
         self._connections.watch(self._front.count)
         self._collector = Collector(reactor, lambda: len(self.sessions))
-        self._ports: list[IListeningPort] = []
-        self._admin_ports: list[IListeningPort] = []
-        self._opening: Deferred[list[IListeningPort]] = succeed([])
+        self._doors = Doors(reactor, self._front, self._connections)
         # Whether the firewall was opened, so that a stop has to close it.
         self._guarded = False
         # "starting", "running", "stopping" or "failed".
@@ -137,10 +133,10 @@ class EnvelopeService(Service):
         await self._attempt(self._collector.stop)
         if self._rate is not None:
             await self._attempt(self._rate.stop)
-        self._opening.cancel()  # it may wait for a name server
+        self._doors.give_up()
         await self._starting
         await self._drain()
-        for port in self._ports:
+        for port in self._doors.clients:
             await self._attempt(port.stopListening)
         await self._attempt(lambda: self.sessions.end_all(End.SHUTDOWN))
         await self._at_most(REVOKE_WAIT, self.sessions.when_empty())
@@ -148,7 +144,7 @@ class EnvelopeService(Service):
         if self._guarded:
             await self._attempt(self.firewall.close)
         await self._attempt(self._front.abort_all)
-        for port in self._admin_ports:
+        for port in self._doors.operators:
             await self._attempt(port.stopListening)
         _log.info("stopped")
 
@@ -157,31 +153,17 @@ class EnvelopeService(Service):
     async def _bind_ports(self) -> None:
         try:
             for spec in self._config.listen:
-                self._opening = listen(
-                    self._reactor, spec, self._front, self._credentials.tls,
-                    lambda: self._connections.dropped(DropReason.PROXY),
-                )
-                for port in await self._opening:
-                    self._ports.append(port)
-                    accept_carefully(port, self._reactor, self._front.free_descriptor)
-                    _log.info("listening on {host}", host=port.getHost())
+                await self._doors.bind_for_clients(spec, self._credentials.tls)
             site = admin_site(self.registry, self.reasons_not_ready, warnings=self.warnings)
             for spec in self._config.admin:
-                self._opening = listen(self._reactor, spec, site, None)
-                for port in await self._opening:
-                    self._admin_ports.append(port)
-                    accept_carefully(port, self._reactor, self._front.free_descriptor)
-                    # Readiness and metrics are served during the start too.
-                    start_accepting(port)
-                    _log.info("metrics and health on {host}", host=port.getHost())
+                await self._doors.open_for_operators(spec, site, "metrics and health")
         except ListenError as error:
             raise StartError(str(error)) from None
 
     async def _install_rules(self) -> None:
         self._guarded = True
         try:
-            closed = service_ports(reachable(self._admin_ports))
-            await self.firewall.open(service_ports(self._ports), closed)
+            await self.firewall.open(self._doors.open_ports(), self._doors.shut_ports())
         except FirewallError as error:
             # It has taken its rules back. After a start that was cut short, `close` says what is
             # still in force.
@@ -196,8 +178,7 @@ class EnvelopeService(Service):
     async def _accept_clients(self) -> None:
         self._state = "running"
         self._collector.start()
-        for port in self._ports:
-            start_accepting(port)
+        self._doors.accept_clients()
         if self._credentials.tls is None:
             _log.warn("INSECURE: no certificate, so tokens travel in the clear")
         _log.info("ready")
