@@ -6,6 +6,7 @@ and for tests. One suite (`tests/firewall/test_contract.py`) holds all of them t
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Protocol
 
 from twisted.internet.defer import Deferred
@@ -15,6 +16,18 @@ from envelope.addresses import Network, PortRange
 
 class FirewallError(Exception):
     """The firewall could not do as asked; the text is one line for the operator's log."""
+
+
+@dataclass(frozen=True, slots=True)
+class RulesInForce:
+    """The rules that should be in force and those that are, each as the command that writes it.
+
+    A rule that is `wanted` and not `held` is missing; one that is `held` and not `wanted` is a
+    stray. No line stands twice in either.
+    """
+
+    wanted: tuple[str, ...] = ()
+    held: tuple[str, ...] = ()
 
 
 class IFirewall(Protocol):
@@ -63,3 +76,10 @@ class IFirewall(Protocol):
 
     def warnings(self) -> list[str]:
         """What an operator should look after although the rules are written, a line each."""
+
+    def rules(self) -> RulesInForce:
+        """Our rules, grants included, as the last look found them and what was written since.
+
+        Nothing is read for it. A rule that others have removed is still `held` until the next look,
+        at most 10 s later.
+        """

@@ -10,6 +10,7 @@ from enum import StrEnum
 from typing import Final, Generic, NewType, Protocol, TypeVar
 
 from envelope.addresses import Network
+from envelope.firewall import RulesInForce
 
 # A network as the tools print it, `203.0.113.7/32`. A text, because thousands of them are looked
 # up when the kernel's rules are compared, and ipaddress computes its hashes in Python.
@@ -133,6 +134,9 @@ class KernelTable(Protocol[W]):
 
     def is_over(self, grant: W) -> bool:
         """Whether the kernel has ended this grant by itself, though its rule may still stand."""
+
+    def rules(self, wanted: Mapping[Key, W], in_force: Mapping[Key, W]) -> RulesInForce:
+        """Our structure with these grants; see `IFirewall.rules`. Reads nothing."""
 
     async def look(self, in_force: Mapping[Key, W]) -> Seen[W] | None:
         """Read the kernel's rules; None when they are known to be as written.

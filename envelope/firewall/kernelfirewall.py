@@ -12,7 +12,7 @@ from twisted.python.failure import Failure
 
 from envelope.addresses import Network, PortRange
 from envelope.config import Config
-from envelope.firewall import FirewallError
+from envelope.firewall import FirewallError, RulesInForce
 from envelope.firewall.claim import Claim, ClaimTaken, ClaimUnavailable
 from envelope.firewall.devicewatch import DeviceWatch
 from envelope.firewall.flows import Flows
@@ -181,6 +181,14 @@ class KernelFirewall:
         return device + self._leftovers.problems + [
             reconciler.problem for _, reconciler in self._tables if reconciler.problem
         ]
+
+    def rules(self) -> RulesInForce:
+        """See `IFirewall.rules`."""
+        found = [reconciler.rules() for _, reconciler in self._tables if self._checks.running]
+        return RulesInForce(
+            tuple(line for each in found for line in each.wanted),
+            tuple(line for each in found for line in each.held),
+        )
 
     def _guard(self, names: tuple[str, ...]) -> None:
         also = tuple(name for name in names if name != self._config.device)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from twisted.internet.defer import Deferred, succeed
 
 from envelope.addresses import Network, PortRange
+from envelope.firewall import RulesInForce
 
 
 class MemoryFirewall:
@@ -53,3 +54,7 @@ class MemoryFirewall:
     def problems(self) -> list[str]:
         """See `IFirewall.problems`."""
         return []
+
+    def rules(self) -> RulesInForce:
+        """See `IFirewall.rules`; there are none."""
+        return RulesInForce()

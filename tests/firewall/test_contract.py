@@ -12,10 +12,12 @@ import pytest
 from pytest_twisted import blockon, ensureDeferred
 from twisted.internet import reactor
 from twisted.internet.defer import gatherResults
+from twisted.internet.task import deferLater
 
 from envelope.addresses import PortRange
 from envelope.config import Config
-from envelope.firewall import IFirewall
+from envelope.firewall import IFirewall, RulesInForce
+from envelope.firewall.errors import ToolFailed
 from envelope.firewall.iptables import IptablesFirewall
 from envelope.firewall.iptables.rules import GRANTS, read_grant
 from envelope.firewall.iptables.snapshot import Snapshot
@@ -46,6 +48,10 @@ class Memory:
         blockon(self.firewall.close())
 
 
+    def harm(self, chain: bool) -> list[str]:
+        return []
+
+
 class Nftables:
     """The real firewall with nftables, and what nft shows of its table."""
 
@@ -56,6 +62,15 @@ class Nftables:
         self.registry = new_registry()
         metrics = FirewallMetrics(self.registry)
         self.firewall = NftablesFirewall(reactor, Config(device="lo"), metrics)
+
+    def harm(self, chain: bool) -> list[str]:
+        """Make the kernel differ: remove a chain, or add a rule; returns what is then told."""
+        if chain:
+            subprocess.run(["nft", "flush", "chain", "inet", "envelope", "grants"], check=True)
+            return ["nft add rule inet envelope grants ip saddr @grants4 accept"]
+        rule = "add rule inet envelope baseline ip saddr 203.0.113.99 accept"
+        subprocess.run(["nft", *rule.split()], check=True)
+        return [f"nft {rule}"]
 
     def ruleset(self) -> str:
         return subprocess.run(
@@ -85,6 +100,18 @@ class Kernel:
         config = Config(device="lo", iptables=self.tools[0], ip6tables=self.tools[1])
         self.registry = new_registry()
         self.firewall = IptablesFirewall(reactor, config, FirewallMetrics(self.registry))
+
+    def harm(self, chain: bool) -> list[str]:
+        """Make the kernel differ: remove rules, or add one; returns what is then told."""
+        if chain:
+            subprocess.run([self.tools[1], "-F", "ENVELOPE"], check=True)
+            return [
+                "ip6tables -A ENVELOPE -j ENVELOPE-GRANTS",
+                "ip6tables -A ENVELOPE -p tcp -m tcp --dport 8880 -j ACCEPT",
+            ]
+        rule = "-A ENVELOPE -s 203.0.113.99/32 -j ACCEPT"
+        subprocess.run([self.tools[0], *rule.split()], check=True)
+        return [f"iptables {rule}"]
 
     def snapshots(self) -> list[Snapshot]:
         return [
@@ -138,7 +165,7 @@ def test_it_is_an_ifirewall(subject) -> None:
         name: [*inspect.signature(method).parameters][1:]
         for name, method in vars(IFirewall).items() if inspect.isfunction(method) and name[0] != "_"
     }
-    assert len(promised) == 6
+    assert len(promised) == 7
     for name, parameters in promised.items():
         assert [*inspect.signature(getattr(subject.firewall, name)).parameters] == parameters
 
@@ -239,3 +266,72 @@ async def test_many_come_and_go_and_leave_no_trace(subject) -> None:
     await firewall.revoke(A4)
     assert subject.open_networks() == set()
     assert firewall.problems() == []
+
+
+@ensureDeferred
+async def test_the_rules_are_told_as_wanted_and_as_held(subject) -> None:
+    """Both alike, each line once; grants come and go in them."""
+    firewall = subject.firewall
+    assert firewall.rules() == RulesInForce()
+    await firewall.open(SERVICE)
+    before = firewall.rules()
+    await gatherResults([firewall.allow(n, reactor.seconds() + 60) for n in (A4, A6)])
+    rules = firewall.rules()
+    assert sorted(rules.wanted) == sorted(rules.held)
+    assert len(set(rules.held)) == len(rules.held)
+    await gatherResults([firewall.revoke(A4), firewall.revoke(A6)])
+    assert firewall.rules() == before
+    if isinstance(subject, Memory):
+        return
+    new = {*rules.held} - {*before.held}
+    assert len(new) == 2
+    for network in (A4, A6):
+        assert any(str(network.network_address) in line for line in new)
+    for tool in ["nft"] if subject.table == "inet" else ["iptables", "ip6tables"]:
+        assert any(line.startswith(f"{tool} ") and "ELOPE" in line.upper() for line in before.held)
+
+
+@ensureDeferred
+async def test_a_rule_of_others_in_our_chains_is_told_as_a_stray(subject) -> None:
+    """After the next look, and it stays one."""
+    await subject.firewall.open(SERVICE)
+    lines = subject.harm(chain=False)
+    for _ in range(2):
+        await look(subject.firewall)
+        rules = subject.firewall.rules()
+        assert [line for line in rules.held if line not in rules.wanted] == lines
+        assert {*rules.wanted} <= {*rules.held}
+
+
+@ensureDeferred
+async def test_what_cannot_be_mended_is_told_as_missing(subject, monkeypatch) -> None:
+    """And no more once it is mended."""
+    if isinstance(subject, Memory):
+        return
+    firewall = subject.firewall
+    await firewall.open(SERVICE)
+    lines = subject.harm(chain=True)
+    table = firewall._tables[-1][0]
+    with monkeypatch.context() as patch:
+        patch.setattr(table, "write", refuse)
+        await look(firewall)
+    rules = firewall.rules()
+    assert {*lines} <= {*rules.wanted} - {*rules.held}
+    assert {*rules.held} <= {*rules.wanted}
+    await look(firewall)
+    rules = firewall.rules()
+    assert sorted(rules.wanted) == sorted(rules.held)
+
+
+async def refuse(*_args: object) -> None:
+    raise ToolFailed("refused by the test")
+
+
+async def look(firewall: IFirewall) -> None:
+    """Let the firewall compare the kernel's rules with ours, and wait until it has."""
+    if isinstance(firewall, MemoryFirewall):
+        return
+    for _, reconciler in firewall._tables:
+        reconciler.check()
+        while reconciler._working is not None:
+            await deferLater(reactor, 0.01)

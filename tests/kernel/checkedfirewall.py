@@ -8,7 +8,7 @@ from collections.abc import Callable
 from twisted.internet.defer import Deferred
 
 from envelope.addresses import Network, PortRange
-from envelope.firewall import IFirewall
+from envelope.firewall import IFirewall, RulesInForce
 
 
 class CheckedFirewall:
@@ -55,6 +55,10 @@ class CheckedFirewall:
     def problems(self) -> list[str]:
         """See `IFirewall`."""
         return self._firewall.problems()
+
+    def rules(self) -> RulesInForce:
+        """See `IFirewall`."""
+        return self._firewall.rules()
 
     def _compare(self, network: Network, should: bool) -> Callable[[None], None]:
         # Counted before the call, because the call may answer an earlier one at once.

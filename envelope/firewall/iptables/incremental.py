@@ -27,9 +27,13 @@ _POLICY: Final = re.compile(r"(:\S+ [A-Z]+) \[\d+:\d+\]")
 
 
 class Rereader:
-    """Remembers the lines of the last text, and what they mean."""
+    """Remembers the lines of the last text, and what they mean.
+
+    `others` are those that are no grants, spelled as we write them.
+    """
 
     def __init__(self) -> None:
+        self.others: list[str] = []
         self._structure: Structure | None = None
         # Each grant's line, with the network and the rule that it says; and the same by network.
         self._lines: dict[str, tuple[Key, str]] = {}
@@ -76,6 +80,7 @@ class Rereader:
         if others != self._others:
             self._judge(others, (self._lines.keys() - gone) | fresh.keys(), structure)
         yield from self._note(gone, fresh, in_force)
+        self.others = self._others
         return Seen(*self._mending, self._grants, self._moving, self._openings)
 
     def _forget(self, structure: Structure) -> None:
@@ -87,6 +92,11 @@ class Rereader:
 
     def _read_afresh(self, lines: list[str], structure: Structure) -> Seen[Rules]:
         self._forget(structure)
+        version = structure.family.version
+        self.others = [
+            _without_noise(line) for line in lines
+            if not line.startswith(_GRANT) or read_grant(line.split(" ", 2)[-1], version) is None
+        ]
         snapshot = Snapshot.of_lines(lines)
         grants, _ = grants_in(snapshot, structure)
         return Seen(

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from envelope.firewall import RulesInForce
 from envelope.firewall.clocks import WallClock
 from envelope.firewall.cooperate import in_turns, step_by_step
 from envelope.firewall.errors import UnreadableRules
@@ -25,6 +26,7 @@ from envelope.firewall.iptables.plan import (
 )
 from envelope.firewall.iptables.reader import Reader
 from envelope.firewall.iptables.rules import DEVICES, GRANTS, Rules, end_of_grant, grant_rules
+from envelope.firewall.iptables.shown import in_force as shown_in_force
 from envelope.firewall.iptables.snapshot import Snapshot
 from envelope.firewall.iptables.tools import Tools
 from envelope.firewall.kernel import NO_CLIENTS, Key, Seen, key_of
@@ -51,6 +53,8 @@ class FilterTable(InstalledTable[Snapshot]):
         self._structure: Structure | None = None
         self._source = Reader(family, tools)
         self._reader = Rereader()
+        # Whether the structure was written since it was read last.
+        self._mended = True
 
     @property
     def _standing(self) -> Structure:
@@ -130,11 +134,21 @@ class FilterTable(InstalledTable[Snapshot]):
         end = end_of(grant)
         return end is not None and end + 1 < self._clock.now()
 
+    def rules(
+        self, wanted: Mapping[Key, Rules], in_force: Mapping[Key, Rules]
+    ) -> RulesInForce:
+        """See `KernelTable`."""
+        return shown_in_force(
+            self._standing, wanted, in_force, self._reader.others, self._mended
+        )
+
     async def look(self, in_force: Mapping[Key, Rules]) -> Seen[Rules] | None:
         """See `KernelTable`."""
         text = await self._source.text()
         reading = self._reader.read(text, self._standing, in_force)
-        return await step_by_step(self._tools.reactor, reading)
+        seen = await step_by_step(self._tools.reactor, reading)
+        self._mended = False
+        return seen
 
     async def write(
         self,
@@ -159,5 +173,7 @@ class FilterTable(InstalledTable[Snapshot]):
         else:
             changes = change_all(now, then, in_force, wants)
         await self._apply([*mending, *changes], patience)
+        # Where grants are spread over, the chains were written with them.
+        self._mended = self._mended or bool(mending) or then != now
         if self._standing.spread != then.spread:
             self._structure = replace(self._standing, spread=then.spread)

@@ -13,6 +13,7 @@ from typing import Final
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 
+from envelope.firewall import RulesInForce
 from envelope.firewall.cooperate import in_turns, step_by_step
 from envelope.firewall.errors import ToolFailed, UnreadableRules
 from envelope.firewall.kernel import Key, Seen, TableLabel
@@ -37,6 +38,7 @@ from envelope.firewall.nftables.plan import (
 )
 from envelope.firewall.nftables.printed import Printed
 from envelope.firewall.nftables.rules import Structure, change_elements, probe
+from envelope.firewall.nftables.shown import in_force as shown_in_force
 from envelope.firewall.nftables.snapshot import Chain, NftSnapshot
 from envelope.firewall.nftables.tool import Nft
 from envelope.firewall.policy import BACKSTOP, RuleChoices
@@ -68,6 +70,8 @@ class NftTable(InstalledTable[NftSnapshot]):
         self._certainty = Certainty(generation, reactor.seconds, trust)
         self._structure: Structure | None = None
         self._printed: Printed | None = None
+        # What the last look found, without elements; None once the structure was written again.
+        self._seen: NftSnapshot | None = None
 
     @property
     def _standing(self) -> tuple[Structure, Printed]:
@@ -124,6 +128,12 @@ class NftTable(InstalledTable[NftSnapshot]):
         """See `KernelTable`."""
         return grant + 1 < self._reactor.seconds()
 
+    def rules(
+        self, wanted: Mapping[Key, Second], in_force: Mapping[Key, Second]
+    ) -> RulesInForce:
+        """See `KernelTable`."""
+        return shown_in_force(*self._standing, wanted, in_force, self._seen)
+
     async def look(self, in_force: Mapping[Key, Second]) -> Seen[Second] | None:
         """See `KernelTable`."""
         structure, printed = self._standing
@@ -137,6 +147,9 @@ class NftTable(InstalledTable[NftSnapshot]):
         lines, kinds = mend(snapshot, structure, printed)
         moving = moved(snapshot, printed)
         grants = await step_by_step(self._reactor, grants_in(snapshot, reading))
+        self._seen = replace(snapshot, sets={
+            name: replace(shown, elements="") for name, shown in snapshot.sets.items()
+        })
         # The next look sees what mending came to.
         changed = lines or moving or structure is not self._structure
         self._certainty.know(None if changed else known)
@@ -166,6 +179,8 @@ class NftTable(InstalledTable[NftSnapshot]):
         changes = await in_turns(self._reactor, wants.items(), commands)
         try:
             await self._apply([*mending, *changes], patience)
+            if mending:
+                self._seen = None
         except ToolFailed as error:
             if len(wants) < 2 or _TOO_LONG not in str(error):
                 raise

@@ -11,12 +11,12 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import Generic
 
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
-from envelope.firewall import FirewallError
+from envelope.firewall import FirewallError, RulesInForce
 from envelope.firewall.cooperate import SLICE, in_turns
 from envelope.firewall.errors import ToolFailed, ToolTimeout, UnreadableRules
 from envelope.firewall.kernel import DriftKind, KernelTable, Key, Seen, W
@@ -80,9 +80,7 @@ class Reconciler(Generic[W]):
     def allow(self, key: Key, end: float) -> Deferred[None]:
         """See `IFirewall.allow`."""
         if not self._running:
-            refused: Deferred[None] = Deferred()
-            refused.errback(FirewallError("the firewall is closed"))
-            return refused
+            return fail(FirewallError("the firewall is closed"))
         self._backlog.add(self._wanted.allow(key, end))
         answer = self._waiters.await_allowed(key)
         self._waiters.revoked(key)
@@ -126,6 +124,10 @@ class Reconciler(Generic[W]):
         """What an operator should look after although nothing is refused, a line each."""
         return self._reports.warnings
 
+    def rules(self) -> RulesInForce:
+        """See `IFirewall.rules`."""
+        return self._table.rules(self._wanted.grants, self._in_force)
+
     def _too_late(self, key: Key) -> None:
         self._refuse(key, self._reports.trouble or "the tool did not answer in time")
         self._work()
@@ -166,8 +168,7 @@ class Reconciler(Generic[W]):
         self._must_look = False
         try:
             seen = await self._table.look(self._in_force)
-            now = self._reactor.seconds()
-            move = self._contest.found(seen is not None and bool(seen.moving), now)
+            move = self._contest.found(bool(seen and seen.moving), self._reactor.seconds())
             self._reports.contested(self._contest.is_on)
             if seen is not None:
                 self._reports.opened(seen.openings)

@@ -26,6 +26,11 @@ class Wanted(Generic[W]):
         self._confirmed: dict[Key, float] = {}
         self._ends_of = {version: LatestDeadline() for version in EVERYONE}
 
+    @property
+    def grants(self) -> Mapping[Key, W]:
+        """Every grant that is wanted."""
+        return self._grants
+
     def get(self, key: Key) -> W | None:
         """The grant wanted for a network, or None when it shall be shut out."""
         return self._grants.get(key)
