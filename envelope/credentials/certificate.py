@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
+from envelope.credentials.inuse import CertificateInUse
 from envelope.credentials.metrics import CredentialMetrics
 from envelope.credentials.reload import Reload
 from envelope.credentials.tls import ServerTLS
@@ -37,6 +38,7 @@ class WatchedCertificate:
         self.tls = tls
         self._wall = wall
         self._metrics = metrics
+        self._since = wall()
         self._timer = Timer(clock)
         self._reload = Reload(
             clock, "certificate", tls.paths, tls.reload, self._reloaded, metrics.reload_failed, _log
@@ -59,7 +61,16 @@ class WatchedCertificate:
         """Read certificate and key again; keep the old ones until the new ones can be used."""
         self._reload.now()
 
+    def in_use(self) -> CertificateInUse:
+        """The certificate in use."""
+        validity = self.tls.validity
+        return CertificateInUse(
+            self.tls.names, validity.not_before.timestamp(), validity.not_after.timestamp(),
+            self._since,
+        )
+
     def _reloaded(self) -> None:
+        self._since = self._wall()
         self._report_expiry()
         # Before `start` there is nothing to check yet.
         if self._timer.running:

@@ -6,17 +6,18 @@ import random
 import time
 from collections.abc import Callable
 from typing import Any
-from urllib.parse import urlsplit
 
 from prometheus_client import CollectorRegistry
 from twisted.internet.defer import Deferred, succeed
 from twisted.logger import Logger
 
 from envelope.config import Config
+from envelope.config.shown import without_secrets
 from envelope.credentials.certificate import WatchedCertificate
 from envelope.credentials.fetch import HttpsFetcher, trust_of
+from envelope.credentials.inuse import CertificateInUse, KeyInUse
 from envelope.credentials.keyfiles import KeyFiles
-from envelope.credentials.keys import KeyFileError
+from envelope.credentials.keys import KeyFileError, KeyRing
 from envelope.credentials.metrics import CredentialMetrics
 from envelope.credentials.pemfiles import TLSFileError
 from envelope.credentials.publishedkeys import merged
@@ -55,10 +56,13 @@ class Credentials:
         self._fetcher: HttpsFetcher | None = None
         self._remote: RemoteKeys | None = None
         self._shared_kids: tuple[str, ...] = ()
+        self._wall = wall
+        # When each key of the ring came into use, by what it is; seconds since the epoch.
+        self._since: dict[tuple[str, str], float] = {}
         self.tls: ServerTLS | None = None
         try:
             self._files = KeyFiles(config.verify_key)
-            self._ring = self._files.ring
+            self._use(self._files.ring)
             self._reloads = [Reload(
                 reactor, "keys", config.verify_key, self._files.reload, self._merge,
                 metrics.reload_failed, _log,
@@ -70,7 +74,7 @@ class Credentials:
                 url, trust = config.verify_jwks_url, trust_of(config.jwks_ca)
                 self._fetcher = HttpsFetcher(reactor, url, trust)
                 self._remote = RemoteKeys(
-                    self._fetcher, _without_query(url), reactor, wall, metrics, self._merge,
+                    self._fetcher, without_secrets(url), reactor, wall, metrics, self._merge,
                     chance,
                 )
                 self._reloads.append(Reload(
@@ -126,22 +130,39 @@ class Credentials:
             return lines
         return lines + self._remote.trouble()
 
+    def keys_in_use(self) -> list[KeyInUse]:
+        """The keys that tokens are verified with."""
+        return [
+            KeyInUse(
+                key.kid, key.alg,
+                "verify-key" if key.kid in self._files.ring else "verify-jwks-url",
+                self._since[key.identity],
+            )
+            for key in self._ring.values()
+        ]
+
+    def certificate_in_use(self) -> CertificateInUse | None:
+        """The service's certificate; None without TLS."""
+        return None if self._certificate is None else self._certificate.in_use()
+
+    def _use(self, ring: KeyRing) -> None:
+        now = self._wall()
+        self._ring = ring
+        self._since = {
+            key.identity: self._since.get(key.identity, now) for key in ring.values()
+        }
+
     def _read_authorities(self) -> None:
         if self._fetcher is not None:
             self._fetcher.trust = trust_of(self._config.jwks_ca)
 
     def _merge(self) -> None:
         fetched = () if self._remote is None else self._remote.keys
-        self._ring, shared = merged(self._files.ring, fetched)
+        ring, shared = merged(self._files.ring, fetched)
+        self._use(ring)
         if shared and shared != self._shared_kids:
             _log.warn(
                 "keys of --verify-key are used instead of fetched ones of the same kid: {kids}",
                 kids=", ".join(shared),
             )
         self._shared_kids = shared
-
-
-def _without_query(url: str) -> str:
-    # A query may hold a secret, and this text is logged.
-    parts = urlsplit(url)
-    return f"https://{parts.netloc}{parts.path}"

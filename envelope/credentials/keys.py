@@ -47,6 +47,11 @@ class Key:
     jwk: Any
     signature_size: int = 64
 
+    @property
+    def identity(self) -> tuple[str, str]:
+        """Its `kid` and its thumbprint (RFC 7638): the same for the same key, read again."""
+        return self.kid, self.jwk.thumbprint()
+
 
 class KeyRing(Mapping[str, Key]):
     """Public keys by `kid`; immutable."""

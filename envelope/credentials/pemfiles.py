@@ -16,6 +16,8 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
+from envelope.text import printable
+
 # Bytes; a chain has a few thousand.
 MOST_BYTES: Final = 1 << 20
 LEAST_RSA_BITS: Final = 2048
@@ -75,6 +77,16 @@ def read_chain(path: Path) -> list[x509.Certificate]:
             f"{path} has a key of {public.key_size} bits; less than {least} is too weak"
         )
     return chain
+
+
+def names_in(certificate: x509.Certificate) -> tuple[str, ...]:
+    """The DNS names and addresses that a certificate proves; none when they cannot be read."""
+    try:
+        found = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except (x509.ExtensionNotFound, x509.DuplicateExtension, ValueError):
+        return ()
+    addresses = map(str, found.get_values_for_type(x509.IPAddress))
+    return (*map(printable, (*found.get_values_for_type(x509.DNSName), *addresses)),)
 
 
 def missing_issuer(chain: Sequence[x509.Certificate], path: Path) -> str | None:

@@ -137,7 +137,7 @@ class RemoteKeys:
             for line in summary(self._origin, found.skipped):
                 _log.warn("{line}", line=line)
         before, self.keys = self.keys, found.keys
-        if [_identity(key) for key in before] != [_identity(key) for key in self.keys]:
+        if [key.identity for key in before] != [key.identity for key in self.keys]:
             kids = ", ".join(key.kid for key in self.keys)
             _log.info("the keys of {origin} are now: {kids}", origin=self._origin, kids=kids)
             self._changed()
@@ -168,7 +168,3 @@ class RemoteKeys:
         first, self._first = self._first, None
         if first is not None:
             first.callback(None)
-
-
-def _identity(key: Key) -> tuple[str, str]:
-    return key.kid, key.jwk.thumbprint()

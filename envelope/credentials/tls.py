@@ -23,7 +23,13 @@ from twisted.internet.interfaces import IOpenSSLServerConnectionCreator
 from twisted.protocols.tls import TLSMemoryBIOProtocol
 from zope.interface import implementer
 
-from envelope.credentials.pemfiles import TLSFileError, missing_issuer, read_chain, read_key
+from envelope.credentials.pemfiles import (
+    TLSFileError,
+    missing_issuer,
+    names_in,
+    read_chain,
+    read_key,
+)
 from envelope.credentials.validity import Validity
 
 HTTP: Final = b"http/1.1"
@@ -75,9 +81,9 @@ _groups, _limitation = _find_groups()
 class ServerTLS:
     """Makes each connection with the certificate that was loaded last.
 
-    `paths` are its files. `validity` is that certificate's. `gap` is one line if the file lacks its
-    issuer, so that clients may be unable to verify it, else None. `limitation` is one line for the
-    log if the key exchange is limited to P-256, else None.
+    `paths` are its files. `validity` is that certificate's, and `names` are those that it proves.
+    `gap` is one line if the file lacks its issuer, so that clients may be unable to verify it, else
+    None. `limitation` is one line for the log if the key exchange is limited to P-256, else None.
     """
 
     limitation: Final = _limitation
@@ -108,6 +114,7 @@ class ServerTLS:
             raise TLSFileError(f"{self._cert} cannot be used: {reason_of(error)}") from None
         self._context = context
         self.gap = missing_issuer(chain, self._cert)
+        self.names = names_in(chain[0])
         self.validity = Validity(chain[0].not_valid_before_utc, chain[0].not_valid_after_utc)
 
     def serverConnectionForTLS(

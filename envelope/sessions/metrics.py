@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from envelope.addresses import AddressFamily
@@ -10,11 +12,19 @@ from envelope.metrics import FAST_BUCKETS, SLOW_BUCKETS, children
 from envelope.protocol import ACCESS_PATH, End
 from envelope.sessions.admission import Status, TokenPass
 
+# The reason of a refusal that `Status` does not have: the device sends more than --tx-max-rate.
+OVER_RATE: Final = "over transmit rate"
+
 
 class SessionMetrics:
     """Counts requests, token checks and sessions; registered in `registry`."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
+        # Refused requests by reason, for the status page.
+        self.refusals: dict[str, int] = dict.fromkeys(
+            (*TokenReason, *(status for status in Status if status is not Status.SUCCESS),
+             OVER_RATE), 0,
+        )
         self._requests = children(Counter(
             "envelope_requests_total", "Requests for an envelope, by how they ended.",
             ["status"], registry=registry,
@@ -60,14 +70,20 @@ class SessionMetrics:
     def request(self, status: Status) -> None:
         """Count a request that ended with `status`."""
         self._requests[status].inc()
+        if status is not Status.SUCCESS:
+            self.refusals[status] += 1
 
     def token(self, verdict: TokenPass | TokenReason | None) -> None:
         """Count what the token check said; None: the path is unknown, so nothing was checked."""
         (self._unchecked if verdict is None else self._tokens[verdict]).inc()
+        if isinstance(verdict, TokenReason):
+            self.refusals[verdict] += 1
 
     def rate_check(self, accepted: bool) -> None:
         """Count what the check of the transmit rate said."""
         (self._rate_accepted if accepted else self._rate_rejected).inc()
+        if not accepted:
+            self.refusals[OVER_RATE] += 1
 
     def tx_rate(self, bits_per_second: float) -> None:
         """Note what the measured device sends."""
