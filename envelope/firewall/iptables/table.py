@@ -173,7 +173,7 @@ class FilterTable(InstalledTable[Snapshot]):
         else:
             changes = change_all(now, then, in_force, wants)
         await self._apply([*mending, *changes], patience)
-        # Where grants are spread over, the chains were written with them.
-        self._mended = self._mended or bool(mending) or then != now
         if self._standing.spread != then.spread:
             self._structure = replace(self._standing, spread=then.spread)
+        # The chains that grants are spread over were written with them.
+        self._mended = self._mended or bool(mending) or then != now

@@ -179,8 +179,6 @@ class NftTable(InstalledTable[NftSnapshot]):
         changes = await in_turns(self._reactor, wants.items(), commands)
         try:
             await self._apply([*mending, *changes], patience)
-            if mending:
-                self._seen = None
         except ToolFailed as error:
             if len(wants) < 2 or _TOO_LONG not in str(error):
                 raise
@@ -188,3 +186,5 @@ class NftTable(InstalledTable[NftSnapshot]):
             half = len(keys) // 2
             for part, first in ((keys[:half], mending), (keys[half:], ())):
                 await self.write(first, in_force, {key: wants[key] for key in part}, patience)
+        if mending:
+            self._seen = None
