@@ -20,6 +20,7 @@ from twisted.internet.task import deferLater, react
 
 from benchmarks.comparison import KINDS, make_firewall
 from envelope.addresses import PortRange
+from envelope.firewall import GrantId
 
 # Pauses in milliseconds.
 PAUSES: Final = (0, 2, 5, 10, 20, 50)
@@ -32,9 +33,9 @@ async def _wait(reactor: Any, firewall: Any, pause: int) -> float:
     for _ in range(_CHANGES):
         await deferLater(reactor, pause / 1000)
         began = time.perf_counter()
-        await firewall.allow(network, time.time() + 3600)
+        await firewall.allow(GrantId(network), time.time() + 3600)
         waited.append((time.perf_counter() - began) * 1000)
-        await firewall.revoke(network)
+        await firewall.revoke(GrantId(network))
     return median(waited)
 
 

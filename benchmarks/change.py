@@ -19,6 +19,7 @@ from twisted.internet.task import react
 
 from benchmarks.comparison import KINDS, make_firewall
 from envelope.addresses import PortRange
+from envelope.firewall import GrantId
 
 _ROUNDS = 3
 _CHANGES = 100
@@ -28,9 +29,9 @@ async def _changes(reactor: Any, firewall: Any, found: dict[str, list[float]]) -
     for number in range(_CHANGES):
         network = ip_network(f"198.51.100.{number}/32")
         began = time.perf_counter()
-        await firewall.allow(network, reactor.seconds() + 3600)
+        await firewall.allow(GrantId(network), reactor.seconds() + 3600)
         granted = time.perf_counter()
-        await firewall.revoke(network)
+        await firewall.revoke(GrantId(network))
         found["grant"].append((granted - began) * 1000)
         found["revoke"].append((time.perf_counter() - granted) * 1000)
 
@@ -45,9 +46,10 @@ async def _compare(reactor: Any, kind: str, grants: int) -> None:
     try:
         for _ in range(_ROUNDS):
             await _changes(reactor, firewall, found[0])
-            await gatherResults([firewall.allow(n, reactor.seconds() + 3600) for n in many])
+            end = reactor.seconds() + 3600
+            await gatherResults([firewall.allow(GrantId(n), end) for n in many])
             await _changes(reactor, firewall, found[grants])
-            await gatherResults([firewall.revoke(n) for n in many])
+            await gatherResults([firewall.revoke(GrantId(n)) for n in many])
     finally:
         await firewall.close()
     for what in ("grant", "revoke"):

@@ -27,6 +27,7 @@ from twisted.internet.task import deferLater, react
 from benchmarks.timedreactor import install
 from envelope.addresses import PortRange
 from envelope.config import Config
+from envelope.firewall import GrantId
 from envelope.firewall.iptables import IptablesFirewall
 from envelope.firewall.iptables.incremental import Rereader
 from envelope.firewall.metrics import FirewallMetrics
@@ -119,13 +120,13 @@ class _Bench:
         self._collector.stop()
 
     async def _allow(self, networks: list[Any]) -> None:
-        await gatherResults([self.firewall.allow(each, self._end) for each in networks])
+        await gatherResults([self.firewall.allow(GrantId(each), self._end) for each in networks])
 
     async def churn(self) -> None:
         """Make some grants, and revoke those of the last call."""
         gone, self._passing = self._passing, [next(self._fresh) for _ in range(_CHURN)]
         await self._allow(self._passing)
-        await gatherResults([self.firewall.revoke(each) for each in gone])
+        await gatherResults([self.firewall.revoke(GrantId(each)) for each in gone])
 
     def forget(self) -> None:
         """Drop what was read, so that the next comparison reads everything."""

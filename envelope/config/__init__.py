@@ -14,6 +14,7 @@ from envelope.addresses import Address, Network, Opening, PortRange, parse_openi
 from envelope.config import values
 from envelope.config.fields import many, one, optional, options_of
 from envelope.config.listen import ListenSpec
+from envelope.config.subjects import Service, Subject, service_numbers, services_of
 
 Seconds: TypeAlias = float
 BitsPerSecond: TypeAlias = float
@@ -71,9 +72,11 @@ class Config:
         values.name,
         "This machine's name, which an access token's audience (aud) must contain.",
     )
-    subject: str | None = optional(
-        values.name,
-        "The subject (sub) that an access token must name, unless it is 'monitoring'.",
+    subject: tuple[Subject, ...] = many(
+        "", Subject.parse,
+        "The subject (sub) that an access token must name, unless it is 'monitoring': NAME, or "
+        "NAME=PROTO/PORT[-PORT][+PROTO/PORT...]. A grant for a subject with ports opens these "
+        "instead of --grant-port; one for monitoring opens the ports of every subject.",
     )
     token_required: bool = one(
         "true", values.boolean,
@@ -201,6 +204,16 @@ class Config:
         "text", values.choice("text", "json"),
         "text, or json for one object a line; either goes where twistd's --logfile says.",
     )
+
+    @property
+    def services(self) -> tuple[Service, ...]:
+        """The services that are guarded, in the order of their numbers."""
+        return services_of(self.subject, self.grant_port)
+
+    @property
+    def service_numbers(self) -> dict[str, int]:
+        """The number of the service that a token's `sub` is let in to; without others, none."""
+        return service_numbers(self.subject)
 
     def network_of(self, address: Address) -> Network:
         """The network that a grant for `address` opens (`--grant-prefix4`, `--grant-prefix6`)."""

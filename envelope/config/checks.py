@@ -65,6 +65,12 @@ def _check_keys(config: Config) -> None:
         raise usage.UsageError(f"{present} needs {absent} as well")
     if config.jwks_ca is not None and config.verify_jwks_url is None:
         raise usage.UsageError("--jwks-ca needs --verify-jwks-url")
+    names = [each.name for each in config.subject]
+    for name in names:
+        if names.count(name) > 1:
+            raise usage.UsageError(
+                f"--subject: {name!r} is given twice: put all of its ports into one, joined by +"
+            )
     if not config.token_required:
         return
     required = {

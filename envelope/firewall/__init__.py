@@ -7,7 +7,7 @@ and for tests. One suite (`tests/firewall/test_contract.py`) holds all of them t
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from twisted.internet.defer import Deferred
 
@@ -30,12 +30,31 @@ class RulesInForce:
     held: tuple[str, ...] = ()
 
 
-class IFirewall(Protocol):
-    """Lets networks in and shuts them out again.
+class GrantId(NamedTuple):
+    """A grant: a network, let in to one of the services (`envelope.config.subjects.Service`)."""
 
-    The caller counts the sessions of a network (`envelope.sessions.sharing`); this interface knows
-    networks only. Calls may overlap freely. An answer says what the kernel holds, not what is
-    planned.
+    network: Network
+    service: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Traffic:
+    """What a grant has let in, as the kernel counted it.
+
+    `exact`: nothing that was let in is missing. Otherwise it is what the last reading showed.
+    """
+
+    packets: int
+    bytes: int
+    exact: bool
+
+
+class IFirewall(Protocol):
+    """Lets networks in to services and shuts them out again.
+
+    The caller counts the sessions of a grant (`envelope.sessions.sharing`); this interface knows
+    grants only, and those of one network are independent of each other. Calls may overlap freely.
+    An answer says what the kernel holds, not what is planned.
     """
 
     def open(
@@ -47,23 +66,30 @@ class IFirewall(Protocol):
         by a grant, only by `--allow`. Fails with `FirewallError`, and then nothing is changed.
         """
 
-    def allow(self, network: Network, end: float) -> Deferred[None]:
-        """Let `network` in; fires once the rule is in force.
+    def allow(self, grant: GrantId, end: float) -> Deferred[None]:
+        """Let the grant's network in; fires once the rule is in force.
 
         `end` (reactor seconds) is when the session's deadline passes; the kernel ends the grant by
-        itself a few seconds later. Asking again for a network replaces its end. Fails with
+        itself a few seconds later. Asking again for a grant replaces its end. Fails with
         `FirewallError`, and then nothing of it stays open: what a tool may have applied without
-        saying so is taken away as soon as the tool allows. A network that was let in before keeps
+        saying so is taken away as soon as the tool allows. A grant that was made before keeps
         its end, unless an earlier one was asked for, which is tried until it holds. Cancelling is
         not supported: call `revoke`.
         """
 
-    def revoke(self, network: Network) -> Deferred[None]:
-        """Shut `network` out; fires once the kernel lets it in no more.
+    def revoke(self, grant: GrantId) -> Deferred[Traffic | None]:
+        """End a grant; fires once the kernel lets nothing in by it any more.
 
-        Never fails: what the tool refuses is tried again until it holds or the grant's own end in
-        the kernel has passed. Also fires when a later `allow` takes the network over.
+        The result is all that it has let in; None where that is not known. Never fails: what the
+        tool refuses is tried again until it holds or the grant's own end in the kernel has passed.
+        Also fires when a later `allow` takes the grant over.
         """
+
+    def traffic(self, grant: GrantId) -> Traffic | None:
+        """What a grant has let in, as of the last `read_traffic`; None where that is not known."""
+
+    def read_traffic(self) -> Deferred[None]:
+        """Read the kernel's counters now; never fails."""
 
     def close(self) -> Deferred[None]:
         """Revoke everything, and put back the rules from before `open` (or keep the default drop).

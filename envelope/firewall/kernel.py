@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, Generic, NewType, Protocol, TypeVar
 
-from envelope.addresses import Network
-from envelope.firewall import RulesInForce
+from envelope.firewall import GrantId, RulesInForce
 
-# A network as the tools print it, `203.0.113.7/32`. A text, because thousands of them are looked
-# up when the kernel's rules are compared, and ipaddress computes its hashes in Python.
+# A grant's network as the tools print it, and the number of its service unless that is 0:
+# `203.0.113.7/32`, `203.0.113.7/32 2`. A text, because thousands of them are looked up when the
+# kernel's rules are compared, and ipaddress computes its hashes in Python.
 Key = NewType("Key", str)
-# One network's grant, as its table writes it: lines of iptables, or the second at which nftables
+# One grant, as its table writes it: lines of iptables, or the second at which nftables
 # lets an element end. Equal values mean that the kernel has nothing to change.
 W = TypeVar("W")
 
@@ -27,9 +27,24 @@ EVERYONE: Final = {4: Key("0.0.0.0/0"), 6: Key("::/0")}
 NO_CLIENTS: Final = frozenset(EVERYONE.values())
 
 
-def key_of(network: Network) -> Key:
-    """The key of a network."""
-    return one_key(str(network))
+def key_of(grant: GrantId) -> Key:
+    """The key of a grant."""
+    return key_for(str(grant.network), grant.service)
+
+
+def key_for(network: str, service: int) -> Key:
+    """The key of a network, as the tools print it, and a service."""
+    return one_key(f"{network} {service}" if service else network)
+
+
+def service_of(key: Key) -> int:
+    """The number of a key's service."""
+    return int(key.partition(" ")[2] or 0)
+
+
+def network_text_of(key: Key) -> str:
+    """A key's network as the tools print it."""
+    return key.partition(" ")[0]
 
 
 def one_key(text: str) -> Key:
@@ -47,7 +62,7 @@ def parts_of(key: Key) -> tuple[bytes, int]:
 
     The tools print networks as ipaddress does, which takes ten times as long to read one.
     """
-    address, _, prefix = key.partition("/")
+    address, _, prefix = key.partition(" ")[0].partition("/")
     try:
         packed = socket.inet_pton(socket.AF_INET6 if ":" in address else socket.AF_INET, address)
     except OSError:

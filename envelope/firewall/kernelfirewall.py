@@ -12,7 +12,7 @@ from twisted.python.failure import Failure
 
 from envelope.addresses import Network, PortRange
 from envelope.config import Config
-from envelope.firewall import FirewallError, RulesInForce
+from envelope.firewall import FirewallError, GrantId, RulesInForce, Traffic
 from envelope.firewall.claim import Claim, ClaimTaken, ClaimUnavailable
 from envelope.firewall.devicewatch import DeviceWatch
 from envelope.firewall.flows import Flows
@@ -78,7 +78,9 @@ class KernelFirewall:
         self._claimed: Claim | None = None
         self._devices = DeviceWatch(reactor, config.device, self._guard)
         self._flows = Flows(reactor, KernelSockets(), Conntrack())
-        self._granted: set[Network] = set()
+        # The services that each network is let in to.
+        self._granted: dict[Network, set[int]] = {}
+        self._services = config.services
         self._leftovers = Leftovers(others)
 
     def open(
@@ -113,38 +115,57 @@ class KernelFirewall:
         self._devices.follow()
         self._checks.start(self._check_every, now=False)
 
-    def allow(self, network: Network, end: float) -> Deferred[None]:
+    def allow(self, grant: GrantId, end: float) -> Deferred[None]:
         """See `IFirewall.allow`."""
+        network, service = grant
         reconciler = self._by_version.get(network.version)
         if reconciler is None:
             answer: Deferred[None] = Deferred()
             answer.errback(FirewallError("this kernel does not speak the client's family"))
             return answer
-        is_new = network not in self._granted
-        self._granted.add(network)
-        self._flows.granted(network)
+        is_new = service not in self._granted.get(network, ())
+        self._granted.setdefault(network, set()).add(service)
+        self._flows.granted(network, self._services[service].ports)
 
         def refused(failure: Failure) -> Failure:
             # One that was let in before keeps its grant.
             if is_new:
-                self._granted.discard(network)
+                self._forget(grant)
             return failure
 
-        return reconciler.allow(key_of(network), end).addErrback(refused)
+        return reconciler.allow(key_of(grant), end).addErrback(refused)
 
-    def revoke(self, network: Network) -> Deferred[None]:
+    def revoke(self, grant: GrantId) -> Deferred[Traffic | None]:
         """See `IFirewall.revoke`."""
-        reconciler = self._by_version.get(network.version)
+        reconciler = self._by_version.get(grant.network.version)
         if reconciler is None:
             return succeed(None)
-        self._granted.discard(network)
-        return reconciler.revoke(key_of(network)).addCallback(lambda _: self._ended(network))
+        self._forget(grant)
+        return reconciler.revoke(key_of(grant)).addCallback(lambda _: self._ended(grant))
 
-    def _ended(self, network: Network) -> Deferred[None]:
-        if network in self._granted:
+    def _forget(self, grant: GrantId) -> None:
+        services = self._granted.get(grant.network, set())
+        services.discard(grant.service)
+        if not services:
+            self._granted.pop(grant.network, None)
+
+    def _ended(self, grant: GrantId) -> Deferred[None]:
+        network, service = grant
+        left = self._granted.get(network, set())
+        ports = [self._services[each].ports for each in left]
+        if service in left or not all(ports):
+            # The network has the grant again, or one that opens everything.
             return succeed(None)
         others = any(each.version == network.version for each in self._granted)
-        return self._flows.ended(network, others)
+        return self._flows.ended(network, others, tuple(each for part in ports for each in part))
+
+    def traffic(self, grant: GrantId) -> Traffic | None:  # noqa: ARG002
+        """See `IFirewall.traffic`."""
+        return None
+
+    def read_traffic(self) -> Deferred[None]:
+        """See `IFirewall.read_traffic`."""
+        return succeed(None)
 
     def close(self) -> Deferred[None]:
         """See `IFirewall.close`."""

@@ -7,20 +7,20 @@ from __future__ import annotations
 
 from twisted.internet.defer import Deferred, succeed
 
-from envelope.addresses import Network, PortRange
-from envelope.firewall import RulesInForce
+from envelope.addresses import PortRange
+from envelope.firewall import GrantId, RulesInForce, Traffic
 
 
 class MemoryFirewall:
     """Remembers what a kernel would hold.
 
-    `open_networks` are the networks that are allowed now, each with the end that `allow` was given;
-    `is_open` tells whether the baseline is in force.
+    `grants` are those that are allowed now, each with the end that `allow` was given; `is_open`
+    tells whether the baseline is in force.
     """
 
     def __init__(self) -> None:
         self.is_open = False
-        self.open_networks: dict[Network, float] = {}
+        self.grants: dict[GrantId, float] = {}
 
     def open(
         self,
@@ -31,19 +31,27 @@ class MemoryFirewall:
         self.is_open = True
         return succeed(None)
 
-    def allow(self, network: Network, end: float) -> Deferred[None]:
+    def allow(self, grant: GrantId, end: float) -> Deferred[None]:
         """See `IFirewall.allow`."""
-        self.open_networks[network] = end
+        self.grants[grant] = end
         return succeed(None)
 
-    def revoke(self, network: Network) -> Deferred[None]:
-        """See `IFirewall.revoke`."""
-        self.open_networks.pop(network, None)
+    def revoke(self, grant: GrantId) -> Deferred[Traffic | None]:
+        """See `IFirewall.revoke`; no packets are counted."""
+        self.grants.pop(grant, None)
+        return succeed(None)
+
+    def traffic(self, grant: GrantId) -> Traffic | None:  # noqa: ARG002
+        """See `IFirewall.traffic`."""
+        return None
+
+    def read_traffic(self) -> Deferred[None]:
+        """See `IFirewall.read_traffic`."""
         return succeed(None)
 
     def close(self) -> Deferred[None]:
         """See `IFirewall.close`."""
-        self.open_networks.clear()
+        self.grants.clear()
         self.is_open = False
         return succeed(None)
 

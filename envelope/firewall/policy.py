@@ -9,6 +9,7 @@ from typing import Final, Literal
 
 from envelope.addresses import Network, Opening, PortRange
 from envelope.config import Config
+from envelope.config.subjects import Service
 from envelope.firewall.kernel import TableLabel
 
 
@@ -41,7 +42,8 @@ class RuleChoices:
     device: str
     service_ports: tuple[PortRange, ...]
     allow: tuple[Opening, ...]
-    grant_port: tuple[PortRange, ...]
+    # What grants open, by the number of the service.
+    services: tuple[Service, ...]
     proxy_port: tuple[int, ...]
     established: Literal["cut", "keep"]
     baseline: Literal["service", "operator"]
@@ -61,7 +63,7 @@ class RuleChoices:
         """Take the choices from `config`; the ports are known once the service listens."""
         always_open = (*service_ports, *config.allow)
         return cls(
-            config.device, service_ports, config.allow, config.grant_port, config.proxy_port,
+            config.device, service_ports, config.allow, config.services, config.proxy_port,
             config.established, config.baseline, config.on_stop,
             config.grant_prefix4, config.grant_prefix6,
             tuple(

@@ -6,10 +6,11 @@ fails decides the answer.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
+from envelope.config.subjects import service_for
 from envelope.credentials.tokens import Claims, TokenReason, TokenRefusal
 from envelope.protocol import ACCESS_PATH, MONITORING, SUBPROTOCOL
 
@@ -136,9 +137,12 @@ class AccessRequest:
 
 @dataclass(frozen=True, slots=True)
 class Expectations:
-    """What a request must fulfil, and the least and the most time (seconds) of a grant."""
+    """What a request must fulfil, and the least and the most time (seconds) of a grant.
 
-    subject: str | None
+    `services` has the number of each subject's service (`envelope.config.subjects`).
+    """
+
+    services: Mapping[str, int]
     token_required: bool
     timeout: float
     max_duration: float | None = None
@@ -146,10 +150,7 @@ class Expectations:
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """The state of the service at the time of a request.
-
-    `sessions` are all sessions, `monitoring` those of monitoring among them.
-    """
+    """The service at the time of a request; `monitoring` are those sessions among `sessions`."""
 
     stopping: bool = False
     sessions: int = 0
@@ -168,11 +169,12 @@ class Load:
 
 @dataclass(frozen=True, slots=True)
 class Admission:
-    """The request is admitted, for `duration` seconds; `monitoring`: its subject is that."""
+    """The request is admitted to a service, for `duration` seconds; `monitoring`: for that."""
 
     duration: float
     subprotocol: str | None = None
     monitoring: bool = False
+    service: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,8 +221,10 @@ def _after_token(
         return OVER_RATE
     if request.method != "GET":
         return WRONG_METHOD
+    service: int | None = 0
     if claims is not None:
-        if not monitoring and expected.subject is not None and claims.subject != expected.subject:
+        service = service_for(expected.services, claims.subject)
+        if service is None:
             return WRONG_SUBJECT
         if claims.expires is None:
             return MISSING_CLAIM
@@ -233,7 +237,7 @@ def _after_token(
     deadline = deadline_of(claims.expires if claims else None, expected, now)
     if deadline <= now:
         return PAST_EXPIRATION
-    return Admission(deadline - now, request.subprotocol, monitoring)
+    return Admission(deadline - now, request.subprotocol, monitoring, service or 0)
 
 
 def deadline_of(expires: float | None, expected: Expectations, now: float) -> float:

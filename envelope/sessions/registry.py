@@ -1,7 +1,7 @@
 """The open sessions: who is admitted, until when, and in which order a session ends.
 
 A session holds a slot until its grant is revoked (`envelope.sessions.session` has its states).
-Sessions of one network share that network's grant (`envelope.sessions.sharing`).
+Sessions of one network may share a grant (`envelope.sessions.sharing`).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from twisted.python.failure import Failure
 from envelope.addresses import Address
 from envelope.config import Config
 from envelope.credentials.tokens import Claims, TokenRefusal
-from envelope.firewall import FirewallError, IFirewall
+from envelope.firewall import FirewallError, GrantId, IFirewall, Traffic
 from envelope.protocol import End
 from envelope.runtime.condition import Condition
 from envelope.runtime.timers import Timer
@@ -74,7 +74,7 @@ class Sessions:
         self._over_rate = over_rate
         self._own = None if config.device == LOOPBACK else own
         self._expected = Expectations(
-            config.subject, config.token_required, config.timeout, config.max_duration
+            config.service_numbers, config.token_required, config.timeout, config.max_duration
         )
         self._needs_address = config.firewall != "none"
         self._shared = SharedGrants()
@@ -145,8 +145,8 @@ class Sessions:
         if data.network is None:
             return succeed(None)
         deadline = data.asked_at + data.admission.duration
-        end = self._shared.add(data.session_id, data.network, deadline)
-        return self._firewall.allow(data.network, end)
+        grant = GrantId(data.network, data.admission.service)
+        return self._firewall.allow(grant, self._shared.add(data.session_id, grant, deadline))
 
     def _granted(self, session: Session, data: SessionData, machine: SessionMachine) -> None:
         machine.granted()
@@ -185,13 +185,13 @@ class Sessions:
             lambda _: self._metrics.revoked(self._reactor.seconds() - asked_at)
         )
 
-    def _leave_grant(self, data: SessionData) -> Deferred[None] | None:
-        network, end = self._shared.remove(data.session_id)
+    def _leave_grant(self, data: SessionData) -> Deferred[Traffic | None] | None:
+        grant, end = self._shared.remove(data.session_id)
         if end is None:
-            return self._firewall.revoke(network)
+            return self._firewall.revoke(grant)
         # The grant goes on for other sessions, with their latest deadline. The session need not
         # wait for that, and a failure is tried again by the firewall.
-        shortened = self._firewall.allow(network, end)
+        shortened = self._firewall.allow(grant, end)
         shortened.addErrback(lambda failure: failure.trap(FirewallError) and None)
         return None
 

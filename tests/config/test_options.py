@@ -19,6 +19,7 @@ from envelope.config import OPTIONS, Config
 from envelope.config.checks import THIS_MACHINE, Machine
 from envelope.config.listen import parse_listen
 from envelope.config.options import parse
+from envelope.config.subjects import Subject
 from envelope.config.values import https_url, rate
 from envelope.devices import Device
 from envelope.twistd import Options
@@ -43,7 +44,7 @@ def find_device(which: int | str) -> Device | None:
 MACHINE = Machine(find_device, {Path("/sbin/iptables")}.__contains__)
 ENOUGH = ("--verify-key=/keys/one.pub", "--machine=mlab1.lga03", "--subject=ndt")
 EXPECTED = Config(
-    verify_key=(Path("/keys/one.pub"),), machine="mlab1.lga03", subject="ndt"
+    verify_key=(Path("/keys/one.pub"),), machine="mlab1.lga03", subject=(Subject("ndt"),)
 )
 
 
@@ -111,6 +112,33 @@ def test_each_option_is_read(argument: str, changes: dict[str, Any]) -> None:
     name, _, value = argument[2:].partition("=")
     variable = "ENVELOPE_" + name.upper().replace("-", "_")
     assert read(**{variable: value}) == replace(EXPECTED, **changes)
+
+
+def test_a_subject_may_have_ports() -> None:
+    """In the environment, commas separate the subjects."""
+    ports = (PortRange("tcp", 1, 2), PortRange("udp", 3, 3))
+    found = Subject("ndt"), Subject("wehe", ports)
+    assert read("--subject=wehe=tcp/1-2+udp/3").subject == found
+    assert parse(ENOUGH[:2], {"ENVELOPE_SUBJECT": "ndt, wehe=tcp/1-2+udp/3"}, MACHINE
+                 ).subject == found
+
+
+@pytest.mark.parametrize("value", [
+    "monitoring", "monitoring=tcp/1", "ndt=", "=tcp/1", "ndt=tcp", "ndt=tcp/1+", "ndt=tcp/1+igmp",
+    "ndt=tcp/2-1", "ndt=tcp/1=tcp/2", "ndt =tcp/1",
+])
+def test_a_wrong_subject_is_refused(value: str) -> None:
+    assert refusal([*ENOUGH, f"--subject={value}"]).startswith("--subject: ")
+    line = refusal([*ENOUGH[:2]], {"ENVELOPE_SUBJECT": value})
+    assert line.startswith("--subject (from ENVELOPE_SUBJECT): ")
+
+
+def test_a_subject_is_given_once() -> None:
+    """With all of its ports; the very same twice is one, as with every option."""
+    assert len(read("--subject=a=tcp/1", "--subject=a=tcp/1").subject) == 2
+    for second in ("a", "a=tcp/2"):
+        assert refusal([*ENOUGH, "--subject=a=tcp/1", f"--subject={second}"]).startswith(
+            "--subject: 'a' is given twice")
 
 
 @pytest.mark.parametrize("word", ["true", "YES", "1", "True"])
@@ -230,7 +258,8 @@ def test_a_name_that_no_token_carries_is_refused(option: str, value: str, words:
     assert words in line
     assert line.isprintable()
     argv = [each for each in ENOUGH if not each.startswith(f"--{option}")]
-    if value == value.strip(" "):
+    # Values of an option that may be given several times are separated by commas and blanks.
+    if value == (value.strip() if option == "subject" else value.strip(" ")):
         variable = f"ENVELOPE_{option.upper()}"
         assert words in refusal(argv, {variable: value})
 

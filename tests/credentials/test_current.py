@@ -11,6 +11,7 @@ from prometheus_client import CollectorRegistry
 from twisted.internet.testing import MemoryReactorClock
 
 from envelope.config import Config
+from envelope.config.subjects import Subject as Wanted
 from envelope.credentials.current import CredentialError, Credentials
 from envelope.credentials.freshness import unknown_kid_delay
 from envelope.credentials.tokens import Claims, TokenRefusal
@@ -31,7 +32,7 @@ class Subject:
         self.reactor = MemoryReactorClock()
         self.own = make("own")
         (folder / "own.pub").write_text(self.own.export_public())
-        config = Config(machine=MACHINE, subject=SUBJECT, **more)  # type: ignore[arg-type]
+        config = Config(machine=MACHINE, subject=(Wanted(SUBJECT),), **more)  # type: ignore[arg-type]
         self.credentials = Credentials(
             config, self.reactor, CollectorRegistry(), chance=lambda: 1.0
         )

@@ -14,6 +14,7 @@ from twisted.internet.testing import MemoryReactorClock
 from twisted.logger import LogEvent, Logger, formatEvent, globalLogPublisher
 
 from envelope.config import Config
+from envelope.config.subjects import Subject as Wanted
 from envelope.credentials.current import Credentials
 from envelope.credentials.pemfiles import TLSFileError
 from envelope.credentials.reload import LATER, SOON, Reload
@@ -35,7 +36,8 @@ class Subject:
         self.reactor = MemoryReactorClock()
         self.credentials = Credentials(
             Config(
-                machine=MACHINE, subject=SUBJECT, cert=folder / "leaf.pem", key=folder / "leaf.key",
+                machine=MACHINE, subject=(Wanted(SUBJECT),),
+                cert=folder / "leaf.pem", key=folder / "leaf.key",
                 verify_key=(folder / "own.pub",), verify_jwks_url=URL,
                 jwks_ca=folder / "authority.pem",
             ),

@@ -16,7 +16,7 @@ from twisted.internet.task import deferLater
 
 from envelope.addresses import PortRange
 from envelope.config import Config
-from envelope.firewall import IFirewall, RulesInForce
+from envelope.firewall import GrantId, IFirewall, RulesInForce
 from envelope.firewall.errors import ToolFailed
 from envelope.firewall.iptables import IptablesFirewall
 from envelope.firewall.iptables.rules import GRANTS, read_grant
@@ -39,7 +39,7 @@ class Memory:
         self.firewall = MemoryFirewall()
 
     def open_networks(self) -> set[object]:
-        return set(self.firewall.open_networks)
+        return {grant.network for grant in self.firewall.grants}
 
     def baseline_holds(self) -> bool:
         return self.firewall.is_open
@@ -165,7 +165,7 @@ def test_it_is_an_ifirewall(subject) -> None:
         name: [*inspect.signature(method).parameters][1:]
         for name, method in vars(IFirewall).items() if inspect.isfunction(method) and name[0] != "_"
     }
-    assert len(promised) == 7
+    assert len(promised) == 9
     for name, parameters in promised.items():
         assert [*inspect.signature(getattr(subject.firewall, name)).parameters] == parameters
 
@@ -183,11 +183,11 @@ async def test_an_answer_speaks_of_the_kernel(subject) -> None:
     """Allowed is in force when it fires, revoked is gone when it fires; both families."""
     firewall = subject.firewall
     await firewall.open(SERVICE)
-    await gatherResults([firewall.allow(n, reactor.seconds() + 60) for n in (A4, B4, A6)])
+    await gatherResults([firewall.allow(GrantId(n), reactor.seconds() + 60) for n in (A4, B4, A6)])
     assert subject.open_networks() == {A4, B4, A6}
-    await firewall.revoke(A4)
+    await firewall.revoke(GrantId(A4))
     assert subject.open_networks() == {B4, A6}
-    await gatherResults([firewall.revoke(B4), firewall.revoke(A6)])
+    await gatherResults([firewall.revoke(GrantId(B4)), firewall.revoke(GrantId(A6))])
     assert subject.open_networks() == set()
 
 
@@ -196,9 +196,9 @@ async def test_asking_again_replaces_the_end(subject) -> None:
     """And leaves one grant, not two."""
     await subject.firewall.open(SERVICE)
     for lasts in (60, 600, 30):
-        await subject.firewall.allow(A4, reactor.seconds() + lasts)
+        await subject.firewall.allow(GrantId(A4), reactor.seconds() + lasts)
         assert subject.open_networks() == {A4}
-    await subject.firewall.revoke(A4)
+    await subject.firewall.revoke(GrantId(A4))
     assert subject.open_networks() == set()
 
 
@@ -206,7 +206,7 @@ async def test_asking_again_replaces_the_end(subject) -> None:
 async def test_revoking_what_is_not_open_is_no_error(subject) -> None:
     """It fires, and nothing has changed."""
     await subject.firewall.open(SERVICE)
-    await subject.firewall.revoke(A4)
+    await subject.firewall.revoke(GrantId(A4))
     assert subject.open_networks() == set()
 
 
@@ -217,9 +217,10 @@ async def test_the_last_word_counts(subject) -> None:
     await firewall.open(SERVICE)
     pending = []
     for _ in range(5):
-        pending.append(firewall.allow(A4, reactor.seconds() + 60).addErrback(lambda _: None))
-        pending.append(firewall.revoke(A4))
-    pending.append(firewall.allow(B4, reactor.seconds() + 60))
+        allowed = firewall.allow(GrantId(A4), reactor.seconds() + 60)
+        pending.append(allowed.addErrback(lambda _: None))
+        pending.append(firewall.revoke(GrantId(A4)))
+    pending.append(firewall.allow(GrantId(B4), reactor.seconds() + 60))
     await gatherResults(pending)
     assert subject.open_networks() == {B4}
 
@@ -228,7 +229,7 @@ async def test_the_last_word_counts(subject) -> None:
 async def test_close_takes_the_grants_along(subject) -> None:
     """Nothing of ours is left."""
     await subject.firewall.open(SERVICE)
-    await subject.firewall.allow(A4, reactor.seconds() + 60)
+    await subject.firewall.allow(GrantId(A4), reactor.seconds() + 60)
     await subject.firewall.close()
     assert subject.open_networks() == set()
 
@@ -238,14 +239,15 @@ async def test_many_at_once_share_transactions(subject) -> None:
     """A hundred clients cost a handful of transactions, not a hundred."""
     await subject.firewall.open(SERVICE)
     networks = [ip_network(f"198.51.100.{i}/32") for i in range(100)]
-    await gatherResults([subject.firewall.allow(n, reactor.seconds() + 60) for n in networks])
+    end = reactor.seconds() + 60
+    await gatherResults([subject.firewall.allow(GrantId(n), end) for n in networks])
     assert subject.open_networks() == set(networks)
     if not isinstance(subject, Memory):
         text = as_text(subject.registry).decode()
         (line,) = [x for x in text.splitlines() if x.startswith(
             "envelope_firewall_transactions_total") and subject.table in x and '"ok"' in x]
         assert float(line.split()[-1]) <= 4
-    await gatherResults([subject.firewall.revoke(n) for n in networks])
+    await gatherResults([subject.firewall.revoke(GrantId(n)) for n in networks])
     assert subject.open_networks() == set()
 
 
@@ -254,16 +256,16 @@ async def test_many_come_and_go_and_leave_no_trace(subject) -> None:
     """However the rules are arranged when there are many, each network is let in and shut out."""
     firewall = subject.firewall
     await firewall.open(SERVICE)
-    await firewall.allow(A4, reactor.seconds() + 60)
+    await firewall.allow(GrantId(A4), reactor.seconds() + 60)
     many = [ip_network(f"198.51.{i}.{7 * i % 256}/32") for i in range(60)]
     many += [ip_network(f"2001:db8::{i:x}:{7 * i:x}/128") for i in range(60)]
     for network in many:
-        await firewall.allow(network, reactor.seconds() + 60)
+        await firewall.allow(GrantId(network), reactor.seconds() + 60)
     assert subject.open_networks() == {A4, *many}
     for network in many[::-1]:
-        await firewall.revoke(network)
+        await firewall.revoke(GrantId(network))
     assert subject.open_networks() == {A4}
-    await firewall.revoke(A4)
+    await firewall.revoke(GrantId(A4))
     assert subject.open_networks() == set()
     assert firewall.problems() == []
 
@@ -275,11 +277,11 @@ async def test_the_rules_are_told_as_wanted_and_as_held(subject) -> None:
     assert firewall.rules() == RulesInForce()
     await firewall.open(SERVICE)
     before = firewall.rules()
-    await gatherResults([firewall.allow(n, reactor.seconds() + 60) for n in (A4, A6)])
+    await gatherResults([firewall.allow(GrantId(n), reactor.seconds() + 60) for n in (A4, A6)])
     rules = firewall.rules()
     assert sorted(rules.wanted) == sorted(rules.held)
     assert len(set(rules.held)) == len(rules.held)
-    await gatherResults([firewall.revoke(A4), firewall.revoke(A6)])
+    await gatherResults([firewall.revoke(GrantId(A4)), firewall.revoke(GrantId(A6))])
     assert firewall.rules() == before
     if isinstance(subject, Memory):
         return

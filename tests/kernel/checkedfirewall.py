@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from typing import TypeVar
 
 from twisted.internet.defer import Deferred
 
 from envelope.addresses import Network, PortRange
-from envelope.firewall import IFirewall, RulesInForce
+from envelope.firewall import GrantId, IFirewall, RulesInForce, Traffic
+
+T = TypeVar("T")
 
 
 class CheckedFirewall:
@@ -33,16 +36,24 @@ class CheckedFirewall:
         """See `IFirewall`."""
         return self._firewall.open(service_ports, closed_ports)
 
-    def allow(self, network: Network, until: float) -> Deferred[None]:
+    def allow(self, grant: GrantId, until: float) -> Deferred[None]:
         """See `IFirewall`."""
-        self._until[network] = until
-        compare = self._compare(network, True)
-        return self._firewall.allow(network, until).addCallback(compare)
+        self._until[grant.network] = until
+        compare = self._compare(grant.network, True)
+        return self._firewall.allow(grant, until).addCallback(compare)
 
-    def revoke(self, network: Network) -> Deferred[None]:
+    def revoke(self, grant: GrantId) -> Deferred[Traffic | None]:
         """See `IFirewall`."""
-        compare = self._compare(network, False)
-        return self._firewall.revoke(network).addCallback(compare)
+        compare = self._compare(grant.network, False)
+        return self._firewall.revoke(grant).addCallback(compare)
+
+    def traffic(self, grant: GrantId) -> Traffic | None:
+        """See `IFirewall`."""
+        return self._firewall.traffic(grant)
+
+    def read_traffic(self) -> Deferred[None]:
+        """See `IFirewall`."""
+        return self._firewall.read_traffic()
 
     def close(self) -> Deferred[None]:
         """See `IFirewall`."""
@@ -60,16 +71,17 @@ class CheckedFirewall:
         """See `IFirewall`."""
         return self._firewall.rules()
 
-    def _compare(self, network: Network, should: bool) -> Callable[[None], None]:
+    def _compare(self, network: Network, should: bool) -> Callable[[T], T]:
         # Counted before the call, because the call may answer an earlier one at once.
         self._asked[network] += 1
         asked = self._asked[network]
 
-        def answered(_: None) -> None:
+        def answered(answer: T) -> T:
             if asked != self._asked[network]:
-                return
+                return answer
             if self._passes(network, self._until.get(network, 0.0)) not in (should, None):
                 said = "let in" if should else "shut out"
                 self.false_answers.append(f"{network} is not {said}, and was said to be")
+            return answer
 
         return answered

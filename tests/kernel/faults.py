@@ -256,9 +256,9 @@ FAULTS: Final = (
     Fault("the last but one session of a network takes the grant along", "sharing",
           "if not deadlines:", "if len(deadlines) < 2:"),
     Fault("IPv6 clients are not shut out", "sharing",
-          "if reconciler is None:\n            return succeed(None)\n        self._granted",
-          "if reconciler is None or network.version == 6:\n            return succeed(None)\n"
-          "        self._granted"),
+          "if reconciler is None:\n            return succeed(None)\n        self._forget",
+          "if reconciler is None or grant.network.version == 6:\n"
+          "            return succeed(None)\n        self._forget"),
     Fault("clients' sockets are left alone", "tests/firewall/flows/test_flows.py",
           "strangers = [each for each in connections if judge.is_own(each) is False]",
           "strangers = [each for each in connections if judge.is_own(each) is None]"),
@@ -267,7 +267,7 @@ FAULTS: Final = (
           "return {0: False, 1: True}.get(more)", "return {0: True, 1: False}.get(more)"),
     Fault("a network that is let in again loses what it opens",
           "tests/firewall/flows/test_flows.py",
-          "self._cutter.spare(network)", "pass"),
+          "self._cutter.spare(network, ports)", "pass"),
     Fault("the kernel's setting is not given back", "tests/firewall/flows/test_flows.py",
           "self._set_loose(True)", "self._set_loose(False)"),
     Fault("a UDP server's packet turns a client's flow round",

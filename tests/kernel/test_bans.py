@@ -13,6 +13,7 @@ from pytest_twisted import ensureDeferred
 from twisted.internet.defer import gatherResults
 
 from envelope.addresses import PortRange
+from envelope.firewall import GrantId
 from envelope.firewall.kernel import DriftKind
 from tests.kernel.firewallundertest import (
     FAMILY_TOOLS,
@@ -63,7 +64,8 @@ def tables() -> set[str]:
 
 async def let_in(subject: FirewallUnderTest, *sources: str) -> None:
     """Make a grant for each source."""
-    await gatherResults([subject.firewall.allow(ip_network(s), later(600)) for s in sources])
+    grants = [GrantId(ip_network(source)) for source in sources]
+    await gatherResults([subject.firewall.allow(grant, later(600)) for grant in grants])
 
 
 async def looks(subject: FirewallUnderTest, times: int) -> None:

@@ -13,6 +13,7 @@ from twisted.internet import reactor
 from twisted.internet.defer import gatherResults
 from twisted.internet.task import deferLater
 
+from envelope.firewall import GrantId
 from tests.kernel.firewallundertest import KINDS, SERVICE, FirewallUnderTest, later, settled
 from tests.kernel.iptablesmodel import BACKSTOP, grant
 from tests.kernel.udpprobe import Listener, addresses
@@ -51,7 +52,7 @@ async def test_the_kernel_ends_a_grant_in_the_second_that_its_rule_names(
     await subject.firewall.open(SERVICE)
     deadline = time.time() - BACKSTOP + 0.5
     networks = [ip_network(CLIENT), ip_network(OTHER)]
-    await gatherResults([subject.firewall.allow(n, deadline) for n in networks])
+    await gatherResults([subject.firewall.allow(GrantId(n), deadline) for n in networks])
     last_second = math.ceil(deadline) + BACKSTOP
     for source in (CLIENT, OTHER):
         passed, refused = 0.0, 0.0
@@ -75,12 +76,12 @@ async def test_the_ends_of_live_grants_move_with_a_clock_step(subject, by) -> No
     await subject.firewall.open(SERVICE)
     deadline = later(9000)
     networks = [ip_network(CLIENT), ip_network(OTHER)]
-    await gatherResults([subject.firewall.allow(n, deadline) for n in networks])
+    await gatherResults([subject.firewall.allow(GrantId(n), deadline) for n in networks])
     before = rules(subject)
     assert before == sorted(grant(str(n), deadline) for n in networks)
     subject.clock_set_by = by
     late = later(9000)
-    await subject.firewall.allow(ip_network(LATE), late)
+    await subject.firewall.allow(GrantId(ip_network(LATE)), late)
     wanted = sorted([grant(str(n), deadline + by) for n in networks]
                     + [grant(f"{LATE}/32", late + by)])
     await settled(lambda: rules(subject) == wanted)
@@ -97,7 +98,7 @@ async def test_a_clock_step_past_a_grants_end_refuses_its_client_until_the_repai
     await subject.firewall.open(SERVICE)
     subject.clock_set_by = -3600
     # For the kernel, the end that the service believes to be ahead passed an hour ago.
-    await subject.firewall.allow(ip_network(CLIENT), later(60))
+    await subject.firewall.allow(GrantId(ip_network(CLIENT)), later(60))
     assert not listener.hears(CLIENT)
     subject.clock_set_by = 0
     set_at = time.monotonic()

@@ -12,6 +12,7 @@ from twisted.internet import reactor
 from twisted.internet.defer import DeferredList, gatherResults
 
 from envelope.config import Config
+from envelope.firewall import GrantId
 from envelope.firewall.iptables import IptablesFirewall
 from envelope.firewall.metrics import FirewallMetrics
 from envelope.firewall.nftables import NftablesFirewall
@@ -46,8 +47,8 @@ async def test_a_change_that_the_kernel_refuses_fails_alone(subject) -> None:
     """The other changes of the same batch succeed."""
     await subject.firewall.open(SERVICE)
     subject.tools.order("poison")
-    neighbours = [subject.firewall.allow(n, later(60)) for n in NETWORKS]
-    assert "told to fail" in await refused(subject.firewall.allow(POISON, later(60)))
+    neighbours = [subject.firewall.allow(GrantId(n), later(60)) for n in NETWORKS]
+    assert "told to fail" in await refused(subject.firewall.allow(GrantId(POISON), later(60)))
     await gatherResults(neighbours)
     assert subject.kernel.open_networks() == set(NETWORKS)
     subject.tools.order()
@@ -58,13 +59,13 @@ async def test_a_change_that_the_kernel_refuses_fails_alone(subject) -> None:
 async def test_a_revocation_is_tried_again_until_it_holds(subject) -> None:
     """Until then it is reported as a problem, and other grants and revocations succeed."""
     await subject.firewall.open(SERVICE)
-    await subject.firewall.allow(POISON, later(600))
+    await subject.firewall.allow(GrantId(POISON), later(600))
     subject.tools.order("poison")
-    gone = subject.firewall.revoke(POISON)
+    gone = subject.firewall.revoke(GrantId(POISON))
     await settled(lambda: subject.firewall.problems() != [])
     assert "1 revocations outstanding" in subject.firewall.problems()[0]
-    await subject.firewall.allow(NETWORKS[0], later(60))
-    await subject.firewall.revoke(NETWORKS[0])
+    await subject.firewall.allow(GrantId(NETWORKS[0]), later(60))
+    await subject.firewall.revoke(GrantId(NETWORKS[0]))
     assert not gone.called
     assert subject.kernel.open_networks() == {POISON}
     subject.tools.order()
@@ -77,9 +78,9 @@ async def test_a_revocation_is_tried_again_until_it_holds(subject) -> None:
 async def test_a_revocation_is_answered_once_the_kernel_has_ended_the_grant(subject) -> None:
     """So a broken tool cannot occupy a slot for ever."""
     await subject.firewall.open(SERVICE)
-    await subject.firewall.allow(POISON, later(-3))
+    await subject.firewall.allow(GrantId(POISON), later(-3))
     subject.tools.order("poison")
-    await subject.firewall.revoke(POISON).addTimeout(15, reactor)
+    await subject.firewall.revoke(GrantId(POISON)).addTimeout(15, reactor)
     # An iptables rule stays after its end; nftables removes the element.
     assert subject.kernel.open_networks() == (set() if subject.label == "inet" else {POISON})
 
@@ -89,16 +90,16 @@ async def test_a_revocation_is_answered_once_the_kernel_has_ended_the_grant(subj
 async def test_a_tool_that_fails_refuses_and_leaves_nothing(subject, order) -> None:
     """And the next grant succeeds once the tool works."""
     await subject.firewall.open(SERVICE)
-    await subject.firewall.allow(NETWORKS[0], later(60))
+    await subject.firewall.allow(GrantId(NETWORKS[0]), later(60))
     subject.tools.order(*order.split())
     asked = time.monotonic()
-    answers = [subject.firewall.allow(n, later(60)) for n in NETWORKS[1:4]]
+    answers = [subject.firewall.allow(GrantId(n), later(60)) for n in NETWORKS[1:4]]
     await DeferredList(answers, consumeErrors=True)
     assert time.monotonic() - asked < 10
     assert subject.kernel.open_networks() == {NETWORKS[0]}
     subject.tools.order()
-    await subject.firewall.allow(NETWORKS[5], later(60)).addTimeout(20, reactor)
-    await subject.firewall.revoke(NETWORKS[0])
+    await subject.firewall.allow(GrantId(NETWORKS[5]), later(60)).addTimeout(20, reactor)
+    await subject.firewall.revoke(GrantId(NETWORKS[0]))
     assert subject.kernel.open_networks() == {NETWORKS[5]}
 
 
@@ -109,10 +110,10 @@ async def test_a_tool_that_does_not_answer_is_given_up(subject, order) -> None:
     await subject.firewall.open(SERVICE)
     subject.tools.order(order)
     asked = time.monotonic()
-    await refused(subject.firewall.allow(NETWORKS[0], later(60)))
+    await refused(subject.firewall.allow(GrantId(NETWORKS[0]), later(60)))
     assert time.monotonic() - asked < 10
     subject.tools.order()
-    await subject.firewall.allow(NETWORKS[1], later(60)).addTimeout(20, reactor)
+    await subject.firewall.allow(GrantId(NETWORKS[1]), later(60)).addTimeout(20, reactor)
     # A tool that applied the change without an answer has let the client in: the next look
     # at the kernel removes that grant.
     await settled(lambda: subject.kernel.open_networks() == {NETWORKS[1]})
@@ -123,9 +124,9 @@ async def test_a_tool_that_does_not_echo_is_run_once_per_transaction(subject) ->
     """Older versions of the tools need this."""
     subject.tools.order("silent")
     await subject.firewall.open(SERVICE)
-    await gatherResults([subject.firewall.allow(n, later(60)) for n in NETWORKS])
+    await gatherResults([subject.firewall.allow(GrantId(n), later(60)) for n in NETWORKS])
     assert subject.kernel.open_networks() == set(NETWORKS)
-    await gatherResults([subject.firewall.revoke(n) for n in NETWORKS])
+    await gatherResults([subject.firewall.revoke(GrantId(n)) for n in NETWORKS])
     assert subject.kernel.open_networks() == set()
 
 
@@ -158,7 +159,7 @@ async def test_where_the_tables_cannot_be_listed_the_filter_table_is_read_by_nam
     """iptables-legacy finds no list of tables in some user namespaces; everything else works."""
     subject.tools.order("save-lists-no-tables")
     await subject.firewall.open(SERVICE)
-    await subject.firewall.allow(NETWORKS[0], later(60))
+    await subject.firewall.allow(GrantId(NETWORKS[0]), later(60))
     assert subject.kernel.open_networks() == {NETWORKS[0]}
     await subject.firewall.close()
     assert subject.kernel.saved() == subject.before
@@ -194,4 +195,4 @@ async def test_a_start_that_breaks_changes_nothing(subject, where) -> None:
     assert subject.kernel.saved() == subject.before
     delattr(table, where)
     await subject.firewall.open(SERVICE)
-    await subject.firewall.allow(NETWORKS[0], later(60))
+    await subject.firewall.allow(GrantId(NETWORKS[0]), later(60))

@@ -10,6 +10,7 @@ from pytest_twisted import ensureDeferred
 from twisted.internet.defer import gatherResults
 from twisted.logger import LogEvent, globalLogPublisher
 
+from envelope.firewall import GrantId
 from tests.kernel.firewallundertest import KINDS, SERVICE, FirewallUnderTest, Kernel, later, settled
 
 pytestmark = pytest.mark.kernel
@@ -101,7 +102,7 @@ async def check_repair(subject, what: str, doing, networks) -> None:
     commands, kinds = doing
     firewall, kernel = subject.firewall, subject.kernel
     await firewall.open(SERVICE)
-    await gatherResults([firewall.allow(n, later(60)) for n in networks])
+    await gatherResults([firewall.allow(GrantId(n), later(60)) for n in networks])
     good = kernel.saved()
     await subject.at_rest()
     before = subject.transactions()
@@ -150,7 +151,7 @@ async def test_rules_of_others_keep_their_place(subject, what) -> None:
     """In every chain, ours included, a repair keeps them and their order."""
     firewall, kernel = subject.firewall, subject.kernel
     await firewall.open(SERVICE)
-    await firewall.allow(LIVE, later(60))
+    await firewall.allow(GrantId(LIVE), later(60))
     good = kernel.saved()
     for words in FOREIGN:
         kernel.run(4, *words)
@@ -201,7 +202,7 @@ async def test_another_that_insists_on_the_first_place_is_not_fought_for_ever(su
         await subject.at_rest()
     kernel.change(4, f"-D {rule}", f"-I {rule}")
     await settled(lambda: firewall.warnings() != [])
-    await firewall.allow(LIVE, later(60))
+    await firewall.allow(GrantId(LIVE), later(60))
     assert LIVE in kernel.open_networks()
     assert firewall.problems() == []
     assert subject.drift("jump") == 5

@@ -16,7 +16,7 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 
 from envelope.config import Config
-from envelope.firewall import FirewallError
+from envelope.firewall import FirewallError, GrantId
 from envelope.firewall.backends import make_firewall
 from envelope.firewall.errors import ToolFailed
 from envelope.firewall.iptables.leftovers import LeftFilter
@@ -131,7 +131,7 @@ async def test_another_backends_rules_are_cleared(world, listener, first, then, 
     assert is_loose()
     old = world.make(first, on_stop="keep" if end == "keep" else "restore")
     await old.open(SERVICE)
-    await old.allow(ip_network(f"{CLIENT}/32"), later(60))
+    await old.allow(GrantId(ip_network(f"{CLIENT}/32")), later(60))
     if end == "keep":
         await old.close()
     else:
@@ -143,7 +143,7 @@ async def test_another_backends_rules_are_cleared(world, listener, first, then, 
     assert not new.problems()
     assert not listener.hears(CLIENT)
     for client in (f"{CLIENT}/32", f"{CLIENT6}/128"):
-        await new.allow(ip_network(client), later(60))
+        await new.allow(GrantId(ip_network(client)), later(60))
     assert listener.hears(CLIENT)
     assert listener.hears(CLIENT6)
     assert not listener.hears(STRANGER)
@@ -160,7 +160,7 @@ async def test_what_grants_left_among_an_operators_rules_is_cleared(world, first
     before = world.saved()
     old = world.make(first, baseline="operator")
     await old.open(SERVICE)
-    await old.allow(ip_network(f"{CLIENT}/32"), later(60))
+    await old.allow(GrantId(ip_network(f"{CLIENT}/32")), later(60))
     await world.kill()
     assert world.saved() != before
     new = world.make(then, baseline="operator")
@@ -211,7 +211,7 @@ async def test_leftovers_that_cannot_be_removed_are_a_problem(world, listener, t
     assert "nft 'add table inet envelope; delete table inet envelope'" in problem
     tools.order()
     await settled(lambda: not new.problems())
-    await new.allow(ip_network(f"{CLIENT}/32"), later(60))
+    await new.allow(GrantId(ip_network(f"{CLIENT}/32")), later(60))
     assert listener.hears(CLIENT)
     await new.close()
     assert world.saved() == before

@@ -13,6 +13,7 @@ from twisted.internet import reactor
 from twisted.internet.defer import gatherResults
 from twisted.internet.task import deferLater
 
+from envelope.firewall import GrantId
 from envelope.firewall.kernel import Outcome
 from envelope.firewall.nftables.tool import DIALECT
 from tests.kernel.faultynft import NFT
@@ -51,7 +52,7 @@ async def test_the_kernel_ends_a_grant_a_few_seconds_after_its_deadline(subject,
     """The service does not count this as drift."""
     await subject.firewall.open(SERVICE)
     deadline = later(-2)
-    await gatherResults([subject.firewall.allow(n, deadline) for n in NETWORKS])
+    await gatherResults([subject.firewall.allow(GrantId(n), deadline) for n in NETWORKS])
     await subject.at_rest()
     before = subject.transactions()
     for source in (CLIENT, OTHER):
@@ -66,7 +67,7 @@ async def test_the_kernel_ends_a_grant_a_few_seconds_after_its_deadline(subject,
         await subject.listed()
     assert subject.transactions() == before
     assert subject.drift("grant") == 0
-    await gatherResults([subject.firewall.revoke(n) for n in NETWORKS])
+    await gatherResults([subject.firewall.revoke(GrantId(n)) for n in NETWORKS])
 
 
 @ensureDeferred
@@ -76,12 +77,12 @@ async def test_a_new_end_replaces_the_old_one_whatever_state_the_element_is_in(s
     await firewall.open(SERVICE)
     network = NETWORKS[0]
     for before in (600.0, 30.0, -4.0, -3.9):
-        await firewall.allow(network, later(before))
+        await firewall.allow(GrantId(network), later(before))
         if before == -3.9:
             await deferLater(reactor, 0.3)
-        await firewall.allow(network, later(300))
+        await firewall.allow(GrantId(network), later(300))
         assert 300 < lasts(subject) <= 306
-        await firewall.revoke(network)
+        await firewall.revoke(GrantId(network))
         assert subject.kernel.elements() == {}
     assert firewall.problems() == []
 
@@ -91,7 +92,7 @@ async def test_a_new_end_replaces_the_old_one_whatever_state_the_element_is_in(s
 async def test_a_grant_may_last_for_years(subject, days) -> None:
     """A number that long is refused by nft, so the timeout is written in several units."""
     await subject.firewall.open(SERVICE)
-    await gatherResults([subject.firewall.allow(n, later(days * 86400)) for n in NETWORKS])
+    await gatherResults([subject.firewall.allow(GrantId(n), later(days * 86400)) for n in NETWORKS])
     assert subject.kernel.open_networks((4, 6)) == set(NETWORKS)
     assert re.match(rf"timeout {days}d", subject.kernel.elements()[CLIENT])
     await subject.listed()
@@ -104,8 +105,8 @@ async def test_the_open_tool_is_restarted_after_some_transactions(subject) -> No
     firewall = subject.firewall
     await firewall.open(SERVICE)
     for n in range(DIALECT.lifetime + 10):
-        await firewall.allow(NETWORKS[0], later(60 + n % 2))
-    await firewall.revoke(NETWORKS[0])
+        await firewall.allow(GrantId(NETWORKS[0]), later(60 + n % 2))
+    await firewall.revoke(GrantId(NETWORKS[0]))
     await subject.at_rest()
     assert subject.kernel.elements() == {}
     assert subject.transactions(outcomes=(Outcome.FAILED, Outcome.TIMEOUT)) == 0
@@ -119,9 +120,9 @@ async def test_a_thousand_grants_and_revocations_share_a_few_transactions(subjec
     await firewall.open(SERVICE)
     crowd = [ip_network(f"10.0.{n >> 8}.{n & 255}") for n in range(1000)]
     before = subject.transactions()
-    await gatherResults([firewall.allow(n, later(60)) for n in crowd])
+    await gatherResults([firewall.allow(GrantId(n), later(60)) for n in crowd])
     assert len(subject.kernel.elements()) == 1000
-    await gatherResults([firewall.revoke(n) for n in crowd])
+    await gatherResults([firewall.revoke(GrantId(n)) for n in crowd])
     assert subject.kernel.elements() == {}
     assert subject.transactions() <= before + 6
 
@@ -136,9 +137,9 @@ async def test_an_nft_that_cannot_stay_open_is_run_once_per_transaction(tmp_path
     tool.chmod(0o755)
     subject = FirewallUnderTest(tmp_path, "nftables", nft=tool)
     await subject.firewall.open(SERVICE)
-    await gatherResults([subject.firewall.allow(n, later(60)) for n in NETWORKS])
+    await gatherResults([subject.firewall.allow(GrantId(n), later(60)) for n in NETWORKS])
     assert subject.kernel.open_networks((4, 6)) == set(NETWORKS)
-    await gatherResults([subject.firewall.revoke(n) for n in NETWORKS])
+    await gatherResults([subject.firewall.revoke(GrantId(n)) for n in NETWORKS])
     await subject.firewall.close()
     assert subject.kernel.saved() == subject.before
 
@@ -150,9 +151,9 @@ async def test_changes_too_long_for_one_transaction_are_split(subject) -> None:
     await firewall.open(SERVICE)
     subject.tools.order("refuse-long")
     crowd = [ip_network(f"10.0.{n >> 8}.{n & 255}") for n in range(1000)]
-    await gatherResults([firewall.allow(n, later(60)) for n in crowd])
+    await gatherResults([firewall.allow(GrantId(n), later(60)) for n in crowd])
     assert len(subject.kernel.elements()) == 1000
-    await gatherResults([firewall.revoke(n) for n in crowd])
+    await gatherResults([firewall.revoke(GrantId(n)) for n in crowd])
     assert subject.kernel.elements() == {}
     assert subject.transactions(outcomes=("ok",)) < 50
     assert firewall.problems() == []
@@ -166,9 +167,9 @@ async def test_the_table_is_not_listed_while_only_the_service_changes_rules(subj
     await subject.looked(2)
     before = subject.tools.shown()
     for _ in range(5):
-        await gatherResults([firewall.allow(n, later(60)) for n in NETWORKS])
+        await gatherResults([firewall.allow(GrantId(n), later(60)) for n in NETWORKS])
         await subject.looked(2)
-        await gatherResults([firewall.revoke(n) for n in NETWORKS])
+        await gatherResults([firewall.revoke(GrantId(n)) for n in NETWORKS])
     assert subject.tools.shown() == before
     await subject.listed()
     assert subject.tools.shown() == before + 1
@@ -179,7 +180,7 @@ async def test_without_a_generation_number_every_check_lists_the_table(subject) 
     """And everything else works as with one."""
     subject.counts = False
     await subject.firewall.open(SERVICE)
-    await subject.firewall.allow(NETWORKS[0], later(600))
+    await subject.firewall.allow(GrantId(NETWORKS[0]), later(600))
     await subject.at_rest()
     before = subject.tools.shown()
     await settled(lambda: subject.tools.shown() > before + 1)

@@ -9,6 +9,7 @@ import pytest
 from pytest_twisted import ensureDeferred
 from twisted.internet.defer import gatherResults
 
+from envelope.firewall import GrantId
 from tests.kernel.firewallundertest import SERVICE, FirewallUnderTest, NftKernel, later, settled
 from tests.kernel.test_interference import Complaints
 
@@ -111,7 +112,7 @@ async def test_interference_is_repaired_in_one_transaction(subject, what) -> Non
     commands, kinds = INTERFERENCE[what]
     firewall, kernel = subject.firewall, subject.kernel
     await firewall.open(SERVICE)
-    await gatherResults([firewall.allow(n, later(600)) for n in (LIVE, OTHER)])
+    await gatherResults([firewall.allow(GrantId(n), later(600)) for n in (LIVE, OTHER)])
     good = kernel.saved()
     await subject.at_rest()
     before = subject.transactions()
@@ -155,7 +156,7 @@ async def test_rules_of_others_keep_their_place(subject, what) -> None:
     """In every chain, ours included, a repair keeps them and their order."""
     firewall, kernel = subject.firewall, subject.kernel
     await firewall.open(SERVICE)
-    await gatherResults([firewall.allow(n, later(600)) for n in (LIVE, OTHER)])
+    await gatherResults([firewall.allow(GrantId(n), later(600)) for n in (LIVE, OTHER)])
     good = kernel.saved()
     kernel.run(*FOREIGN)
     await subject.at_rest()
@@ -176,7 +177,7 @@ async def test_interference_is_repaired_once_the_tool_works_again(subject, what)
     """However often the tool refuses; it is logged once, and counted once."""
     firewall, kernel = subject.firewall, subject.kernel
     await firewall.open(SERVICE)
-    await gatherResults([firewall.allow(n, later(600)) for n in (LIVE, OTHER)])
+    await gatherResults([firewall.allow(GrantId(n), later(600)) for n in (LIVE, OTHER)])
     good = kernel.saved()
     await subject.at_rest()
     with Complaints() as complaints:
@@ -205,7 +206,7 @@ async def test_another_that_insists_on_the_first_place_is_not_fought_for_ever(su
                 kernel.saved().index("jump baseline") < kernel.saved().index(rule)))
             await subject.at_rest()
     await settled(lambda: firewall.warnings() != [])
-    await firewall.allow(LIVE, later(60))
+    await firewall.allow(GrantId(LIVE), later(60))
     assert LIVE in kernel.open_networks()
     assert firewall.problems() == []
     assert subject.drift("jump") == 5

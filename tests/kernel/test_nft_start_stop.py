@@ -8,7 +8,7 @@ import pytest
 from pytest_twisted import ensureDeferred
 from twisted.internet import reactor
 
-from envelope.firewall import FirewallError
+from envelope.firewall import FirewallError, GrantId
 from envelope.firewall.metrics import FirewallMetrics
 from envelope.firewall.nftables import NftablesFirewall
 from envelope.metrics import new_registry
@@ -57,7 +57,7 @@ async def test_an_operators_table_gets_only_what_grants_need(tmp_path, listener)
     kernel.run(*OPERATORS)
     before = kernel.saved()
     await subject.firewall.open(SERVICE)
-    await subject.firewall.allow(ip_network(CLIENT), later(60))
+    await subject.firewall.allow(GrantId(ip_network(CLIENT)), later(60))
     assert set(kernel.elements()) == {CLIENT, "ipv4"}
     assert listener.hears(CLIENT)
     assert not listener.hears(OTHER)
@@ -96,7 +96,7 @@ async def test_keep_leaves_the_default_drop_without_grants(tmp_path, listener) -
     """Even if others have just broken it; the next clean stop restores the first rules."""
     subject = FirewallUnderTest(tmp_path, "nftables", on_stop="keep")
     await subject.firewall.open(SERVICE)
-    await subject.firewall.allow(ip_network(CLIENT), later(60))
+    await subject.firewall.allow(GrantId(ip_network(CLIENT)), later(60))
     subject.kernel.run("flush chain inet envelope baseline")
     await subject.firewall.close()
     assert subject.kernel.elements() == {}

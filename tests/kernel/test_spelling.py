@@ -9,6 +9,7 @@ from pytest_twisted import ensureDeferred
 from twisted.internet.defer import gatherResults
 
 from envelope.addresses import PortRange, Protocol
+from envelope.firewall import GrantId
 from envelope.firewall.kernel import DriftKind
 from tests.kernel.firewallundertest import ALL_KINDS, SERVICE, FirewallUnderTest, later, settled
 
@@ -53,11 +54,11 @@ async def test_an_address_with_two_spellings_is_one(make, kind) -> None:
     """Its grant is neither missing nor a stray, and its revocation holds."""
     subject = make(kind)
     await subject.firewall.open(SERVICE)
-    await gatherResults([subject.firewall.allow(each, later(600)) for each in MIXED])
+    await gatherResults([subject.firewall.allow(GrantId(each), later(600)) for each in MIXED])
     await looks(subject, 2)
     assert drift(subject) == 0
     assert subject.kernel.open_networks((6,)) == set(MIXED)
-    await gatherResults([subject.firewall.revoke(each) for each in MIXED])
+    await gatherResults([subject.firewall.revoke(GrantId(each)) for each in MIXED])
     assert subject.kernel.open_networks((6,)) == set()
 
 
@@ -70,10 +71,10 @@ async def test_so_is_a_mask_that_spreads_grants_over_chains(make, kind, prefix) 
     await subject.firewall.open(SERVICE)
     many = [ip_network((0x20010DB8 << 96) + (n << 128 - prefix)).supernet(new_prefix=prefix)
             for n in range(40)]
-    await gatherResults([subject.firewall.allow(each, later(600)) for each in many])
+    await gatherResults([subject.firewall.allow(GrantId(each), later(600)) for each in many])
     await looks(subject, 2)
     assert drift(subject) == 0
-    await gatherResults([subject.firewall.revoke(each) for each in many])
+    await gatherResults([subject.firewall.revoke(GrantId(each)) for each in many])
 
 
 @pytest.mark.parametrize("kind", ALL_KINDS)

@@ -11,6 +11,7 @@ from pytest_twisted import ensureDeferred
 from twisted.internet.defer import gatherResults
 from twisted.logger import LogLevel, globalLogPublisher
 
+from envelope.firewall import GrantId
 from tests.kernel.firewallundertest import SERVICE, FirewallUnderTest, later, settled
 
 pytestmark = pytest.mark.kernel
@@ -75,15 +76,15 @@ def warnings():
 async def serve(subject: FirewallUnderTest) -> None:
     """Clients of both families come and go, and rules that others delete come back."""
     firewall = subject.firewall
-    await gatherResults([firewall.allow(n, later(60)) for n in (A4, B4, A6)])
-    await firewall.revoke(A4)
+    await gatherResults([firewall.allow(GrantId(n), later(60)) for n in (A4, B4, A6)])
+    await firewall.revoke(GrantId(A4))
     listed = nft("list chain ip filter ENVELOPE-GRANTS")
     assert str(B4[0]) in listed
     assert str(A4[0]) not in listed
     nft("flush chain ip filter ENVELOPE-GRANTS")
     await settled(lambda: str(B4[0]) in nft("list chain ip filter ENVELOPE-GRANTS"))
     assert firewall.problems() == []
-    await gatherResults([firewall.revoke(n) for n in (B4, A6)])
+    await gatherResults([firewall.revoke(GrantId(n)) for n in (B4, A6)])
 
 
 @pytest.mark.parametrize("foreign", BEFORE, indirect=True)
@@ -131,13 +132,14 @@ async def test_a_reader_that_is_gone_for_a_while(tmp_path, kind) -> None:
     """As in an upgrade of its package: clients come and leave, and a stop takes all away."""
     subject = FirewallUnderTest(tmp_path, kind)
     await subject.firewall.open(SERVICE)
-    await gatherResults([subject.firewall.allow(n, later(60)) for n in (A4, A6)])
+    await gatherResults([subject.firewall.allow(GrantId(n), later(60)) for n in (A4, A6)])
     subject.tools.order("save-fails")
     if kind == "nftables":
         # While nobody else changes rules, nothing is read.
         nft("add table ip others", "delete table ip others")
     await settled(lambda: subject.firewall.problems() != [])
-    await gatherResults([subject.firewall.revoke(A4), subject.firewall.allow(B4, later(60))])
+    allowed = subject.firewall.allow(GrantId(B4), later(60))
+    await gatherResults([subject.firewall.revoke(GrantId(A4)), allowed])
     assert subject.kernel.open_networks((4, 6)) == {B4, A6}
     await subject.firewall.close()
     assert subject.kernel.saved() == subject.before

@@ -16,6 +16,7 @@ from pytest_twisted import ensureDeferred
 from twisted.internet import reactor
 from twisted.internet.defer import DeferredList, gatherResults
 
+from envelope.firewall import GrantId
 from tests.kernel.faultyiptables import LOCK
 from tests.kernel.firewallundertest import (
     ALL_KINDS,
@@ -45,7 +46,7 @@ def subject(request, tmp_path):
 async def test_a_writer_killed_in_any_state_loses_nothing(subject, state) -> None:
     """The next tool process makes the change; no client is refused."""
     await subject.firewall.open(SERVICE)
-    await gatherResults([subject.firewall.allow(n, later(60)) for n in (A4, A6)])
+    await gatherResults([subject.firewall.allow(GrantId(n), later(60)) for n in (A4, A6)])
     await subject.at_rest()
     if state == "idle":
         for pid in subject.reactor.pids():
@@ -53,8 +54,8 @@ async def test_a_writer_killed_in_any_state_loses_nothing(subject, state) -> Non
     else:
         subject.tools.order(f"{state}@1")
     await gatherResults([
-        subject.firewall.allow(B4, later(60)), subject.firewall.revoke(A4),
-        subject.firewall.revoke(A6),
+        subject.firewall.allow(GrantId(B4), later(60)), subject.firewall.revoke(GrantId(A4)),
+        subject.firewall.revoke(GrantId(A6)),
     ])
     assert subject.kernel.open_networks((4, 6)) == {B4}
     await settled(lambda: not subject.firewall.problems())
@@ -65,24 +66,24 @@ async def test_a_writer_killed_in_any_state_loses_nothing(subject, state) -> Non
 async def test_a_tool_may_be_missing_from_disk_for_a_while(subject) -> None:
     """Meanwhile grants fail and name the tool, revocations wait, and the rules stay in force."""
     await subject.firewall.open(SERVICE)
-    await subject.firewall.allow(A4, later(600))
+    await subject.firewall.allow(GrantId(A4), later(600))
     names = ["nft"] if subject.label == "inet" else ["iptables-restore", "iptables-save"]
     tools = [subject.tools.folder / name for name in names]
     for tool in tools:
         tool.rename(tool.with_suffix(".away"))
     for pid in subject.reactor.pids():
         os.kill(pid, signal.SIGKILL)
-    gone = subject.firewall.revoke(A4)
+    gone = subject.firewall.revoke(GrantId(A4))
     asked = time.monotonic()
-    assert "is not there" in await refused(subject.firewall.allow(B4, later(60)))
+    assert "is not there" in await refused(subject.firewall.allow(GrantId(B4), later(60)))
     assert time.monotonic() - asked < 10
     assert not gone.called
     assert "is not there" in subject.firewall.problems()[0]
     assert subject.kernel.open_networks() == {A4}
     if subject.label != "inet":
         # The other family has its own tools.
-        await subject.firewall.allow(A6, later(60))
-        await subject.firewall.revoke(A6)
+        await subject.firewall.allow(GrantId(A6), later(60))
+        await subject.firewall.revoke(GrantId(A6))
     for tool in tools:
         tool.with_suffix(".away").rename(tool)
     await gone
@@ -113,12 +114,12 @@ async def test_a_grant_is_answered_within_10_s_while_others_hold_the_lock(subjec
     Each answer is true, and nothing is left of a grant that was refused.
     """
     await subject.firewall.open(SERVICE)
-    await subject.firewall.allow(A4, later(600))
+    await subject.firewall.allow(GrantId(A4), later(600))
     await subject.at_rest()
     with lock_taken(subject.tools.folder / LOCK, seconds):
         asked = time.monotonic()
-        gone = subject.firewall.revoke(A4)
-        answers = [subject.firewall.allow(n, later(600)) for n in (B4, A6)]
+        gone = subject.firewall.revoke(GrantId(A4))
+        answers = [subject.firewall.allow(GrantId(n), later(600)) for n in (B4, A6)]
         results = await DeferredList(answers, consumeErrors=True)
         waited = time.monotonic() - asked
         print(f"lock held for {seconds} s: answered after {waited:.1f} s: "

@@ -13,7 +13,7 @@ from envelope.sessions import admission as a
 
 NOW = 1000.0
 CLAIMS = Claims("locate", "ndt", ("m",), NOW + 60)
-EXPECTED = a.Expectations("ndt", True, 60.0)
+EXPECTED = a.Expectations({"ndt": 0, "monitoring": 0}, True, 60.0)
 GOOD = a.AccessRequest("GET", a.ACCESS_PATH, "token", None, a.SUBPROTOCOL)
 
 
@@ -61,7 +61,8 @@ def test_a_good_request_is_admitted_with_its_duration_and_sub_protocol() -> None
        longest=st.none() | st.floats(0, 1e6))
 def test_the_deadline(expires, timeout, longest) -> None:
     """The later of `exp` and now + timeout, but not later than now + max_duration."""
-    deadline = a.deadline_of(expires, a.Expectations(None, True, timeout, longest), NOW)
+    expected = a.Expectations({"monitoring": 0}, True, timeout, longest)
+    deadline = a.deadline_of(expires, expected, NOW)
     if longest is not None:
         assert deadline <= NOW + longest
     else:

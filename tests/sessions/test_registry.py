@@ -11,7 +11,7 @@ from twisted.internet.task import Clock
 from envelope.addresses import Address
 from envelope.config import Config
 from envelope.credentials.tokens import Claims
-from envelope.firewall import FirewallError
+from envelope.firewall import FirewallError, GrantId
 from envelope.metrics import new_registry
 from envelope.protocol import End
 from envelope.sessions.admission import (
@@ -28,7 +28,7 @@ from envelope.sessions.registry import Sessions
 from tests.support.scriptedfirewall import ScriptedFirewall
 
 ADDRESS = ip_address("203.0.113.7")
-NETWORK = ip_network("203.0.113.7/32")
+GRANT = GrantId(ip_network("203.0.113.7/32"))
 NOW = 1_000_000.0
 
 
@@ -42,7 +42,7 @@ class Carrier:
 
     def close(self, code: int, reason: str) -> None:
         self.closed.append((code, reason))
-        self.open_when_closed.append(NETWORK in self.firewall.open_networks)
+        self.open_when_closed.append(GRANT in self.firewall.grants)
 
     def abort(self) -> None:
         self.closed.append((0, "abort"))
@@ -90,7 +90,7 @@ def test_at_its_deadline_a_session_ends_and_its_grant_is_revoked_before_the_clos
     world = World()
     answer, carrier = world.admit()
     assert result(answer) is not None
-    assert NETWORK in world.firewall.open_networks
+    assert GRANT in world.firewall.grants
     world.clock.advance(59.9)
     assert carrier.closed == []
     world.clock.advance(0.2)
@@ -111,7 +111,7 @@ def test_each_end_frees_slot_network_and_timer(act, closed) -> None:
     act(result(answer))
     assert carrier.closed == closed
     assert len(world.sessions) == 0
-    assert world.firewall.open_networks == {}
+    assert world.firewall.grants == {}
     assert world.clock.getDelayedCalls() == []
 
 
@@ -151,7 +151,7 @@ def test_a_client_that_is_lost_while_the_grant_is_made_leaves_no_grant() -> None
     answer.cancel()
     assert len(world.sessions) == 1
     world.firewall.release()
-    assert world.firewall.open_networks == {}
+    assert world.firewall.grants == {}
     assert len(world.sessions) == 0
     assert world.clock.getDelayedCalls() == []
 
@@ -171,21 +171,21 @@ def test_sessions_of_one_network_share_its_grant() -> None:
     """Its end becomes earlier when the longest session ends; the last session revokes it."""
     world = World(max_clients=2)
     first, _ = world.admit()
-    end = world.firewall.open_networks[NETWORK]
+    end = world.firewall.grants[GRANT]
     world.clock.advance(10)
     second, _ = world.admit()
-    assert world.firewall.open_networks[NETWORK] == end + 10
+    assert world.firewall.grants[GRANT] == end + 10
     result(second).client_left()
-    assert world.firewall.open_networks[NETWORK] == end
+    assert world.firewall.grants[GRANT] == end
     result(first).client_left()
-    assert world.firewall.open_networks == {}
+    assert world.firewall.grants == {}
 
 
 def test_a_grant_that_fails_leaves_the_networks_other_sessions_theirs() -> None:
     """With the end from before."""
     world = World(max_clients=2)
     world.admit()
-    end = world.firewall.open_networks[NETWORK]
+    end = world.firewall.grants[GRANT]
     world.clock.advance(10)
     calls: list[str] = []
 
@@ -196,7 +196,7 @@ def test_a_grant_that_fails_leaves_the_networks_other_sessions_theirs() -> None:
     world.firewall.refuse = refuse
     assert result(world.admit()[0]).check(FirewallError)
     assert calls == ["allow", "allow"]
-    assert world.firewall.open_networks[NETWORK] == end
+    assert world.firewall.grants[GRANT] == end
 
 
 def test_a_stop_ends_all_sessions() -> None:
@@ -215,7 +215,7 @@ def test_a_stop_ends_all_sessions() -> None:
     world.firewall.release()
     assert result(pending).check(Refused)
     assert carrier.closed == [(1001, "stopping")]
-    assert world.firewall.open_networks == {}
+    assert world.firewall.grants == {}
     assert world.sessions.when_empty().called
 
 
@@ -246,7 +246,7 @@ def test_a_client_without_an_address_needs_no_grant() -> None:
     world = World()
     answer, _ = world.admit(None)
     assert result(answer) is not None
-    assert world.firewall.open_networks == {}
+    assert world.firewall.grants == {}
     world.sessions.end_all(End.REVOKED)
     assert len(world.sessions) == 0
 
@@ -259,11 +259,11 @@ def test_a_step_of_the_wall_clock_moves_no_deadline(by) -> None:
     assert result(first) is not None
     world.clock.advance(10)
     second, _ = world.admit()
-    assert world.firewall.open_networks[NETWORK] == 70
+    assert world.firewall.grants[GRANT] == 70
     world.clock_set_by = by
     world.clock.advance(10)
     result(second).client_left()
-    assert world.firewall.open_networks[NETWORK] == 60
+    assert world.firewall.grants[GRANT] == 60
     world.clock.advance(39.9)
     assert carrier.closed == []
     world.clock.advance(0.2)
@@ -283,7 +283,7 @@ def test_a_stop_answers_clients_whose_grants_are_being_made_at_once() -> None:
     assert len(world.sessions) == 1
     world.firewall.release()
     assert len(world.sessions) == 0
-    assert world.firewall.open_networks == {}
+    assert world.firewall.grants == {}
     assert carrier.closed == []
 
 

@@ -6,29 +6,33 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, rule
 
+from envelope.firewall import GrantId
 from envelope.sessions.sharing import SharedGrants
 
-NETWORKS = [ip_network(n) for n in ("203.0.113.7/32", "203.0.113.8/32", "2001:db8::/64")]
+GRANTS = [
+    GrantId(ip_network(network), service)
+    for network in ("203.0.113.7/32", "203.0.113.8/32", "2001:db8::/64") for service in (0, 2)
+]
 
 
 def test_a_grant_ends_with_the_latest_deadline_of_its_sessions() -> None:
     """It becomes earlier when that session leaves, and None with the last one."""
     grants = SharedGrants()
-    assert grants.add("a", NETWORKS[0], 100.0) == 100.0
-    assert grants.add("b", NETWORKS[0], 300.0) == 300.0
-    assert grants.add("c", NETWORKS[0], 200.0) == 300.0
-    assert grants.remove("b") == (NETWORKS[0], 200.0)
-    assert grants.remove("c") == (NETWORKS[0], 100.0)
-    assert grants.remove("a") == (NETWORKS[0], None)
-    assert grants.add("a", NETWORKS[0], 50.0) == 50.0
+    assert grants.add("a", GRANTS[0], 100.0) == 100.0
+    assert grants.add("b", GRANTS[0], 300.0) == 300.0
+    assert grants.add("c", GRANTS[0], 200.0) == 300.0
+    assert grants.remove("b") == (GRANTS[0], 200.0)
+    assert grants.remove("c") == (GRANTS[0], 100.0)
+    assert grants.remove("a") == (GRANTS[0], None)
+    assert grants.add("a", GRANTS[0], 50.0) == 50.0
 
 
 def test_a_session_is_added_once_and_removed_once() -> None:
     """Anything else is a mistake of the caller."""
     grants = SharedGrants()
-    grants.add("a", NETWORKS[0], 1.0)
+    grants.add("a", GRANTS[0], 1.0)
     with pytest.raises(ValueError, match="already shares"):
-        grants.add("a", NETWORKS[1], 1.0)
+        grants.add("a", GRANTS[1], 1.0)
     grants.remove("a")
     with pytest.raises(KeyError):
         grants.remove("a")
@@ -45,20 +49,20 @@ class SharingModel(RuleBasedStateMachine):
         self.present: dict[str, tuple[object, float]] = {}
         self.number = 0
 
-    @rule(target=sessions, network=st.sampled_from(NETWORKS), deadline=st.floats(0, 1e9))
-    def add(self, network, deadline):
+    @rule(target=sessions, grant=st.sampled_from(GRANTS), deadline=st.floats(0, 1e9))
+    def add(self, grant, deadline):
         self.number += 1
         session_id = f"s{self.number}"
-        self.present[session_id] = (network, deadline)
-        end = self.grants.add(session_id, network, deadline)
-        assert end == max(d for n, d in self.present.values() if n == network)
+        self.present[session_id] = (grant, deadline)
+        end = self.grants.add(session_id, grant, deadline)
+        assert end == max(d for n, d in self.present.values() if n == grant)
         return session_id
 
     @rule(session_id=consumes(sessions))
     def remove(self, session_id):
-        network, _ = self.present.pop(session_id)
-        ends = [d for n, d in self.present.values() if n == network]
-        assert self.grants.remove(session_id) == (network, max(ends, default=None))
+        grant, _ = self.present.pop(session_id)
+        ends = [d for n, d in self.present.values() if n == grant]
+        assert self.grants.remove(session_id) == (grant, max(ends, default=None))
 
 
 TestSharingModel = SharingModel.TestCase

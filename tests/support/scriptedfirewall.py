@@ -3,27 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from twisted.internet.defer import Deferred, fail
 
-from envelope.addresses import Network, PortRange
-from envelope.firewall import FirewallError
+from envelope.addresses import PortRange
+from envelope.firewall import FirewallError, GrantId, Traffic
 from envelope.firewall.memory import MemoryFirewall
 
 
 class ScriptedFirewall(MemoryFirewall):
     """Answers at once, as `MemoryFirewall` does, unless a test says otherwise.
 
-    `refuse` is called with a method's name and its network (None for `open` and `close`); the call
+    `refuse` is called with a method's name and its grant (None for `open` and `close`); the call
     fails with the text that it returns, if any. While `hold_back` is true, calls wait until
     `release`.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self.refuse: Callable[[str, Network | None], str | None] = lambda _call, _network: None
+        self.refuse: Callable[[str, GrantId | None], str | None] = lambda _call, _grant: None
         self.hold_back = False
-        self._waiting: list[tuple[Deferred[None], Callable[[], Deferred[None]]]] = []
+        self._waiting: list[tuple[Deferred[Any], Callable[[], Deferred[Any]]]] = []
 
     def open(
         self, service_ports: tuple[PortRange, ...], closed_ports: tuple[PortRange, ...] = ()
@@ -31,12 +32,11 @@ class ScriptedFirewall(MemoryFirewall):
         return self._answer(
             "open", None, lambda: MemoryFirewall.open(self, service_ports, closed_ports))
 
-    def allow(self, network: Network, end: float) -> Deferred[None]:
-        return self._answer(
-            "allow", network, lambda: MemoryFirewall.allow(self, network, end))
+    def allow(self, grant: GrantId, end: float) -> Deferred[None]:
+        return self._answer("allow", grant, lambda: MemoryFirewall.allow(self, grant, end))
 
-    def revoke(self, network: Network) -> Deferred[None]:
-        return self._answer("revoke", network, lambda: MemoryFirewall.revoke(self, network))
+    def revoke(self, grant: GrantId) -> Deferred[Traffic | None]:
+        return self._answer("revoke", grant, lambda: MemoryFirewall.revoke(self, grant))
 
     def close(self) -> Deferred[None]:
         return self._answer("close", None, lambda: MemoryFirewall.close(self))
@@ -48,13 +48,13 @@ class ScriptedFirewall(MemoryFirewall):
             do().chainDeferred(answer)
 
     def _answer(
-        self, method: str, network: Network | None, do: Callable[[], Deferred[None]]
-    ) -> Deferred[None]:
-        refusal = self.refuse(method, network)
+        self, method: str, grant: GrantId | None, do: Callable[[], Deferred[Any]]
+    ) -> Deferred[Any]:
+        refusal = self.refuse(method, grant)
         if refusal is not None:
             return fail(FirewallError(refusal))
         if not self.hold_back:
             return do()
-        answer: Deferred[None] = Deferred()
+        answer: Deferred[Any] = Deferred()
         self._waiting.append((answer, do))
         return answer

@@ -156,14 +156,17 @@ class Flows:
                     failures.append(str(error.strerror))
         return failures
 
-    def ended(self, network: Network, others: bool) -> Deferred[None]:
+    def ended(
+        self, network: Network, others: bool, still_open: tuple[PortRange, ...] = ()
+    ) -> Deferred[None]:
         """Destroy what was opened under a grant, now that it is over; fires when that is done.
 
-        `others` says whether other networks of its family still have grants; until the last of them
-        ends, the `--proxy-port`s stay open to everyone. Never fails.
+        `still_open` are the ports that other grants of the network open. `others` says whether
+        there are more grants of its family; until the last of them ends, the `--proxy-port`s stay
+        open to everyone. Never fails.
         """
         if others:
-            return self._end(Ended(network, (*self._open, *self._proxies)))
+            return self._end(Ended(network, (*self._open, *self._proxies, *still_open)))
         ends = [Ended(network, self._open)]
         if self._proxies:
             ends.append(Ended(_EVERYONE[network.version], self._open, self._proxies))
@@ -197,10 +200,13 @@ class Flows:
             self._devices.clear()
             self._devices.update(devices)
 
-    def granted(self, network: Network) -> None:
-        """A network has a grant again: nothing that it opens from now on is destroyed."""
+    def granted(self, network: Network, ports: tuple[PortRange, ...] = ()) -> None:
+        """A network has a new grant: nothing that it opens under that is destroyed.
+
+        The grant opens `ports`, or everything without any.
+        """
         if self._cutter is not None:
-            self._cutter.spare(network)
+            self._cutter.spare(network, ports)
 
     def stop(self) -> None:
         """Restore the kernel's setting, while the rules still remember it."""

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Literal, Protocol, TypeAlias
 
 from envelope.addresses import Address, Network, Opening
@@ -132,6 +132,11 @@ class Ended:
         )
 
 
+    def without(self, ports: tuple[Opening, ...]) -> Ended:
+        """The same, but that these ports are open again."""
+        return replace(self, still_open=(*self.still_open, *ports))
+
+
 def _covered(openings: Iterable[Opening], transport: Transport, port: int) -> bool:
     return any(each.covers(transport, port) for each in openings)
 
@@ -158,9 +163,12 @@ class Clients:
         """All of them."""
         return [each.network for each in self._by_prefix.values()]
 
-    def spare(self, network: Network) -> None:
-        """Leave one out."""
-        self._by_prefix.pop(_prefix(network.network_address, network.prefixlen), None)
+    def spare(self, network: Network, ports: tuple[Opening, ...] = ()) -> None:
+        """Leave one out, or these ports of it."""
+        prefix = _prefix(network.network_address, network.prefixlen)
+        ended = self._by_prefix.pop(prefix, None)
+        if ports and ended is not None:
+            self._by_prefix[prefix] = ended.without(ports)
 
     def lose(self, remote: Address, transport: Transport, port: int) -> bool:
         """Whether a flow of `remote` to a port of this host is to end."""

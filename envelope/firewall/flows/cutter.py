@@ -11,7 +11,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
-from envelope.addresses import Network
+from envelope.addresses import Network, PortRange
 from envelope.firewall.cooperate import in_turns
 from envelope.firewall.flows.connections import (
     JUDGED_AT_ONCE,
@@ -62,9 +62,18 @@ class Cutter:
             )
         return done
 
-    def spare(self, network: Network) -> None:
-        """A network has a new grant: what it opens under that is not to be destroyed."""
-        self._ending.spare(network)
+    def spare(self, network: Network, ports: tuple[PortRange, ...] = ()) -> None:
+        """A network has a new grant: what it opens under that is not to be destroyed.
+
+        The grant opens `ports`, or everything without any.
+        """
+        self._ending.spare(network, ports)
+        if ports:
+            self._waiting = [
+                (ended.without(ports) if ended.network == network else ended, done)
+                for ended, done in self._waiting
+            ]
+            return
         for ended, done in [each for each in self._waiting if each[0].network == network]:
             self._waiting.remove((ended, done))
             done.callback(None)

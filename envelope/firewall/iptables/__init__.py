@@ -17,7 +17,7 @@ from envelope.firewall.iptables.rules import grant_rules
 from envelope.firewall.iptables.snapshot import Snapshot
 from envelope.firewall.iptables.table import FilterTable
 from envelope.firewall.iptables.tools import FAMILIES, Paths, Tools
-from envelope.firewall.kernel import key_of
+from envelope.firewall.kernel import key_for
 from envelope.firewall.kernelfirewall import CHECK_EVERY, KernelFirewall
 from envelope.firewall.leftovers import OtherTable
 from envelope.firewall.metrics import FirewallMetrics
@@ -92,7 +92,11 @@ def rules_text(choices: RuleChoices, family: Family) -> str:
             shown.append(
                 "# ENVELOPE-WAS-LOOSE is added where the start sets nf_conntrack_tcp_loose to 0"
             )
-    for rule in grant_rules(choices, key_of(family.example), _PLACEHOLDER_END):
-        rule = rule.replace(str(family.example), "NETWORK")
-        shown.append(f"# a grant: -A ENVELOPE-GRANTS {rule.replace('1970-01-01T00:00:00', 'END')}")
+    for number, service in enumerate(choices.services):
+        key = key_for(str(family.example), number)
+        name = f" for {service.name}" if len(choices.services) > 1 else ""
+        for rule in grant_rules(choices, key, _PLACEHOLDER_END):
+            rule = rule.replace(str(family.example), "NETWORK")
+            rule = rule.replace("1970-01-01T00:00:00", "END")
+            shown.append(f"# a grant{name}: -A ENVELOPE-GRANTS {rule}")
     return "\n".join(shown)

@@ -164,7 +164,7 @@ def _grant_in(
 
 def _network_of(rule: str, structure: Structure, in_force: Mapping[Key, Rules]) -> Key | None:
     words = rule.split(" ", 2)
-    if words[0] == "-s":
+    if words[0] == "-s" and "--comment" not in rule:
         # Nearly all are as we wrote them, and need no parsing.
         key = one_key(words[1])
         if rule in in_force.get(key, ()):

@@ -16,7 +16,15 @@ from ipaddress import IPv6Address
 from typing import Final, TypeAlias
 
 from envelope.addresses import PROTOCOLS, Opening, PortRange
-from envelope.firewall.kernel import EVERYONE, NO_CLIENTS, Key, one_key, parts_of
+from envelope.firewall.kernel import (
+    EVERYONE,
+    NO_CLIENTS,
+    Key,
+    key_for,
+    network_text_of,
+    parts_of,
+    service_of,
+)
 from envelope.firewall.policy import BACKSTOP, IPV6, Family, RuleChoices
 
 CHAIN: Final = "ENVELOPE"
@@ -145,27 +153,31 @@ def _until(end: int) -> str:
 def grant_rules(choices: RuleChoices, key: Key, end: int) -> Rules:
     """The grant of a network until `end` (seconds since the epoch): one rule, or one for each port.
 
-    The ports are `--grant-port`, and `--proxy-port` for a key of `EVERYONE`. Sorted, so that it
-    compares with what is read back.
+    The ports are the service's, and `--proxy-port` for a key of `EVERYONE`. A comment tells the
+    services but the first apart. Sorted, so that it compares with what is read back.
     """
     if key in NO_CLIENTS:
         return tuple(sorted(
             f"-p tcp -m tcp --dport {port} {_until(end)} -j ACCEPT"
             for port in set(choices.proxy_port)
         ))
-    matches = [f" {_ports(ports)}" for ports in set(choices.grant_port)] or [""]
-    return tuple(sorted(f"-s {key}{match} {_until(end)} -j ACCEPT" for match in matches))
+    number = service_of(key)
+    matches = [f" {_ports(ports)}" for ports in set(choices.services[number].ports)] or [""]
+    mark = f" -m comment --comment {number}" if number else ""
+    source = f"-s {network_text_of(key)}"
+    return tuple(sorted(f"{source}{match} {_until(end)}{mark} -j ACCEPT" for match in matches))
 
 
 _GRANT: Final = re.compile(
     r"(?:-s (?P<source>[0-9a-f.:]+/\d+) )?(?:-p \S+ -m \S+ --dport \S+ )?"
-    r"-m time (?:--timestart \S+ --timestop \S+ )?--datestop (?P<end>\S+) -j ACCEPT"
+    r"-m time (?:--timestart \S+ --timestop \S+ )?--datestop (?P<end>\S+)"
+    r"(?: -m comment --comment (?P<service>\d{1,4}))? -j ACCEPT"
 )
 
 
 @lru_cache(maxsize=1 << 15)
 def read_grant(rule: str, version: int = 4) -> tuple[Key, int] | None:
-    """Read a grant's network and end (seconds since the epoch) from its rule; None if it is none.
+    """Read a grant's key and end (seconds since the epoch) from its rule; None if it is none.
 
     A rule without a source is the one of `EVERYONE` of this IP version. Cached, since every rule is
     read at each comparison.
@@ -175,7 +187,8 @@ def read_grant(rule: str, version: int = 4) -> tuple[Key, int] | None:
         return None
     try:
         end = datetime.fromisoformat(match["end"]).replace(tzinfo=UTC)
-        key = one_key(match["source"]) if match["source"] else EVERYONE[version]
+        number = int(match["service"] or 0)
+        key = key_for(match["source"], number) if match["source"] else EVERYONE[version]
         parts_of(key)
     except ValueError:
         return None

@@ -29,7 +29,7 @@ from envelope.firewall.iptables.rules import DEVICES, GRANTS, Rules, end_of_gran
 from envelope.firewall.iptables.shown import in_force as shown_in_force
 from envelope.firewall.iptables.snapshot import Snapshot
 from envelope.firewall.iptables.tools import Tools
-from envelope.firewall.kernel import NO_CLIENTS, Key, Seen, key_of
+from envelope.firewall.kernel import NO_CLIENTS, Key, Seen, key_for
 from envelope.firewall.lifecycle import InstalledTable
 from envelope.firewall.metrics import FirewallMetrics
 from envelope.firewall.policy import Family, RuleChoices
@@ -73,7 +73,7 @@ class FilterTable(InstalledTable[Snapshot]):
         self.was_loose = loose or was_loose(found)
         self._structure = Structure(choices, self.family, before(found), self.was_loose)
         # This grant ended long ago: it lets nobody in between its addition and its removal.
-        probe = grant_rules(choices, key_of(self.family.example), end_of_grant(0.0))
+        probe = grant_rules(choices, key_for(str(self.family.example), 0), end_of_grant(0.0))
         return install(found, self._structure, probe)
 
     async def _confirm(self) -> None:

@@ -48,10 +48,14 @@ def nft_text(choices: RuleChoices) -> str:
     """The start as nft reads it, with a grant shown as a comment; pure."""
     structure = rules.Structure(choices)
     shown = ["# nft -f", *plan.commands(structure)]
-    shown += [
-        f"# a grant: add element {rules.TABLE} {name} {{ ADDRESS timeout TIME }}"
-        for name in rules.ADDRESSES.values()
-    ]
+    several = len(choices.services) > 1
+    for number, service in enumerate(choices.services):
+        name = f" for {service.name}" if several else ""
+        shown += [
+            f"# a grant{name}: add element {rules.TABLE} {rules.set_name(version, number)} "
+            "{ ADDRESS timeout TIME }"
+            for version in (4, 6)
+        ]
     if choices.baseline == "service" and choices.established == "cut":
         shown.append(
             f"# an empty chain {rules.WAS_LOOSE} is added where the start sets "

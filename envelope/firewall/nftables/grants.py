@@ -17,8 +17,8 @@ from typing import Any, Final, TypeAlias
 
 from envelope.firewall.cooperate import slices
 from envelope.firewall.errors import UnreadableRules
-from envelope.firewall.kernel import EVERYONE, Key
-from envelope.firewall.nftables.rules import ADDRESSES, PROXIES
+from envelope.firewall.kernel import EVERYONE, Key, key_for
+from envelope.firewall.nftables.rules import PROXIES, is_own_set, read_set_name
 from envelope.firewall.nftables.snapshot import NftSnapshot
 from envelope.firewall.policy import RuleChoices
 
@@ -123,7 +123,7 @@ def grants_in(
     """
     found: dict[Key, Second] = {}
     for name, shown in snapshot.sets.items():
-        if name not in (*ADDRESSES.values(), PROXIES):
+        if not is_own_set(name):
             continue
         plain = _plain(shown.elements)
         if plain is not None:
@@ -166,7 +166,8 @@ def _unlike(
     There may be thousands, and each takes half a microsecond. One more call would double that.
     """
     in_force: Mapping[Any, Second] = reading.in_force
-    suffix = f"/{reading.choices.prefix(6 if name == ADDRESSES[6] else 4)}"
+    version, service = read_set_name(name) or (4, 0)
+    suffix = key_for(f"/{reading.choices.prefix(version)}", service)
     earliest, latest = reading.begun - LATER + 1, reading.ended + EARLIER
     for element, left in part:
         known = in_force.get(element + suffix)
@@ -220,8 +221,8 @@ def _key_of(name: str, element: str, choices: RuleChoices) -> Key | None:
         return EVERYONE.get(_FAMILIES.get(element, 0))
     if not _ADDRESS.fullmatch(element):
         return None
-    version = 4 if name == ADDRESSES[4] else 6
+    version, service = read_set_name(name) or (4, 0)
     if version == 6 and "." in element:
         # inet_ntop(3) writes some addresses in a mixed form, and ipaddress does not.
         element = str(ip_address(element))
-    return Key(f"{element}/{choices.prefix(version)}")
+    return key_for(f"{element}/{choices.prefix(version)}", service)

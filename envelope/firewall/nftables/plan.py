@@ -19,21 +19,20 @@ from envelope.firewall.nftables.head import jump_line, stands
 from envelope.firewall.nftables.printed import Printed
 from envelope.firewall.nftables.repair import repair
 from envelope.firewall.nftables.rules import (
-    ADDRESSES,
     BASELINE,
     GRANTS,
     HOOK,
     INPUT,
-    PROXIES,
     TABLE,
     WAS_LOOSE,
     Structure,
+    is_own_set,
     ruleset,
+    set_name,
 )
 from envelope.firewall.nftables.snapshot import Chain, NftSnapshot
 from envelope.firewall.repair import in_order
 
-_SETS: Final = (*ADDRESSES.values(), PROXIES)
 REMOVE_TABLE: Final = (f"add table {TABLE}", f"delete table {TABLE}")
 
 
@@ -45,7 +44,7 @@ def was_loose(snapshot: NftSnapshot) -> bool:
 def is_ours(snapshot: NftSnapshot) -> bool:
     """Whether this service has made the table, or its part of an operator's."""
     return BASELINE in snapshot.chains or (
-        GRANTS in snapshot.chains and ADDRESSES[4] in snapshot.sets
+        GRANTS in snapshot.chains and set_name(4) in snapshot.sets
     )
 
 
@@ -69,7 +68,7 @@ def install(snapshot: NftSnapshot, structure: Structure, probe: Sequence[str]) -
             f"--baseline=operator needs your own rules in the chain {INPUT} of the table {TABLE} "
             "(type filter hook input), and there is none"
         )
-    if GRANTS in snapshot.chains and ADDRESSES[4] not in snapshot.sets:
+    if GRANTS in snapshot.chains and set_name(4) not in snapshot.sets:
         raise FirewallError(
             f"the chain {GRANTS} of your table {TABLE} is not this service's: rename it"
         )
@@ -102,7 +101,7 @@ def _remove_ours(snapshot: NftSnapshot) -> list[str]:
     ]
     if GRANTS in snapshot.chains:
         lines += [f"flush chain {TABLE} {GRANTS}", f"delete chain {TABLE} {GRANTS}"]
-    return lines + [f"delete set {TABLE} {name}" for name in _SETS if name in snapshot.sets]
+    return lines + [f"delete set {TABLE} {name}" for name in snapshot.sets if is_own_set(name)]
 
 
 def _add_ours(structure: Structure) -> list[str]:

@@ -8,13 +8,15 @@ sets of intervals a change would cost more the more elements there are (10,000: 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network
 from typing import Final, TypeAlias
 
 from envelope.addresses import Opening, PortRange
-from envelope.firewall.kernel import EVERYONE, Key, key_of, version_of
+from envelope.config.subjects import Service
+from envelope.firewall.kernel import EVERYONE, Key, key_for, service_of, version_of
 from envelope.firewall.policy import IPV4, IPV6, RuleChoices
 
 TABLE: Final = "inet envelope"
@@ -26,13 +28,30 @@ DEVICES: Final = "guarded"
 GRANTS: Final = "grants"
 HOOK: Final = "type filter hook input priority filter; policy drop;"
 
-ADDRESSES: Final = {4: "grants4", 6: "grants6"}
 PROXIES: Final = "proxies"
+# A set of ours: grants of one address family, for the first service or for another one.
+_SET: Final = re.compile(r"grants(?P<version>[46])(?:_(?P<service>[1-9]\d{0,3}))?")
 # An element, and for how many milliseconds it lasts.
 _Change: TypeAlias = tuple[str, int | None]
 _UNKNOWN: Final[Mapping[Key, bool]] = {}
 # nft's names of the address families, which are the elements of `PROXIES`.
 _NAMES: Final = {4: "ipv4", 6: "ipv6"}
+
+
+def set_name(version: int, service: int = 0) -> str:
+    """The set with a service's grants for one address family."""
+    return f"grants{version}_{service}" if service else f"grants{version}"
+
+
+def read_set_name(name: str) -> tuple[int, int] | None:
+    """The address family and the service of a set of grants; None for another set."""
+    match = _SET.fullmatch(name)
+    return (int(match["version"]), int(match["service"] or 0)) if match else None
+
+
+def is_own_set(name: str) -> bool:
+    """Whether a set of this name is ours."""
+    return name == PROXIES or _SET.fullmatch(name) is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +64,10 @@ class Structure:
     @property
     def sets(self) -> dict[str, str]:
         """Our sets, each with its declaration."""
-        sets = {ADDRESSES[4]: "ipv4_addr", ADDRESSES[6]: "ipv6_addr"}
+        sets = {
+            set_name(version, number): f"ipv{version}_addr"
+            for number in range(len(self.choices.services)) for version in (4, 6)
+        }
         if self.choices.proxy_port:
             sets[PROXIES] = "nf_proto"
         return {name: f"type {kind}; flags timeout;" for name, kind in sets.items()}
@@ -113,18 +135,26 @@ def device_rules(choices: RuleChoices) -> tuple[str, ...]:
 
 
 def _grant_rules(choices: RuleChoices) -> list[str]:
-    ports = [f"{_ports(ports)} " for ports in dict.fromkeys(choices.grant_port)] or [""]
     # An operator's own rules go on with what no grant opens; ours have refused it before.
     closed = choices.closed_ports if choices.baseline == "operator" else ()
     rules = [f"{_ports(each)} return" for each in closed]
     rules += [
-        f"{_source(version, choices.prefix(version))} @{name} {port}accept"
-        for version, name in ADDRESSES.items() for port in ports
+        f"{port}{_source(version, choices.prefix(version))} @{set_name(version, number)} accept"
+        for number, service in enumerate(choices.services) for version in (4, 6)
+        for port in _matches(service)
     ]
     if choices.proxy_port:
         open_ports = ", ".join(map(str, sorted(set(choices.proxy_port))))
         rules.append(f"meta nfproto @{PROXIES} tcp dport {{ {open_ports} }} accept")
     return rules
+
+
+def _matches(service: Service) -> Iterator[str]:
+    """A service's ports. They stand before the set, which counts each packet that is looked up."""
+    if not service.ports:
+        yield ""
+    for ports in dict.fromkeys(service.ports):
+        yield f"{_ports(ports)} "
 
 
 def _source(version: int, prefix: int) -> str:
@@ -159,7 +189,7 @@ def element_of(key: Key) -> tuple[str, str]:
     version = version_of(key)
     if key == EVERYONE[version]:
         return PROXIES, _NAMES[version]
-    return ADDRESSES[version], key.partition("/")[0]
+    return set_name(version, service_of(key)), key.partition("/")[0]
 
 
 def change_elements(
@@ -193,7 +223,7 @@ def change_elements(
 
 def probe() -> list[str]:
     """Commands that make and remove a grant of either address family."""
-    keys = [key_of(family.example) for family in (IPV4, IPV6)]
+    keys = [key_for(str(family.example), 0) for family in (IPV4, IPV6)]
     return [*change_elements((key, 1000) for key in keys),
             *change_elements((key, None) for key in keys)]
 

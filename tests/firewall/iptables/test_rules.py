@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from envelope.addresses import PROTOCOLS, PortRange, Protocol, parse_opening
 from envelope.config import Config
+from envelope.config.subjects import Subject
 from envelope.firewall.iptables.rules import (
     LATEST_END,
     baseline_rules,
@@ -16,10 +17,11 @@ from envelope.firewall.iptables.rules import (
     read_grant,
     respelled,
 )
-from envelope.firewall.kernel import EVERYONE, Key, key_of
+from envelope.firewall.kernel import EVERYONE, Key, key_for
 from envelope.firewall.policy import BACKSTOP, IPV4, IPV6, RuleChoices
 
 SERVICE = (PortRange("tcp", 8880, 8880),)
+SUBJECTS = (Subject("ndt"), Subject("wehe", (PortRange("udp", 5000, 5010),)))
 
 networks = st.one_of(
     st.builds(lambda a, p: IPv4Network((a, p), strict=False),
@@ -116,11 +118,12 @@ def test_both_spellings_of_a_rule_are_one(printed, ours) -> None:
     assert respelled(printed) == ours
 
 
-@given(network=networks, end=ends, ports=st.sampled_from([(), SERVICE, (*SERVICE, *SERVICE)]))
-def test_reading_a_grant_back_gives_what_was_written(network, end, ports) -> None:
+@given(network=networks, end=ends, ports=st.sampled_from([(), SERVICE, (*SERVICE, *SERVICE)]),
+       number=st.sampled_from([0, 1, 2]))
+def test_reading_a_grant_back_gives_what_was_written(network, end, ports, number) -> None:
     """The inverse holds for every network, end and port."""
-    key = key_of(network)
-    for rule in grant_rules(choices(grant_port=ports), key, end):
+    key = key_for(str(network), number)
+    for rule in grant_rules(choices(grant_port=ports, subject=SUBJECTS), key, end):
         assert read_grant(rule) == (key, end)
 
 

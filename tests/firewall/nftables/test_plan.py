@@ -9,6 +9,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from envelope.addresses import PortRange
+from envelope.config.subjects import Service
 from envelope.firewall import FirewallError
 from envelope.firewall.errors import UnreadableRules
 from envelope.firewall.kernel import EVERYONE, Key
@@ -21,7 +22,7 @@ from envelope.firewall.nftables.plan import (
     was_loose,
 )
 from envelope.firewall.nftables.printed import Printed
-from envelope.firewall.nftables.rules import HOOK, Structure, change_elements
+from envelope.firewall.nftables.rules import HOOK, Structure, change_elements, element_of
 from envelope.firewall.nftables.snapshot import NftSnapshot
 from envelope.firewall.policy import RuleChoices
 from envelope.firewall.repair import in_order
@@ -29,6 +30,7 @@ from tests.support.fakenft import FakeNft, Refused
 
 PORTS = (PortRange("tcp", 8880, 8880),)
 GRANTED = PortRange("tcp", 5000, 5010)
+SERVICES = (Service("ndt"), Service("wehe", (GRANTED,)), Service("monitoring"))
 OPERATORS = [
     "add table inet envelope",
     "add chain inet envelope input { type filter hook input priority filter; policy drop; }",
@@ -38,7 +40,11 @@ THEIRS = ["ip saddr 9.9.9.8 drop", "ip saddr 9.9.9.9 accept"]
 
 layouts = st.builds(
     RuleChoices, st.just("eth0"), st.just(PORTS), st.sampled_from([(), PORTS]),
-    st.sampled_from([(), (GRANTED,), (GRANTED, *PORTS)]), st.sampled_from([(), (80,), (443, 80)]),
+    st.sampled_from([
+        (Service(""),), (Service("ndt", (GRANTED,)),), (Service("ndt", (GRANTED, *PORTS)),),
+        SERVICES,
+    ]),
+    st.sampled_from([(), (80,), (443, 80)]),
     st.sampled_from(["cut", "keep"]), st.sampled_from(["service", "operator"]),
     st.sampled_from(["restore", "keep"]), st.sampled_from([8, 24, 32]),
     st.sampled_from([48, 64, 128]), st.sampled_from([(), (PortRange("tcp", 9990, 9990),)]),
@@ -91,7 +97,7 @@ def rules_of(model: FakeNft) -> dict[str, list[str]]:
 
 
 def test_the_rules_for_several_devices_read_as_documented() -> None:
-    chosen = RuleChoices("eth0", PORTS, (), (), (), "cut", "service", "restore",
+    chosen = RuleChoices("eth0", PORTS, (), SERVICES, (), "cut", "service", "restore",
                     also_guarded=("wan0", 'w"a', "\x1b"))
     model, _ = installed(Structure(chosen))
     assert rules_of(model)["baseline"][0] == "jump guarded"
@@ -101,7 +107,7 @@ def test_the_rules_for_several_devices_read_as_documented() -> None:
 
 
 def test_an_operators_own_chain_of_that_name_is_left_alone() -> None:
-    chosen = RuleChoices("eth0", PORTS, (), (), (), "cut", "operator", "restore")
+    chosen = RuleChoices("eth0", PORTS, (), SERVICES, (), "cut", "operator", "restore")
     model, printed = installed(Structure(chosen))
     model.apply(["add chain inet envelope guarded", "add rule inet envelope guarded accept"])
     assert mend(seen(model), Structure(chosen), printed) == ([], [])
@@ -217,10 +223,11 @@ def test_a_table_that_is_gone_comes_back_unless_it_was_the_operators(structure) 
 
 keys = st.sampled_from([
     *(Key(f"203.0.113.{n}/32") for n in range(4)), *(Key(f"2001:db8::{n}/128") for n in range(4)),
+    *(Key(f"{each} {n}") for each in ("203.0.113.1/32", "2001:db8::1/128") for n in (1, 2)),
     *EVERYONE.values(),
 ])
 changes = st.dictionaries(keys, st.one_of(st.none(), st.integers(1, 10**9)))
-LAYOUT = RuleChoices("eth0", PORTS, (), (), (80,), "cut", "service", "restore")
+LAYOUT = RuleChoices("eth0", PORTS, (), SERVICES, (80,), "cut", "service", "restore")
 
 
 @given(batches=st.lists(changes, max_size=6), gone=st.lists(keys), sure=st.sets(keys))
@@ -231,21 +238,22 @@ def test_elements_are_as_last_asked_for_whatever_has_run_out(batches, gone, sure
     """
     structure = Structure(LAYOUT)
     model, _ = installed(structure)
-    names = {"0.0.0.0/0": "ipv4", "::/0": "ipv6"}
-    wanted: dict[str, int] = {}
+    wanted: dict[tuple[str, str], int] = {}
     for batch in batches:
         for key in gone:
-            for elements in model.table.elements.values():
-                elements.pop(names.get(key, key.partition("/")[0]), None)
-                wanted.pop(names.get(key, key.partition("/")[0]), None)
-        standing = {key: names.get(key, key.partition("/")[0]) in wanted for key in sure}
+            name, element = element_of(key)
+            model.table.elements[name].pop(element, None)
+            wanted.pop((name, element), None)
+        standing = {key: element_of(key) in wanted for key in sure}
         model.apply(change_elements(batch.items(), standing))
         for key, lasts in batch.items():
-            name = names.get(key, key.partition("/")[0])
-            wanted.pop(name, None)
+            wanted.pop(element_of(key), None)
             if lasts is not None:
-                wanted[name] = lasts
-    found = {k: v for elements in model.table.elements.values() for k, v in elements.items()}
+                wanted[element_of(key)] = lasts
+    found = {
+        (name, element): lasts for name, elements in model.table.elements.items()
+        for element, lasts in elements.items()
+    }
     assert found == wanted
     model.apply(flush_grants(structure))
     assert not any(model.table.elements.values())
@@ -275,7 +283,7 @@ def test_the_beginning_of_a_transaction_lets_nobody_in_for_ever(batch) -> None:
 def test_somebody_elses_table_is_refused() -> None:
     """And an operator's chain that is none, or a service's leftover in its place."""
     service = Structure(LAYOUT)
-    operator = Structure(RuleChoices("eth0", PORTS, (), (), (), "cut", "operator", "restore"))
+    operator = Structure(RuleChoices("eth0", PORTS, (), SERVICES, (), "cut", "operator", "restore"))
     theirs = FakeNft()
     theirs.apply(OPERATORS)
     with pytest.raises(FirewallError, match="has not made"):

@@ -11,7 +11,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock, deferLater
 
 from envelope.firewall.errors import ToolFailed, UnreadableRules
-from envelope.firewall.kernel import Key, Seen, TableLabel, key_of
+from envelope.firewall.kernel import Key, Seen, TableLabel, key_for
 from envelope.firewall.metrics import FirewallMetrics
 from envelope.firewall.reconcile.reconciler import Reconciler
 from envelope.metrics import new_registry
@@ -88,7 +88,7 @@ class World:
 
 
 def key(number: int) -> Key:
-    return key_of(ip_network((10 << 24) + number))
+    return key_for(f"{ip_network((10 << 24) + number)}", 0)
 
 
 @pytest.fixture
