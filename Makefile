@@ -1,4 +1,4 @@
-.PHONY: help prepare demo check test lint versions constraints soak mutants fuzz bench bench-full dist clean
+.PHONY: help prepare demo check test lint versions constraints soak mutants fuzz bench bench-full dist image clean
 
 # How long (seconds) each of the three targets of "make fuzz" runs.
 FUZZ_SECONDS ?= 30
@@ -71,6 +71,9 @@ bench-full: prepare  ## the large measurements too, in half an hour
 
 dist: prepare  ## build a wheel and an sdist in dist/; the same commit gives the same bytes
 	@.venv/bin/python tools/dist
+
+image: prepare  ## do the Dockerfile's steps without an engine, and try the image (as root, 2 minutes)
+	@.venv/bin/python tools/try-image
 
 clean:  ## remove what the other targets made, .venv included
 	@rm -rf .venv dist tests/node/node_modules *.egg-info .coverage .coverage.* .mypy_cache .ruff_cache .hypothesis crash-*

@@ -101,14 +101,16 @@ def pass_on(held: Capabilities, wanted: Iterable[Capability]) -> None:
     """Let child processes have those `wanted` capabilities that this process holds.
 
     Children of root have them anyway. Ambient capabilities are already inherited. Capabilities of
-    the interpreter's file are not, until they are made ambient. Raises `OSError`.
+    the interpreter's file are not, until they are made ambient; they are made effective, too.
+    Raises `OSError`.
     """
     ours = [one for one in wanted if held.permitted >> one & 1 and not held.ambient >> one & 1]
     if not held.uid or not ours:
         return
-    inheritable = held.inheritable | sum(1 << one for one in ours)
+    mask = sum(1 << one for one in ours)
     header = struct.pack("=Ii", _CAPABILITY_VERSION_3, 0)
-    sets = (held.effective, held.permitted, inheritable)
+    # Where the file's effective bit is not set, they are not in force in this process yet.
+    sets = (held.effective | mask, held.permitted, held.inheritable | mask)
     low, high = ([one >> shift & 0xFFFFFFFF for one in sets] for shift in (0, 32))
     _call("capset", header, struct.pack("=6I", *low, *high))
     for one in ours:

@@ -17,8 +17,8 @@ from envelope.runtime.capabilities import Capability
 from tests.support.environment import leave_out, need
 
 NOBODY = 65534
-# linux/capability.h: VFS_CAP_REVISION_2 and VFS_CAP_FLAGS_EFFECTIVE.
-_ON_FILE = struct.pack("<5I", 0x02000001, 1 << Capability.NET_ADMIN, 0, 0, 0)
+# linux/capability.h: VFS_CAP_REVISION_2, to which VFS_CAP_FLAGS_EFFECTIVE is added.
+_REVISION = 0x02000000
 
 
 def as_nobody(*capabilities: str) -> tuple[str, ...]:
@@ -78,15 +78,16 @@ def public_folder() -> Iterator[Path]:
         yield folder
 
 
-def python_with_a_capability(folder: Path) -> Path:
+def python_with_a_capability(folder: Path, effective: bool = True) -> Path:
     """A copy of the interpreter with the file capability CAP_NET_ADMIN and the same packages."""
+    on_file = struct.pack("<5I", _REVISION + effective, 1 << Capability.NET_ADMIN, 0, 0, 0)
     (folder / "bin").mkdir()
     copy = folder / "bin" / "python"
     shutil.copy(Path(sys.executable).resolve(), copy)
     shutil.copy(Path(sys.prefix) / "pyvenv.cfg", folder)
     (folder / "lib").symlink_to(Path(sys.prefix) / "lib")
     try:
-        os.setxattr(copy, "security.capability", _ON_FILE)
+        os.setxattr(copy, "security.capability", on_file)
     except OSError as error:
         need(f"no capabilities on files here: {error}")
     return copy
