@@ -30,7 +30,7 @@ from envelope.front.shared import IFront
 from envelope.front.websocket import Channel
 from envelope.runtime.timers import Timer
 from envelope.runtime.transports import together
-from envelope.sessions.admission import Refusal
+from envelope.sessions.answers import Refusal
 from envelope.sessions.gate import ISession
 
 _log = Logger(namespace="envelope.connection")

@@ -19,12 +19,12 @@ from urllib.parse import unquote_plus
 import h11
 
 from envelope.protocol import SUBPROTOCOL
-from envelope.sessions.admission import (
+from envelope.sessions.admission import AccessRequest
+from envelope.sessions.answers import (
     BAD_UPGRADE,
     NOT_AN_UPGRADE,
     WRONG_SUBPROTOCOL,
     WRONG_VERSION,
-    AccessRequest,
     Refusal,
     Refused,
 )

@@ -13,7 +13,7 @@ from envelope.firewall import FirewallError
 from envelope.front.eviction import DropReason
 from envelope.front.handshake import HeadReader, parse_handshake
 from envelope.front.limits import Limits
-from envelope.sessions.admission import FIREWALL_FAILED, Refusal, Refused, Status
+from envelope.sessions.answers import FIREWALL_FAILED, Refusal, Refused, Status
 from envelope.sessions.gate import ICarrier, IGate, ISession
 
 _log = Logger(namespace="envelope.connection")

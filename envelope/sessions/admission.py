@@ -12,22 +12,19 @@ from enum import StrEnum
 
 from envelope.config.subjects import service_for
 from envelope.credentials.tokens import Claims, TokenReason, TokenRefusal
-from envelope.protocol import ACCESS_PATH, MONITORING, SUBPROTOCOL
-
-
-class Status(StrEnum):
-    """How a request ended: label `status` of `envelope_requests_total`."""
-
-    SUCCESS = "success"
-    WRONG_METHOD = "wrong-method"
-    MISSING_CLAIM = "missing claim when tokens required"
-    WRONG_SUBJECT = "wrong claim subject"
-    PAST_EXPIRATION = "already past claim expiration"
-    FULL = "max concurrent reached"
-    GRANT_FAILED = "iptables-grant-failure"
-    SETUP_FAILED = "websocket-setup-failure"
-    STOPPING = "draining"
-    NOT_FOUND = "not-found"
+from envelope.protocol import ACCESS_PATH, MONITORING
+from envelope.sessions.answers import (
+    FULL,
+    MISSING_CLAIM,
+    NOT_FOUND,
+    OVER_RATE,
+    PAST_EXPIRATION,
+    STOPPING,
+    WRONG_METHOD,
+    WRONG_SUBJECT,
+    Refusal,
+    unauthorised,
+)
 
 
 class TokenPass(StrEnum):
@@ -38,85 +35,6 @@ class TokenPass(StrEnum):
 
     VALID = "locate"
     NOT_SENT = "empty"
-
-
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """An answer other than 101: HTTP status, how it is counted, text, and more headers.
-
-    `counted` is None for an answer that `envelope_requests_total` does not count. `text` never
-    repeats anything that the client sent.
-    """
-
-    status: int
-    counted: Status | None
-    text: str
-    headers: tuple[tuple[str, str], ...] = ()
-
-
-class Refused(Exception):
-    """A request is refused; `refusal` is the answer."""
-
-    def __init__(self, refusal: Refusal) -> None:
-        super().__init__(refusal.text)
-        self.refusal = refusal
-
-
-NOT_FOUND = Refusal(404, Status.NOT_FOUND, "There is nothing at this path.")
-OVER_RATE = Refusal(
-    503, None, "The network is busy. Try again later.", (("Retry-After", "10"),)
-)
-WRONG_METHOD = Refusal(405, Status.WRONG_METHOD, "Only GET is answered here.", (("Allow", "GET"),))
-MISSING_CLAIM = Refusal(
-    400, Status.MISSING_CLAIM, "The access token has no expiry."
-)
-WRONG_SUBJECT = Refusal(
-    400, Status.WRONG_SUBJECT, "The access token is meant for another service."
-)
-PAST_EXPIRATION = Refusal(
-    400, Status.PAST_EXPIRATION, "The access token has no time left."
-)
-STOPPING = Refusal(
-    503, Status.STOPPING, "The service is stopping. Try another one.", (("Retry-After", "60"),)
-)
-FULL = Refusal(
-    503, Status.FULL, "All slots are taken. Try again later.",
-    (("Retry-After", "10"),),
-)
-FIREWALL_FAILED = Refusal(
-    500, Status.GRANT_FAILED, "The firewall could not be opened. Try another server."
-)
-NO_ADDRESS = Refusal(
-    400, Status.SETUP_FAILED,
-    "The connection does not show the client's address, so the firewall cannot be opened.",
-)
-_VERSION = (("Sec-WebSocket-Version", "13"),)
-NOT_AN_UPGRADE = Refusal(
-    426, Status.SETUP_FAILED, "Only WebSocket connections are accepted here.",
-    (("Upgrade", "websocket"), *_VERSION),
-)
-WRONG_VERSION = Refusal(
-    426, Status.SETUP_FAILED, "Only version 13 of WebSocket is supported.",
-    (("Upgrade", "websocket"), *_VERSION),
-)
-BAD_UPGRADE = Refusal(
-    400, Status.SETUP_FAILED, "The WebSocket handshake is malformed.", _VERSION
-)
-WRONG_SUBPROTOCOL = Refusal(
-    400, Status.SETUP_FAILED,
-    f"None of the offered sub-protocols is {SUBPROTOCOL}.", _VERSION,
-)
-
-
-def unauthorised(refusal: TokenRefusal) -> Refusal:
-    """The answer to a missing or invalid token (RFC 6750 section 3)."""
-    challenge = 'Bearer realm="envelope"'
-    if refusal.reason is TokenReason.MISSING:
-        text = "An access token is required: access_token=..."
-    else:
-        challenge += ', error="invalid_token"'
-        text = "The access token is not valid here."
-    return Refusal(401, None, text, (("WWW-Authenticate", challenge),))
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,20 +79,36 @@ class Load:
 
     def has_room(self, monitoring: bool) -> bool:
         """Whether a slot is free. Monitoring uses the slots kept for it first, then the others."""
-        kept = self.monitoring_slots
-        if monitoring and self.monitoring < kept:
-            return True
-        return self.sessions - min(self.monitoring, kept) < self.max_clients
+        return (monitoring and self.monitoring < self.monitoring_slots) or (
+            self.used < self.max_clients
+        )
+
+    @property
+    def used(self) -> int:
+        """How many slots of `max_clients` are used."""
+        return self.sessions - min(self.monitoring, self.monitoring_slots)
+
+
+@dataclass(frozen=True, slots=True)
+class Bearer:
+    """What the token of an admitted client says of it; `claims` are those of `--log-claim`."""
+
+    subject: str | None
+    claims: Mapping[str, str | int | float]
 
 
 @dataclass(frozen=True, slots=True)
 class Admission:
-    """The request is admitted to a service, for `duration` seconds; `monitoring`: for that."""
+    """The request is admitted to a service, for `duration` seconds; `monitoring`: for that.
+
+    `bearer` is None for a client without a token.
+    """
 
     duration: float
     subprotocol: str | None = None
     monitoring: bool = False
     service: int = 0
+    bearer: Bearer | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,7 +171,8 @@ def _after_token(
     deadline = deadline_of(claims.expires if claims else None, expected, now)
     if deadline <= now:
         return PAST_EXPIRATION
-    return Admission(deadline - now, request.subprotocol, monitoring, service or 0)
+    bearer = None if claims is None else Bearer(claims.subject, {})
+    return Admission(deadline - now, request.subprotocol, monitoring, service or 0, bearer)
 
 
 def deadline_of(expires: float | None, expected: Expectations, now: float) -> float:

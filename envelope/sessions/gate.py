@@ -11,7 +11,8 @@ from typing import Protocol
 from twisted.internet.defer import Deferred
 
 from envelope.addresses import Address
-from envelope.sessions.admission import AccessRequest, Admission, Decision, Status
+from envelope.sessions.admission import AccessRequest, Admission, Decision
+from envelope.sessions.answers import Status
 
 
 class ISession(Protocol):

@@ -10,7 +10,8 @@ from envelope.addresses import AddressFamily
 from envelope.credentials.tokens import TokenReason
 from envelope.metrics import FAST_BUCKETS, SLOW_BUCKETS, children
 from envelope.protocol import ACCESS_PATH, End
-from envelope.sessions.admission import Status, TokenPass
+from envelope.sessions.admission import TokenPass
+from envelope.sessions.answers import Status
 
 # The reason of a refusal that `Status` does not have: the device sends more than --tx-max-rate.
 OVER_RATE: Final = "over transmit rate"

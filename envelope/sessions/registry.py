@@ -20,33 +20,37 @@ from envelope.config import Config
 from envelope.credentials.tokens import Claims, TokenRefusal
 from envelope.firewall import FirewallError, GrantId, IFirewall, Traffic
 from envelope.protocol import End
-from envelope.runtime.condition import Condition
 from envelope.runtime.timers import Timer
 from envelope.sessions import gate
 from envelope.sessions.admission import (
-    NO_ADDRESS,
-    OVER_RATE,
-    STOPPING,
     AccessRequest,
     Admission,
     Decision,
     Expectations,
     Load,
+    TokenPass,
+    decide,
+)
+from envelope.sessions.answers import (
+    NO_ADDRESS,
+    OVER_RATE,
+    REVOKED,
+    STOPPING,
     Refusal,
     Refused,
     Status,
-    TokenPass,
-    decide,
 )
 from envelope.sessions.clientaddress import LOOPBACK, can_be_let_in
 from envelope.sessions.metrics import SessionMetrics
 from envelope.sessions.session import Session, SessionData, SessionMachine, make_machine
 from envelope.sessions.sharing import SharedGrants
+from envelope.sessions.table import SessionTable
+from envelope.sessions.view import Slots
 
 _log = Logger(namespace="envelope.sessions")
 
 
-class Sessions:
+class Sessions(SessionTable):
     """All sessions of the service, and the front's gate (`gate.IGate`).
 
     `wall` returns seconds since the epoch. `over_rate` says whether the transmit rate is over its
@@ -65,6 +69,7 @@ class Sessions:
         over_rate: Callable[[], bool] | None = None,
         own: Container[Address] = (),
     ) -> None:
+        super().__init__()
         self._reactor = reactor
         self._config = config
         self._firewall = firewall
@@ -78,13 +83,8 @@ class Sessions:
         )
         self._needs_address = config.firewall != "none"
         self._shared = SharedGrants()
-        self._machines: dict[str, SessionMachine] = {}
         self._monitoring = 0
-        self._emptied = Condition()
         self.stopping = False
-
-    def __len__(self) -> int:
-        return len(self._machines)
 
     # -- the front's side (`gate.IGate`) ---------------------------------------------------
 
@@ -101,10 +101,15 @@ class Sessions:
             self.count(decision.outcome.counted)
         return decision
 
+    @property
+    def slots(self) -> Slots:
+        """The slots of `--max-clients`."""
+        return Slots(self._load().used, self._config.max_clients)
+
     def _load(self) -> Load:
         return Load(
             stopping=self.stopping,
-            sessions=len(self._machines),
+            sessions=len(self),
             monitoring=self._monitoring,
             max_clients=self._config.max_clients,
             monitoring_slots=self._config.monitoring_slots,
@@ -130,11 +135,11 @@ class Sessions:
             asked_at=self._reactor.seconds(),
         )
         machine = make_machine(data)
-        self._machines[data.session_id] = machine
+        session = Session(data, machine)
+        self._add(session)
         self._monitoring += admission.monitoring
         admitted: Deferred[gate.ISession] = Deferred(lambda _: machine.end(End.LOST))
         data.admitted = admitted
-        session = Session(data, machine)
         self._grant(data).addCallbacks(
             lambda _: self._granted(session, data, machine),
             lambda failure: self._refused(failure, data, machine),
@@ -165,9 +170,8 @@ class Sessions:
     def opened(self, data: SessionData, machine: SessionMachine) -> None:
         """See `SessionOwner`."""
         now = self._reactor.seconds()
-        data.opened_at = now
-        remaining = max(0.0, data.admission.duration - (now - data.asked_at))
-        data.deadline.start(remaining, machine.end, End.DEADLINE)
+        data.opened_at, data.since = now, self._wall()
+        data.deadline.start(data.remaining, machine.end, End.DEADLINE)
         self._metrics.granted(now - data.asked_at)
         self._metrics.session_opened(data.family)
         _log.info(
@@ -198,8 +202,10 @@ class Sessions:
     def given_up(self, data: SessionData) -> None:
         """See `SessionOwner`."""
         if data.end is not End.LOST:
-            self.count(Status.STOPPING)
-            data.take_admitted().errback(Refused(STOPPING))
+            refusal = REVOKED if data.end is End.REVOKED else STOPPING
+            assert refusal.counted is not None
+            self.count(refusal.counted)
+            data.take_admitted().errback(Refused(refusal))
 
     def ended(self, data: SessionData) -> None:
         """See `SessionOwner`."""
@@ -229,18 +235,5 @@ class Sessions:
         self._metrics.request(Status.GRANT_FAILED)
 
     def _free_slot(self, data: SessionData) -> None:
-        del self._machines[data.session_id]
         self._monitoring -= data.admission.monitoring
-        if not self._machines:
-            self._emptied.notify_all()
-
-    # -- the service's side ----------------------------------------------------------------
-
-    def end_all(self, why: End) -> None:
-        """End every session."""
-        for machine in list(self._machines.values()):
-            machine.end(why)
-
-    def when_empty(self) -> Deferred[None]:
-        """Fires once no session is left."""
-        return self._emptied.wait() if self._machines else succeed(None)
+        self._remove(data.session_id)

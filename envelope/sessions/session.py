@@ -18,6 +18,7 @@ from envelope.protocol import End
 from envelope.runtime.timers import Timer
 from envelope.sessions import gate
 from envelope.sessions.admission import Admission
+from envelope.sessions.view import SessionView
 
 
 class SessionMachine(Protocol):
@@ -59,6 +60,7 @@ class SessionOwner(Protocol):
 class SessionData:
     """What is known of one session; times are reactor seconds.
 
+    `since` is when it opened, in seconds since the epoch by the wall clock of that moment.
     `admitted` and `closed` are fired once and then None: the answer to `IGate.admit`, and that to
     `ISession.client_closed`. `end` is why the session ended, or is about to.
     """
@@ -72,6 +74,7 @@ class SessionData:
     deadline: Timer
     asked_at: float
     opened_at: float | None = None
+    since: float = 0.0
     end: End | None = None
     over: bool = False
     admitted: Deferred[gate.ISession] | None = None
@@ -81,6 +84,27 @@ class SessionData:
     def family(self) -> AddressFamily:
         """The client's address family; IPv4 when its address is unknown."""
         return AddressFamily.of_version(4 if self.address is None else self.address.version)
+
+    @property
+    def remaining(self) -> float:
+        """The seconds from its opening to its deadline."""
+        waited = 0.0 if self.opened_at is None else self.opened_at - self.asked_at
+        return max(0.0, self.admission.duration - waited)
+
+    def view(self) -> SessionView:
+        """The session as an operator sees it."""
+        bearer = self.admission.bearer
+        return SessionView(
+            id=self.session_id,
+            address=self.address,
+            network=self.network,
+            subject=None if bearer is None else bearer.subject,
+            since=self.since,
+            until=self.since + self.remaining,
+            packets=None,
+            bytes=None,
+            claims={} if bearer is None else bearer.claims,
+        )
 
     def take_admitted(self) -> Deferred[gate.ISession]:
         """The answer to `admit`, for the one time that it is fired; not referred to after that."""
@@ -138,25 +162,25 @@ make_machine = _builder.build()
 class Session:
     """One session as its connection sees it; see `gate.ISession`."""
 
-    __slots__ = ("_data", "_machine")
+    __slots__ = ("data", "machine")
 
     def __init__(self, data: SessionData, machine: SessionMachine) -> None:
-        self._data = data
-        self._machine = machine
+        self.data = data
+        self.machine = machine
 
     def client_left(self) -> None:
         """See `gate.ISession`."""
-        self._machine.end(End.LOST)
+        self.machine.end(End.LOST)
 
     def client_closed(self) -> Deferred[None]:
         """See `gate.ISession`."""
-        if self._data.over:
+        if self.data.over:
             return succeed(None)
         closed: Deferred[None] = Deferred()
-        self._data.closed = closed
-        self._machine.end(End.CLIENT)
+        self.data.closed = closed
+        self.machine.end(End.CLIENT)
         return closed
 
     def data_received(self) -> None:
         """See `gate.ISession`."""
-        self._machine.end(End.DATA)
+        self.machine.end(End.DATA)

@@ -32,7 +32,8 @@ from envelope.firewall import FirewallError
 from envelope.front.factory import FrontFactory
 from envelope.front.limits import Limits
 from envelope.front.proxied import UNKNOWN
-from envelope.sessions.admission import FULL, STOPPING, Load, Refused
+from envelope.sessions.admission import Load
+from envelope.sessions.answers import FULL, STOPPING, Refused
 from tests.support.frontfakes import (
     HELLO,
     PATH,

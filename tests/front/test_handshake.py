@@ -19,7 +19,7 @@ from envelope.front.handshake import (
     refusal_response,
     switching_response,
 )
-from envelope.sessions.admission import (
+from envelope.sessions.answers import (
     BAD_UPGRADE,
     NOT_AN_UPGRADE,
     OVER_RATE,

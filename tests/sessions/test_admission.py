@@ -9,12 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from envelope.credentials.tokens import Claims, TokenReason, TokenRefusal
+from envelope.protocol import ACCESS_PATH, SUBPROTOCOL
 from envelope.sessions import admission as a
+from envelope.sessions import answers
 
 NOW = 1000.0
 CLAIMS = Claims("locate", "ndt", ("m",), NOW + 60)
 EXPECTED = a.Expectations({"ndt": 0, "monitoring": 0}, True, 60.0)
-GOOD = a.AccessRequest("GET", a.ACCESS_PATH, "token", None, a.SUBPROTOCOL)
+GOOD = a.AccessRequest("GET", ACCESS_PATH, "token", None, SUBPROTOCOL)
 
 
 def verdict(request=GOOD, claims=CLAIMS, expected=EXPECTED, load=None):
@@ -29,7 +31,7 @@ WRONG = [
     ("method", {"method": "POST"}, {}, {}, 405),
     ("subject", {}, {"subject": "other"}, {}, 400),
     ("expiry", {}, {"expires": None}, {}, 400),
-    ("upgrade", {"upgrade_fault": a.NOT_AN_UPGRADE}, {}, {}, 426),
+    ("upgrade", {"upgrade_fault": answers.NOT_AN_UPGRADE}, {}, {}, 426),
     ("stopping", {}, {}, {"stopping": True}, 503),
     ("room", {}, {}, {"sessions": 1}, 503),
 ]
@@ -48,13 +50,13 @@ def test_the_first_check_that_fails_decides_the_answer(first) -> None:
         dataclasses.replace(GOOD, **request), dataclasses.replace(CLAIMS, **claims),
         load=a.Load(**load),
     ).outcome
-    assert isinstance(outcome, a.Refusal)
+    assert isinstance(outcome, answers.Refusal)
     assert outcome.status == WRONG[first][4]
 
 
 def test_a_good_request_is_admitted_with_its_duration_and_sub_protocol() -> None:
     outcome = verdict().outcome
-    assert outcome == a.Admission(60.0, a.SUBPROTOCOL)
+    assert outcome == a.Admission(60.0, SUBPROTOCOL, False, 0, a.Bearer("ndt", {}))
 
 
 @given(expires=st.none() | st.floats(0, 1e12), timeout=st.floats(0, 1e6),
@@ -73,7 +75,7 @@ def test_the_deadline(expires, timeout, longest) -> None:
 def test_a_grant_without_time_is_refused() -> None:
     """`--max-duration` can be 0."""
     outcome = verdict(expected=dataclasses.replace(EXPECTED, max_duration=0.0)).outcome
-    assert outcome is a.PAST_EXPIRATION
+    assert outcome is answers.PAST_EXPIRATION
 
 
 def test_monitoring_needs_no_subject_and_no_rate_and_has_its_own_slots() -> None:
@@ -84,7 +86,7 @@ def test_monitoring_needs_no_subject_and_no_rate_and_has_its_own_slots() -> None
     assert isinstance(decision.outcome, a.Admission)
     assert decision.token is a.TokenPass.VALID
     full = verdict(claims=monitoring, load=dataclasses.replace(load, sessions=2, monitoring=1))
-    assert full.outcome is a.FULL
+    assert full.outcome is answers.FULL
 
 
 @pytest.mark.parametrize(("sessions", "monitoring", "client", "monitor"), [
@@ -103,7 +105,7 @@ def test_optional_tokens(token) -> None:
     relaxed = dataclasses.replace(EXPECTED, token_required=False)
     request = dataclasses.replace(GOOD, token=token)
     decision = verdict(request, expected=relaxed)
-    assert decision.outcome == a.Admission(60.0, a.SUBPROTOCOL)
+    assert decision.outcome == a.Admission(60.0, SUBPROTOCOL)
     assert decision.token is a.TokenPass.NOT_SENT
     bad = verdict(claims=TokenRefusal(TokenReason.EXPIRED), expected=relaxed)
     assert bad.outcome.status == 401
@@ -112,7 +114,7 @@ def test_optional_tokens(token) -> None:
 
 def test_401_has_a_challenge() -> None:
     """RFC 6750 section 3: it names no error if no token was sent."""
-    missing = a.unauthorised(TokenRefusal(TokenReason.MISSING))
-    invalid = a.unauthorised(TokenRefusal(TokenReason.SIGNATURE))
+    missing = answers.unauthorised(TokenRefusal(TokenReason.MISSING))
+    invalid = answers.unauthorised(TokenRefusal(TokenReason.SIGNATURE))
     assert "error" not in dict(missing.headers)["WWW-Authenticate"]
     assert "invalid_token" in dict(invalid.headers)["WWW-Authenticate"]

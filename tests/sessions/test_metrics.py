@@ -8,7 +8,8 @@ from envelope.addresses import AddressFamily
 from envelope.credentials.tokens import TokenReason
 from envelope.metrics import new_registry
 from envelope.protocol import End
-from envelope.sessions.admission import Status, TokenPass
+from envelope.sessions.admission import TokenPass
+from envelope.sessions.answers import Status
 from envelope.sessions.metrics import SessionMetrics
 
 

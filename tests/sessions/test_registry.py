@@ -14,21 +14,16 @@ from envelope.credentials.tokens import Claims
 from envelope.firewall import FirewallError, GrantId
 from envelope.metrics import new_registry
 from envelope.protocol import End
-from envelope.sessions.admission import (
-    FULL,
-    NO_ADDRESS,
-    STOPPING,
-    AccessRequest,
-    Admission,
-    Refusal,
-    Refused,
-)
+from envelope.sessions.admission import AccessRequest, Admission
+from envelope.sessions.answers import FULL, NO_ADDRESS, REVOKED, STOPPING, Refusal, Refused
 from envelope.sessions.metrics import SessionMetrics
 from envelope.sessions.registry import Sessions
+from envelope.sessions.view import Slots
 from tests.support.scriptedfirewall import ScriptedFirewall
 
 ADDRESS = ip_address("203.0.113.7")
 GRANT = GrantId(ip_network("203.0.113.7/32"))
+OTHER = ip_address("203.0.113.8")
 NOW = 1_000_000.0
 
 
@@ -308,3 +303,64 @@ def test_with_a_firewall_an_address_that_is_no_clients_is_refused(text: str) -> 
     assert guarded.metric("envelope_requests_total", status="websocket-setup-failure") == 1
     assert result(guarded.admit(ADDRESS)[0]) is not None
     assert result(open_house.admit(address)[0]) is not None
+
+
+def test_an_operator_sees_each_open_session() -> None:
+    """Until its slot is free; not one whose grant is being made."""
+    world = World(max_clients=3, monitoring_slots=1)
+    answer, _ = world.admit()
+    session = result(answer)
+    world.clock.advance(10)
+    world.clock_set_by = 3600
+    view, = world.sessions.views()
+    assert (view.address, view.network, view.subject) == (ADDRESS, GRANT.network, None)
+    assert (view.since, view.until) == (NOW, NOW + 60)
+    assert (view.packets, view.bytes, view.claims) == (None, None, {})
+    world.firewall.hold_back = True
+    world.admit(OTHER)
+    assert world.sessions.views() == [view]
+    assert world.sessions.slots == Slots(2, 3)
+    session.client_left()
+    assert world.sessions.views() == [view]
+    world.firewall.release()
+    assert [each.address for each in world.sessions.views()] == [OTHER]
+
+
+def test_an_operator_ends_sessions_by_their_ids() -> None:
+    """The ids of no session are returned, and the others are ended all the same."""
+    world = World(max_clients=3)
+    carriers = [world.admit()[1] for _ in range(3)]
+    first, second, third = (view.id for view in world.sessions.views())
+    assert world.sessions.revoke_sessions([first, "unknown", third, first]) == ["unknown"]
+    assert [view.id for view in world.sessions.views()] == [second]
+    revoked = [(4001, "revoked")]
+    assert [carrier.closed for carrier in carriers] == [revoked, [], revoked]
+    assert carriers[2].open_when_closed == [True]
+    assert world.sessions.revoke_sessions([first]) == [first]
+
+
+def test_an_operator_ends_the_sessions_of_a_network() -> None:
+    """Those whose address lies in it, of either family."""
+    world = World(max_clients=4, grant_prefix4=24)
+    for text in ("203.0.113.7", "203.0.113.8", "2001:db8::7", "198.51.100.1"):
+        world.admit(ip_address(text))
+    assert world.sessions.revoke_network(ip_network("203.0.113.8/32")) == 1
+    assert world.sessions.revoke_network(ip_network("2001:db8::/32")) == 1
+    assert [str(view.address) for view in world.sessions.views()] == ["203.0.113.7", "198.51.100.1"]
+    assert world.sessions.revoke_all() == 2
+    assert world.sessions.revoke_all() == 0
+    assert world.metric("envelope_session_seconds_count", end="revoked") == 4
+
+
+def test_a_client_whose_grant_is_being_made_when_an_operator_ends_it_is_answered() -> None:
+    """With 503; its slot is free once the firewall has answered."""
+    world = World()
+    world.firewall.hold_back = True
+    answer, carrier = world.admit()
+    assert world.sessions.revoke_all() == 1
+    refused = result(answer)
+    assert refused.value.refusal is REVOKED
+    assert world.metric("envelope_requests_total", status="websocket-setup-failure") == 1
+    world.firewall.release()
+    assert (len(world.sessions), carrier.closed) == (0, [])
+    assert world.firewall.open_networks == {}

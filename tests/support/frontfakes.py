@@ -92,7 +92,7 @@ class FakeGate:
     def decide(self, request: AccessRequest, address: Address | None) -> Decision:
         self.asked.append(request)
         self.addresses.append(address)
-        expected = Expectations("ndt", self.token_required, 60.0)
+        expected = Expectations({"ndt": 0, "monitoring": 0}, self.token_required, 60.0)
         return decide(request, _verify, expected, self.load, 1000.0)
 
     def admit(
