@@ -27,7 +27,9 @@ from envelope.front.limits import Limits
 from envelope.front.listeners import ListenError
 from envelope.front.metrics import ConnectionMetrics
 from envelope.metrics import new_registry
-from envelope.preflight import StartError, device_addresses, explained
+from envelope.preflight.findings import StartError
+from envelope.preflight.login import device_addresses
+from envelope.preflight.privileges import explained
 from envelope.protocol import End
 from envelope.runtime.background import StartReport
 from envelope.runtime.collector import Collector

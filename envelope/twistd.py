@@ -14,6 +14,7 @@ from twisted.python import usage
 from envelope import preflight
 from envelope._version import __version__
 from envelope.config.options import ServiceOptions
+from envelope.preflight.findings import StartError
 from envelope.runtime.background import report_for
 from envelope.runtime.capabilities import keep_memory_private
 from envelope.runtime.lookup import abandon_lookups_at_the_end
@@ -118,7 +119,7 @@ def makeService(options: Options) -> EnvelopeService:
     try:
         preflight.check(options.config, environ)
         service = EnvelopeService(reactor, options.config, environ, report)
-    except preflight.StartError as error:
+    except StartError as error:
         tell(str(error))
         raise SystemExit(1) from None
     _log.info("envelope {version}", version=__version__)

@@ -21,6 +21,7 @@ COMMANDS: Final = {
     "jwks": "print the public JWK Set of key files",
     "exec": "open an envelope, and run a command while it is open",
     "rules": "print the exact rules a start would install",
+    "check": "try every precondition of a start, and undo it",
     "demo": "show the service at work, on two hosts made of network namespaces",
 }
 

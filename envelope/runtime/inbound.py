@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 from envelope.addresses import Address
 
@@ -63,6 +63,23 @@ def inbound_connections(tables: Iterable[str]) -> list[tuple[Address, int]]:
         if state == _ESTABLISHED
         and any((each, port) in listening for each in (address, *_EVERYWHERE))
     ]
+
+
+def serving_ports(proc: Path = Path("/proc/self/net")) -> list[tuple[Literal["tcp", "udp"], int]]:
+    """The ports that others can reach a socket at, each once; those of loopback are left out."""
+    found: dict[tuple[Literal["tcp", "udp"], int], None] = {}
+    protocols: tuple[Literal["tcp", "udp"], ...] = ("tcp", "udp")
+    for protocol in protocols:
+        for name in (protocol, f"{protocol}6"):
+            with suppress(OSError):
+                for line in (proc / name).read_text().splitlines()[1:]:
+                    local, _, state = line.split()[1:4]
+                    address, port = _endpoint(local)
+                    # A UDP socket that is connected to nobody has the state of a closed TCP one.
+                    if state == (_LISTENING if protocol == "tcp" else "07") and (
+                            not address.is_loopback):
+                        found[protocol, port] = None
+    return list(found)
 
 
 def read_tables(proc: Path = Path("/proc/self/net")) -> list[str]:

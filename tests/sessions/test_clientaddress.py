@@ -8,7 +8,7 @@ import pytest
 from twisted.internet.task import Clock
 
 from envelope.addresses import Address
-from envelope.preflight import device_addresses
+from envelope.preflight.login import device_addresses
 from envelope.sessions.clientaddress import MAX_AGE, HostAddresses, can_be_let_in
 
 OLD, NEW = ip_address("203.0.113.1"), ip_address("2001:db8::1")

@@ -15,16 +15,14 @@ from envelope.addresses import Address, PortRange
 from envelope.config import Config
 from envelope.config.listen import parse_listen
 from envelope.firewall import FirewallError
-from envelope.preflight import (
-    Privileges,
-    StartError,
-    check_login,
+from envelope.preflight.findings import Finding, Level, StartError
+from envelope.preflight.login import (
     device_addresses,
-    explained,
+    judge_login,
     login_at_risk,
     ports_at_risk,
-    privileges_for,
 )
+from envelope.preflight.privileges import Privileges, explained, privileges_for
 from envelope.runtime.capabilities import Capabilities, Capability
 
 ADDRESSES: dict[str, set[Address]] = {
@@ -95,13 +93,12 @@ CONFIG = Config(device="net1")
 
 
 def test_the_line_names_the_option_that_helps_and_the_default_that_it_replaces() -> None:
-    with pytest.raises(StartError, match=r"^[^\n]+$") as caught:
-        check_login(CONFIG, LOGIN, ADDRESSES)
-    assert "--allow=tcp/22 (besides --allow=udp/53)" in str(caught.value)
-    assert "net1" in str(caught.value)
-    with pytest.raises(StartError) as caught:
-        check_login(replace(CONFIG, allow=()), LOGIN, ADDRESSES)
-    assert "besides" not in str(caught.value)
+    found, = judge_login(CONFIG, LOGIN, ADDRESSES)
+    assert found.level == Level.FAIL
+    assert "--allow=tcp/22 (besides --allow=udp/53)" in found.do
+    assert "net1" in found.what
+    found, = judge_login(replace(CONFIG, allow=()), LOGIN, ADDRESSES)
+    assert "besides" not in found.do
 
 
 @pytest.mark.parametrize(
@@ -115,7 +112,7 @@ def test_the_line_names_the_option_that_helps_and_the_default_that_it_replaces()
     ],
 )
 def test_starts_that_leave_the_login_alone(config: Config) -> None:
-    check_login(config, LOGIN, ADDRESSES)
+    assert all(each.level == Level.OK for each in judge_login(config, LOGIN, ADDRESSES))
 
 
 def test_this_machine_has_a_loopback_device() -> None:
@@ -138,6 +135,11 @@ def test_the_first_condition_that_is_not_met_is_one_line(config: Config, said: s
     with pytest.raises(StartError, match=r"^[^\n]+$") as caught:
         preflight.check(config, login)
     assert said in str(caught.value)
+
+
+def test_a_finding_is_one_line_with_what_to_do_at_its_end() -> None:
+    assert str(Finding(Level.WARN, "it is late", "hurry")) == "it is late; hurry"
+    assert str(Finding(Level.OK, "all is well")) == "all is well"
 
 
 NOTHING = Capabilities(0, 0, 0, 0, 0, 0, True)

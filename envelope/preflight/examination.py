@@ -1,0 +1,100 @@
+"""Every condition of a start, tried for real and undone, for `envelope check`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import AsyncIterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from twisted.internet.error import ProcessTerminated
+from twisted.internet.utils import getProcessOutputAndValue
+
+from envelope.config import Config
+from envelope.firewall.claim import QUEUE, Claim, ClaimTaken, ClaimUnavailable
+from envelope.preflight import CHECKS
+from envelope.preflight.files import (
+    find_authorities,
+    find_certificate,
+    find_key_files,
+    find_published_keys,
+)
+from envelope.preflight.findings import Finding, Level, fail, ok, warn
+from envelope.preflight.ports import find_ports
+from envelope.preflight.privileges import find_capabilities
+from envelope.preflight.tools import find_tools
+
+_FILES: Final = (find_capabilities, find_key_files, find_certificate, find_authorities)
+# Seconds; a trial with 10,000 rules of others takes some 3 s.
+_PATIENCE: Final = 60.0
+
+
+async def examine(
+    reactor: Any, config: Config, argv: Sequence[str], environ: Mapping[str, str]
+) -> AsyncIterator[Finding]:
+    """All findings, one after the other; `config` is what `argv` and `environ` say."""
+    for check in CHECKS:
+        for each in check.find(config, environ):
+            yield each
+    for find in _FILES:
+        for each in find(config, environ):
+            yield each
+    running = find_other(config)
+    if running is not None:
+        yield running
+    for each in await find_tools(reactor, config, environ):
+        yield each
+    is_running = running is not None and running.level == Level.FAIL
+    for each in await find_ports(reactor, config, is_running):
+        yield each
+    for each in await find_published_keys(reactor, config):
+        yield each
+    if config.firewall != "none":
+        for each in await _try_firewall(reactor, argv, environ):
+            yield each
+
+
+def find_other(config: Config, proc: Path = Path("/proc/self/net")) -> Finding | None:
+    """Fail when another envelope guards this network; None when none is to guard it."""
+    if config.firewall == "none":
+        return None
+    taken = fail("another envelope guards this network",
+                 "stop it first: a start is refused while it runs")
+    free = ok("no other envelope guards this network")
+    try:
+        lines = (proc / "netfilter/nfnetlink_queue").read_text().splitlines()
+    except OSError:
+        pass
+    else:
+        return taken if any(int(line.split()[0]) == QUEUE for line in lines) else free
+    # Asked for only where the list cannot be read: it would refuse a start in the same moment.
+    try:
+        Claim().release()
+    except ClaimTaken:
+        return taken
+    except ClaimUnavailable as error:
+        return warn(f"whether another envelope guards this network cannot be told: {error}",
+                    "make sure that none does")
+    return free
+
+
+async def _try_firewall(
+    reactor: Any, argv: Sequence[str], environ: Mapping[str, str]
+) -> list[Finding]:
+    # Twisted gives a child no more than the environment that it is told.
+    trying = getProcessOutputAndValue(
+        sys.executable, ["-P", "-m", "envelope.preflight.trial", *argv], dict(environ),
+        reactor=reactor,
+    )
+    trying.addTimeout(_PATIENCE, reactor)
+    try:
+        output, errors, status = await trying
+        return [Finding(Level(level), what, do) for level, what, do in json.loads(output)]
+    except (ValueError, ProcessTerminated):
+        lines = errors.decode("utf-8", "replace").strip().splitlines()
+        why = lines[-1] if lines else f"it ended with status {status}"
+    except Exception as error:
+        why = str(error) or type(error).__name__
+    return [warn(f"the kernel's features and rules of others could not be tried: {why}",
+                 "please report this")]

@@ -1,0 +1,157 @@
+"""The rules of this network, read with every tool there is, and loaded into another network."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, Literal, TypeAlias
+
+from envelope.config import Config
+from envelope.firewall.errors import ToolFailed
+from envelope.preflight.commands import command, find
+
+Kind: TypeAlias = Literal["nft", "legacy"]
+# Tables that iptables-nft makes, by its own names of their families.
+_OF_IPTABLES: Final = ("filter", "nat", "mangle", "raw", "security")
+_FAMILIES: Final = {"iptables": "ip", "ip6tables": "ip6"}
+_LISTS: Final = {"iptables": "ip_tables_names", "ip6tables": "ip6_tables_names"}
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Rules that one command loads; `text` is what the tool printed."""
+
+    name: str
+    text: str
+    load: tuple[str, ...]
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether it refuses and diverts nothing: no rule, and no policy but ACCEPT."""
+        rules = re.search(r"(?m)^-A |^:\S+ DROP |^\t\t(?!type |comment )\S", self.text)
+        return rules is None and "policy drop" not in self.text
+
+
+@dataclass(slots=True)
+class HostRules:
+    """What was read; `unread` says what could not be, a line each.
+
+    `saved` are the tables of iptables, by tool and kind; `tables` those of nft, without the ones
+    that iptables-nft shows. `sets` are those of ipset.
+    """
+
+    saved: dict[tuple[str, Kind], Part] = field(default_factory=dict)
+    tables: dict[str, Part] = field(default_factory=dict)
+    sets: Part | None = None
+    unread: list[str] = field(default_factory=list)
+
+    def parts(self) -> list[Part]:
+        """Everything, in the order in which it can be loaded."""
+        first = [self.sets] if self.sets is not None else []
+        return [*first, *self.saved.values(), *self.tables.values()]
+
+    def load(self, run: Callable[..., str] = command) -> list[str]:
+        """Load it into this process's network; return what could not be, a line each."""
+        problems = []
+        for part in self.parts():
+            try:
+                run(part.load, part.text)
+            except ToolFailed as error:
+                problems.append(f"{part.name} ({error})")
+        return problems
+
+
+def read_rules(
+    config: Config, search_path: str, proc: Path = Path("/proc/net")
+) -> HostRules:
+    """Read the rules of this network; changes nothing."""
+    rules = HostRules()
+    for tool in _FAMILIES:
+        _read_kind(rules, tool, "legacy", search_path, proc)
+        _read_kind(rules, tool, "nft", search_path, proc)
+    nft = find("nft", search_path, config.nft)
+    if nft is None:
+        rules.unread.append("tables of nftables: nft is not installed")
+    else:
+        _read_nft(rules, nft)
+    _read_sets(rules, search_path)
+    return rules
+
+
+def _read_kind(rules: HostRules, tool: str, kind: Kind, search_path: str, proc: Path) -> None:
+    if kind == "legacy":
+        try:
+            if not (proc / _LISTS[tool]).read_text().split():
+                return
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            rules.unread.append(f"{tool}-legacy: {proc / _LISTS[tool]}: {error.strerror}")
+            return
+    save = _save_tool(tool, kind, search_path)
+    restore = None if save is None else find(f"{save.removesuffix('-save')}-restore", search_path)
+    if save is None or restore is None:
+        if kind == "legacy":
+            rules.unread.append(f"{tool}-legacy: the kernel has its tables, and the tool is not "
+                                "installed")
+        return
+    try:
+        text = command((save,))
+    except ToolFailed as error:
+        rules.unread.append(f"{tool}-{kind}: {error}")
+        return
+    if re.search(r"(?m)^\*", text):
+        rules.saved[tool, kind] = Part(f"{tool}-{kind}", text, (restore,))
+
+
+def _save_tool(tool: str, kind: Kind, search_path: str) -> str | None:
+    if found := find(f"{tool}-{kind}-save", search_path):
+        return found
+    # Where no tool bears the kind's name, the plain one may be of this kind.
+    plain = find(f"{tool}-save", search_path)
+    try:
+        told = "" if plain is None else command((plain, "--version"))
+    except ToolFailed:
+        return None
+    return plain if told and ("nf_tables" in told) == (kind == "nft") else None
+
+
+def _read_nft(rules: HostRules, nft: str) -> None:
+    try:
+        names = re.findall(r"(?m)^table (\S+) (\S+)$", command((nft, "list", "tables")))
+    except ToolFailed as error:
+        rules.unread.append(f"tables of nftables: {error}")
+        return
+    for family, name in names:
+        if _shown_by_iptables(rules, family, name):
+            continue
+        try:
+            text = command((nft, "list", "table", family, name))
+        except ToolFailed as error:
+            rules.unread.append(f"table {family} {name}: {error}")
+        else:
+            part = Part(f"table {family} {name}", text, (nft, "-f", "-"))
+            rules.tables[f"{family} {name}"] = part
+
+
+def _shown_by_iptables(rules: HostRules, family: str, name: str) -> bool:
+    for tool, its_family in _FAMILIES.items():
+        part = rules.saved.get((tool, "nft"))
+        if its_family == family and name in _OF_IPTABLES and part is not None:
+            return re.search(rf"(?m)^\*{name}$", part.text) is not None
+    return False
+
+
+def _read_sets(rules: HostRules, search_path: str) -> None:
+    if not any("-set " in part.text for part in rules.saved.values()):
+        return
+    ipset = find("ipset", search_path)
+    if ipset is None:
+        rules.unread.append("sets that rules name: ipset is not installed")
+        return
+    try:
+        rules.sets = Part("sets of ipset", command((ipset, "save")), (ipset, "restore"))
+    except ToolFailed as error:
+        rules.unread.append(f"sets that rules name: {error}")

@@ -1,0 +1,100 @@
+"""Rules of others that lead strangers past INPUT, and two firewalls in one network. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Final
+
+from envelope.preflight.findings import Finding, ok, warn
+from envelope.preflight.hostrules import HostRules
+
+# Rules named in one line.
+_MOST_NAMED: Final = 5
+_DIVERTS: Final = re.compile(r"-j (?:DNAT|REDIRECT|NETMAP|TPROXY)\b|\b(?:dnat|redirect|tproxy)\b")
+_LEADS: Final = re.compile(r"(?:-[jg]|\bjump|\bgoto) ([^\s;,}]+)")
+_IN_DEVICE: Final = re.compile(r'(!?) ?(?:-i |iifname |iif )(!= )?"?([^\s"{]+)')
+_BASE: Final = re.compile(r"type \S+ hook prerouting\b")
+
+
+def judge_diversions(rules: HostRules, device: str) -> Finding:
+    """Warn of rules that lead packets which come in by `device` to another host, or another port.
+
+    Packets to a container's published port pass FORWARD and not INPUT, which the service guards.
+    """
+    named = list(dict.fromkeys(_diversions(rules, device)))
+    if not named:
+        return ok("no rule leads strangers past INPUT (DNAT, REDIRECT)")
+    more = f", and {len(named) - _MOST_NAMED} more" if len(named) > _MOST_NAMED else ""
+    return warn(
+        f"rules lead strangers past INPUT, which alone is guarded: "
+        f"{', '.join(named[:_MOST_NAMED])}{more}",
+        "publish these ports on 127.0.0.1 or on another device, or refuse strangers in FORWARD",
+    )
+
+
+def _diversions(rules: HostRules, device: str) -> Iterator[str]:
+    for part in rules.saved.values():
+        for table, text in re.findall(r"(?ms)^\*(\w+)$(.*?)^COMMIT$", part.text):
+            chains: dict[str, list[str]] = {}
+            for chain, rule in re.findall(r"(?m)^-A (\S+) (.*)$", text):
+                chains.setdefault(chain, []).append(rule)
+            for chain, rule in _reached(chains, ["PREROUTING"], device):
+                yield f"{rule!r} in chain {chain} of {part.name}'s table {table}"
+    for part in rules.tables.values():
+        blocks = chains_of(part.text)
+        bases = [name for name, lines in blocks.items() if any(map(_BASE.match, lines))]
+        for chain, rule in _reached(blocks, bases, device):
+            yield f"{rule!r} in chain {chain} of {part.name}"
+
+
+def chains_of(text: str) -> dict[str, list[str]]:
+    """The chains of a table as nft prints it, with their lines."""
+    return {
+        name: [line.strip() for line in block.splitlines() if line.strip()]
+        for name, block in re.findall(r"(?ms)^\tchain (\S+) \{$(.*?)^\t\}$", text)
+    }
+
+
+def _reached(
+    chains: Mapping[str, Iterable[str]], begin: list[str], device: str
+) -> Iterator[tuple[str, str]]:
+    """The rules that divert packets from `device`, in chains that these packets can come to."""
+    waiting, seen = list(begin), set(begin)
+    while waiting:
+        chain = waiting.pop(0)
+        for rule in chains.get(chain, ()):
+            if not _matches(rule, device):
+                continue
+            if _DIVERTS.search(rule):
+                yield chain, rule
+            for target in _LEADS.findall(rule):
+                if target in chains and target not in seen:
+                    seen.add(target)
+                    waiting.append(target)
+
+
+def _matches(rule: str, device: str) -> bool:
+    """Whether a rule can match a packet that comes in by `device`."""
+    found = _IN_DEVICE.search(rule)
+    if found is None:
+        return True
+    name = found[3]
+    same = device.startswith(name[:-1]) if name[-1] in "+*" else device == name
+    return same != bool(found[1] or found[2])
+
+
+def judge_mixture(rules: HostRules) -> Finding:
+    """Warn of rules in both of the kernel's firewalls: each tool shows only one of them."""
+    legacy = [part.name for (_, kind), part in rules.saved.items()
+              if kind == "legacy" and not part.is_empty]
+    others = [part.name for (_, kind), part in rules.saved.items()
+              if kind == "nft" and not part.is_empty]
+    others += [part.name for part in rules.tables.values() if not part.is_empty]
+    if legacy and others:
+        return warn(
+            f"there are rules of iptables-legacy ({', '.join(legacy)}) and of nftables "
+            f"({', '.join(others)}) in this network: both decide, and each tool shows only its own",
+            "use one of the two, and remove the rules of the other one",
+        )
+    return ok("iptables-legacy and nftables are not mixed")

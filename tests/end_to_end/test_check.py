@@ -1,0 +1,262 @@
+"""`envelope check` on machines that are broken on purpose: each line it can print, and no trace."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from envelope.lab import Host
+from tests.end_to_end.harness import Rig, every_kind
+from tests.support.certificates import Authority
+
+pytestmark = pytest.mark.kernel
+
+ENVELOPE = Path(sys.executable).with_name("envelope")
+# A rule set that refuses in its own way, and leads strangers past INPUT.
+OTHERS = """
+add table inet others
+add chain inet others input { type filter hook input priority 10; }
+add rule inet others input tcp dport 9001 drop
+add rule inet others input udp dport 9002 drop
+add chain inet others pre { type nat hook prerouting priority dstnat; }
+add rule inet others pre iifname eth0 tcp dport 8080 dnat ip to 10.0.0.1:80
+add rule inet others pre tcp dport 9003 redirect to :1
+"""
+
+
+def check(host: Host, *options: str, **how: Any) -> subprocess.CompletedProcess[str]:
+    return host.run([ENVELOPE, "check", *options], timeout=60, **how)
+
+
+def findings(done: subprocess.CompletedProcess[str]) -> dict[str, list[str]]:
+    """What was found and what to do about it, by level; every finding that is not ok says what."""
+    assert done.stderr == ""
+    by_level: dict[str, list[str]] = {"ok": [], "warn": [], "FAIL": []}
+    for each in json.loads(done.stdout):
+        assert set(each) == {"level", "what", "do"}
+        assert bool(each["do"]) == (each["level"] != "ok")
+        by_level[each["level"]].append(f"{each['what']}; {each['do']}")
+    assert done.returncode == bool(by_level["FAIL"])
+    return by_level
+
+
+def has(lines: list[str], *parts: str) -> bool:
+    """Whether one of `lines` has all `parts`."""
+    return any(all(part in line for part in parts) for line in lines)
+
+
+@every_kind
+def test_a_machine_in_order(rig: Rig) -> None:
+    """Nothing fails, and nothing is changed, in the kernel or in the folder."""
+    rig.lab.host.ip(f"route add default via {rig.lab.client().address4}")
+    rig.serve(9000)
+    before, files = rig.saved(), sorted(rig.folder.iterdir())
+    done = check(rig.lab.host, *rig.options(), cwd=rig.folder)
+    assert done.returncode == 0, done.stdout
+    lines = done.stdout.splitlines()
+    assert {line[:6] for line in lines} <= {"ok    ", "warn  "}
+    for said in ("carries the default route", "IPv6 is on", "match", "valid until", "can be opened",
+                 "connection tracking can be used", "pass the rules of others", "has the keys test",
+                 "no other envelope", "not mixed", "files may be open"):
+        assert has(lines, said), said
+    # The lab's own clock is the machine's.
+    assert [line for line in lines if line.startswith("warn") and "clock" not in line] == []
+    assert rig.saved() == before
+    assert sorted(rig.folder.iterdir()) == files
+
+
+@pytest.mark.parametrize("rig", ["nft", "nftables"], indirect=True)
+def test_rules_of_others_that_drop_what_a_grant_opens(rig: Rig) -> None:
+    """Found with packets, over both families; DNAT and a mixture with legacy are warnings."""
+    host = rig.lab.host
+    host.run(["nft", "-f", "-"], input=OTHERS, check=True)
+    host.run(["ip6tables-legacy", "-A", "INPUT", "-p", "udp", "--dport", "9002", "-j", "DROP"],
+             check=True)
+    before = rig.saved()
+    ports = ("tcp/9000", "tcp/9001", "tcp/9003", "udp/9002")
+    found = findings(check(
+        host, *rig.options(*(f"--grant-port={port}" for port in ports)), "--json"))
+    dropped = found["FAIL"]
+    assert has(dropped, "what a grant opens is dropped", "tcp/9001 over IPv4",
+               "udp/9002 over IPv4", "tcp/9001 over IPv6", "chain input of table inet others")
+    assert has(dropped, "udp/9002 over IPv6")
+    assert not has(dropped, "tcp/9000")
+    assert not has(dropped, "tcp/9003")
+    assert has(found["warn"], "chain pre of table inet others diverts", "tcp/9003")
+    assert has(found["warn"], "past INPUT", "dnat ip to 10.0.0.1:80", "chain pre of table inet")
+    assert has(found["warn"], "ip6tables-legacy", "table inet others")
+    assert rig.saved() == before
+
+
+@pytest.mark.parametrize("rig", ["legacy"], indirect=True)
+def test_a_chain_of_legacy_that_drops_is_named(rig: Rig) -> None:
+    rig.lab.host.run(["iptables-legacy", "-t", "mangle", "-A", "PREROUTING", "-p", "tcp",
+                      "--dport", "8880", "-j", "DROP"], check=True)
+    found = findings(check(rig.lab.host, *rig.options("--json")))
+    assert has(found["FAIL"], "clients cannot reach the service: tcp/8880 over IPv4",
+               "chain PREROUTING of iptables-legacy's table mangle")
+
+
+@pytest.mark.parametrize("rig", ["nft"], indirect=True)
+def test_a_machine_with_many_faults(rig: Rig) -> None:
+    """Each is a line of its own, and one does not hide another."""
+    host, folder = rig.lab.host, rig.folder
+    host.run(["sh", "-c", "echo 1 >/proc/sys/net/ipv6/conf/eth0/disable_ipv6"], check=True)
+    host.ip("link add net1 type veth peer name net2", "link set net1 up", "link set net2 up",
+            "route add default dev net1")
+    authority = Authority(folder)
+    cert, key = authority.issue("host.example", begins=-2, ends=-1, alone=True)
+    bad = folder / "bad.pub"
+    bad.write_text("{")
+    rig.serve(8881)
+    found = findings(check(
+        host, f"--cert={cert}", f"--key={key}", f"--verify-key={folder / 'key.pub'}",
+        f"--verify-key={bad}", "--machine=m", "--subject=s", "--listen=:8881",
+        f"--jwks-ca={bad}", "--verify-jwks-url=https://203.0.113.1:1/keys?secret=1",
+        "--json",
+        env={**os.environ, "SSH_CONNECTION": "198.51.100.9 1 203.0.113.1 22"}))
+    assert has(found["FAIL"], "would cut off this very SSH login", "--allow=tcp/22")
+    assert has(found["FAIL"], "bad.pub")
+    assert has(found["FAIL"], "bad.pub is not a chain of certificates")
+    assert has(found["FAIL"], "cannot listen on :8881: address already in use", "ss -lntp")
+    assert has(found["warn"], "default route leads over net1, and not over eth0", "--device=net1")
+    assert has(found["warn"], "IPv6 is off")
+    assert has(found["warn"], "the certificate expired at")
+    assert has(found["warn"], "holds one certificate", "fullchain.pem")
+
+
+@pytest.mark.parametrize("rig", ["nft"], indirect=True)
+def test_a_running_envelope_and_a_server_of_keys_that_is_down(rig: Rig) -> None:
+    service = rig.start("--admin=none")
+    before = rig.saved()
+    found = findings(check(
+        rig.lab.host, *rig.options("--verify-jwks-url=https://203.0.113.1:1/keys?secret=1"),
+        "--json", env={**os.environ, "ENVELOPE_ADMIN": "none"}))
+    assert has(found["FAIL"], "another envelope guards this network", "stop it first")
+    assert has(found["FAIL"], "cannot listen on :8880", "an envelope runs here")
+    assert has(found["warn"], "https://203.0.113.1:1/keys cannot be fetched now", "refused")
+    assert not has(found["warn"], "secret")
+    # What a grant opens, and the rules of the one that runs, are no trouble.
+    assert has(found["ok"], "pass the rules of others")
+    assert rig.saved() == before
+    assert service.stop() == 0
+
+
+TOOL = """#!/bin/sh
+case "$0 $*" in
+    *"{when}"*) {what} ;;
+esac
+exec /usr/sbin/{name} "$@"
+"""
+
+
+def tool(folder: Path, when: str, what: str) -> str:
+    """An iptables of our own: its -restore or -save does `what` when called with `when`."""
+    for part in ("", "-save", "-restore"):
+        path = folder / f"faulty{part}"
+        path.write_text(TOOL.format(when=when, what=what, name=f"iptables-nft{part}"))
+        path.chmod(0o755)
+    return f"--iptables={folder / 'faulty'}"
+
+
+@pytest.mark.parametrize("rig", ["nft"], indirect=True)
+@pytest.mark.parametrize(("when", "what", "said"), [
+    ("-save", "echo broken >&2; exit 3", "faulty does not work: faulty-save: broken"),
+    ("-restore --noflush", "echo broken >&2; exit 3", "the rules of a start cannot be installed"),
+    ("-restore", 'input=$(cat); case $input in *datestop*) echo no such match >&2; exit 2; esac; '
+     'echo "$input" | /usr/sbin/iptables-nft-restore; exit',
+     "ipv4: the time match cannot be used: faulty-restore: no such match"),
+])
+def test_tools_that_fail(rig: Rig, when: str, what: str, said: str) -> None:
+    option = tool(rig.folder, when, what)
+    found = findings(check(rig.lab.host, *rig.options(option, "--json")))
+    assert has(found["FAIL"], said), found
+
+
+@pytest.mark.parametrize("rig", ["nft"], indirect=True)
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+def test_a_check_that_is_ended_midway_leaves_nothing(rig: Rig, how: signal.Signals) -> None:
+    """A tool hangs in the network of the check's own, and ends with it."""
+    asked = rig.folder / "asked"
+    option = tool(rig.folder, "-restore", f"case $# in 0) touch {asked}; exec sleep 1000; esac")
+    before = rig.saved()
+    running = rig.lab.host.popen(
+        [ENVELOPE, "check", *rig.options(option)], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        start_new_session=True)
+    end = time.monotonic() + 30
+    while not asked.exists():
+        assert time.monotonic() < end
+        time.sleep(0.02)  # the tool is a child of a child: nothing tells that it has been called
+    if how == signal.SIGINT:
+        os.killpg(running.pid, how)
+    else:
+        running.kill()
+    _, errors = running.communicate(timeout=20)
+    assert running.returncode == (130 if how == signal.SIGINT else -how)
+    assert errors == b""
+    while left := _group(running.pid):
+        assert time.monotonic() < end, left
+        time.sleep(0.02)  # the kernel ends them one after the other
+    assert rig.saved() == before
+
+
+def _group(leader: int) -> list[int]:
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = stat.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        if int(fields[2]) == leader and fields[0] != "Z":
+            found.append(int(stat.parent.name))
+    return found
+
+
+@pytest.mark.parametrize("rig", ["nft"], indirect=True)
+def test_without_privileges_it_says_what_could_not_be_tried(rig: Rig) -> None:
+    """No capabilities, and no network namespace: the lines say so, and a start would fail."""
+    bare = ["setpriv", "--bounding-set=-all", "--inh-caps=-all", "--no-new-privs"]
+    done = rig.lab.host.run(
+        [*bare, ENVELOPE, "check", *rig.options(), "--json"],
+        env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"})
+    found = findings(done)
+    assert has(found["warn"], "CAP_NET_ADMIN is missing", "run as root")
+    assert has(found["FAIL"], "does not work: CAP_NET_ADMIN is missing")
+    assert has(found["warn"], "cannot be read")
+
+
+def test_wrong_options_are_one_line_as_at_a_start(capfd: pytest.CaptureFixture[str]) -> None:
+    for options in (["--device=no-such"], ["--max-clients=x", "--json"], ["--nonsense"], ["word"]):
+        done = subprocess.run([ENVELOPE, "check", *options], capture_output=True, text=True)
+        assert (done.returncode, done.stdout) == (1, "")
+        assert done.stderr.startswith("envelope check: ")
+        assert done.stderr.count("\n") == 1
+    done = subprocess.run([ENVELOPE, "check", "--help"], capture_output=True, text=True)
+    assert done.returncode == 0
+    assert "--json" in done.stdout
+    assert "--max-clients=" in done.stdout
+
+
+def test_without_a_firewall_few_things_are_checked(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as busy:
+        port = busy.getsockname()[1]
+        done = subprocess.run(
+            [ENVELOPE, "check", "--token-required=false", "--json", f"--listen=127.0.0.1:{port}",
+             f"--admin=unix:{tmp_path / 'admin'}", "--listen=systemd:domain=INET:index=0",
+             f"--listen=unix:{tmp_path / 'missing' / 'door'}"],
+            capture_output=True, text=True)
+    found = findings(done)
+    assert has(found["FAIL"], "address already in use")
+    assert has(found["FAIL"], "no file can be made in")
+    assert has(found["warn"], "systemd:domain=INET:index=0 cannot be tried")
+    assert has(found["warn"], "INSECURE")
+    assert list(tmp_path.iterdir()) == []
