@@ -31,7 +31,7 @@ class Check:
     find: Callable[[Config, Mapping[str, str]], Iterable[Finding]]
 
 
-# Together they take less than 2 ms; the tables of connections and addresses take most of it.
+# All but "other connections", which reads the tables of sockets, take 1.5 ms together.
 CHECKS: Final = (
     Check("the SSH login", find_login),
     Check("other connections", find_connections),

@@ -22,7 +22,8 @@ def grant_targets(
     versions: Sequence[Literal[4, 6]],
 ) -> list[Target]:
     """Ports that a grant opens; of those, first the ones that are `serving` now."""
-    ranges = config.grant_port
+    # The last service has the ports of all.
+    ranges = config.services[-1].ports
     own = {spec.port for _, spec in listeners(config)}
     found: list[tuple[Literal["tcp", "udp"], int]] = []
     for protocol in _PROTOCOLS:

@@ -24,7 +24,7 @@ from twisted.python.failure import Failure
 from envelope.addresses import Address, PortRange
 from envelope.config import Config
 from envelope.config.options import parse
-from envelope.firewall import FirewallError, IFirewall
+from envelope.firewall import FirewallError, GrantId, IFirewall
 from envelope.firewall.backends import make_firewall
 from envelope.firewall.iptables import families_of_this_kernel
 from envelope.firewall.metrics import FirewallMetrics
@@ -124,7 +124,9 @@ class Trial:
         end = self._reactor.seconds() + _GRANT_LASTS
         for version in self._versions:
             for client in CLIENTS[version]:
-                await firewall.allow(self._config.network_of(client), end)
+                # The last service has the ports of all.
+                grant = GrantId(self._config.network_of(client), len(self._config.services) - 1)
+                await firewall.allow(grant, end)
 
     def _judge(
         self, sandbox: Sandbox, missing: set[Target], opened: set[Target], granted: int
