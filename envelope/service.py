@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final
 
 from twisted.application.service import Service
@@ -15,7 +16,10 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
+from envelope.admin.control import Operations, revoke
+from envelope.admin.controlsocket import ControlError, ControlSocket
 from envelope.admin.site import admin_site
+from envelope.admin.status import Status
 from envelope.config import Config
 from envelope.credentials.current import CredentialError, Credentials
 from envelope.doors import Doors
@@ -89,6 +93,13 @@ class EnvelopeService(Service):
         self._connections.watch(self._front.count)
         self._collector = Collector(reactor, lambda: len(self.sessions))
         self._doors = Doors(reactor, self._front, self._connections)
+        self.status = Status(
+            config, self.sessions, sessions, self.firewall, self._credentials,
+            self.reasons_not_ready, self.warnings,
+        )
+        self._control = ControlSocket(reactor, config.control, environ, Operations(
+            lambda: self.status.overview().as_object(), partial(revoke, self.sessions),
+        ))
         # Whether the firewall was opened, so that a stop has to close it.
         self._guarded = False
         # "starting", "running", "stopping" or "failed".
@@ -148,6 +159,7 @@ class EnvelopeService(Service):
         await self._attempt(self._front.abort_all)
         for port in self._doors.operators:
             await self._attempt(port.stopListening)
+        await self._attempt(self._control.close)
         _log.info("stopped")
 
     # -- the steps of both -----------------------------------------------------------------
@@ -159,7 +171,8 @@ class EnvelopeService(Service):
             site = admin_site(self.registry, self.reasons_not_ready, warnings=self.warnings)
             for spec in self._config.admin:
                 await self._doors.open_for_operators(spec, site, "metrics and health")
-        except ListenError as error:
+            self._control.open()
+        except (ListenError, ControlError) as error:
             raise StartError(str(error)) from None
 
     async def _install_rules(self) -> None:

@@ -12,6 +12,7 @@ from envelope.credentials.current import Credentials
 from envelope.firewall import IFirewall
 from envelope.sessions.metrics import SessionMetrics
 from envelope.sessions.registry import Sessions
+from envelope.sessions.view import SessionView
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +41,9 @@ class Status:
             config=self.config,
             now=self.wall(),
             started=self.started,
-            slots_used=len(self.sessions),
-            slots_total=self.config.max_clients,
-            sessions=(),
+            slots_used=self.sessions.slots.used,
+            slots_total=self.sessions.slots.total,
+            sessions=[*map(_session, self.sessions.views())],
             refusals=self.metrics.refusals,
             rules=self.firewall.rules(),
             keys=self.credentials.keys_in_use(),
@@ -50,3 +51,17 @@ class Status:
             reasons=self.reasons(),
             warnings=self.warnings(),
         )
+
+
+def _session(view: SessionView) -> dict[str, object]:
+    return {
+        "id": view.id,
+        "address": None if view.address is None else str(view.address),
+        "network": None if view.network is None else str(view.network),
+        "subject": view.subject,
+        "since": round(view.since, 3),
+        "until": round(view.until, 3),
+        "packets": view.packets,
+        "bytes": view.bytes,
+        "claims": {**view.claims},
+    }

@@ -22,6 +22,9 @@ COMMANDS: Final = {
     "exec": "open an envelope, and run a command while it is open",
     "rules": "print the exact rules a start would install",
     "check": "try every precondition of a start, and undo it",
+    "sessions": "list the open sessions of a running service",
+    "revoke": "end sessions of a running service",
+    "status": "show the state of a running service",
     "demo": "show the service at work, on two hosts made of network namespaces",
 }
 
@@ -53,6 +56,7 @@ def _run(argv: list[str] | None) -> int:
 
     from twisted.python.usage import UsageError
 
+    from envelope.commands.failing import Failed
     from envelope.runtime.stdout import flush_or_discard, open_closed_streams
 
     argv = sys.argv[1:] if argv is None else argv
@@ -70,6 +74,9 @@ def _run(argv: list[str] | None) -> int:
     except UsageError as error:
         _complain(name, str(error))
         return 2
+    except Failed as error:
+        _complain(name, str(error))
+        return 1
     except OSError as error:
         flush_or_discard()
         place = f"{error.filename}: " if error.filename else ""

@@ -12,6 +12,7 @@ from typing import Final, Literal, TypeAlias
 
 from envelope.addresses import Address, Network, Opening, PortRange, parse_opening
 from envelope.config import values
+from envelope.config.control import ControlOption
 from envelope.config.fields import many, one, optional, options_of
 from envelope.config.listen import ListenSpec
 from envelope.config.subjects import Service, Subject, service_numbers, services_of
@@ -194,6 +195,12 @@ class Config:
         "tcp:9990:interface=127.0.0.1", values.listener,
         "Where metrics and health are served, written as for --listen; 'none' for nowhere.",
         none=True, heading="Operating the service",
+    )
+    control: ControlOption = optional(
+        values.path_or_none,
+        "Path of the control socket, a UNIX socket with mode 0600, which envelope sessions, revoke "
+        "and status use; 'none' for none. Without it, $RUNTIME_DIRECTORY/control, else "
+        "/run/envelope/control, if it can be made.",
     )
     drain: Seconds = one(
         "0s", values.duration,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final, Literal, TypeVar
 from urllib.parse import urlsplit
 
 from envelope.config.listen import ListenSpec, parse_listen
@@ -117,6 +117,11 @@ def path(value: str) -> Path:
     if not value or _CONTROL.search(value):
         raise ValueError(f"{value!r} is not a path, or has control characters (such as a line end)")
     return Path(value).absolute()
+
+
+def path_or_none(value: str) -> Path | Literal["none"]:
+    """A path as `path` reads it, or the word "none"."""
+    return "none" if value.strip() == "none" else path(value)
 
 
 def device(value: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from typing import Final
 
@@ -32,3 +33,10 @@ def flush_or_discard() -> None:
     except OSError:
         with open(os.devnull, "w") as nothing:
             os.dup2(nothing.fileno(), sys.stdout.fileno())
+
+
+def terminal_width() -> int | None:
+    """The columns of the terminal, or of COLUMNS; None when the output is no terminal."""
+    if not sys.stdout.isatty() and "COLUMNS" not in os.environ:
+        return None
+    return shutil.get_terminal_size().columns

@@ -19,6 +19,7 @@ class SessionTable:
     def __init__(self) -> None:
         self._sessions: dict[str, Session] = {}
         self._emptied = Condition()
+        self._left = Condition()
 
     def __len__(self) -> int:
         return len(self._sessions)
@@ -28,6 +29,7 @@ class SessionTable:
 
     def _remove(self, session_id: str) -> None:
         del self._sessions[session_id]
+        self._left.notify_all()
         if not self._sessions:
             self._emptied.notify_all()
 
@@ -53,6 +55,11 @@ class SessionTable:
     def revoke_all(self) -> int:
         """End every session likewise; return how many these are."""
         return _end(self._sessions.values(), End.REVOKED)
+
+    async def when_revoked(self) -> None:
+        """Return once no session is left that was ended like this: their grants are gone."""
+        while any(each.data.end is End.REVOKED for each in self._sessions.values()):
+            await self._left.wait()
 
     def end_all(self, why: End) -> None:
         """End every session."""
