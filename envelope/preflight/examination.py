@@ -8,7 +8,6 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from twisted.internet.error import ProcessTerminated
 from twisted.internet.utils import getProcessOutputAndValue
 
 from envelope.config import Config
@@ -83,15 +82,14 @@ async def _try_firewall(
     reactor: Any, argv: Sequence[str], environ: Mapping[str, str]
 ) -> list[Finding]:
     # Twisted gives a child no more than the environment that it is told.
-    trying = getProcessOutputAndValue(
-        sys.executable, ["-P", "-m", "envelope.preflight.trial", *argv], dict(environ),
-        reactor=reactor,
-    )
-    trying.addTimeout(_PATIENCE, reactor)
     try:
-        output, errors, status = await trying
+        trying = getProcessOutputAndValue(
+            sys.executable, ["-P", "-m", "envelope.preflight.trial", *argv], dict(environ),
+            reactor=reactor,
+        )
+        output, errors, status = await trying.addTimeout(_PATIENCE, reactor)
         return [Finding(Level(level), what, do) for level, what, do in json.loads(output)]
-    except (ValueError, ProcessTerminated):
+    except ValueError:
         lines = errors.decode("utf-8", "replace").strip().splitlines()
         why = lines[-1] if lines else f"it ended with status {status}"
     except Exception as error:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import socket
 import sys
 from collections.abc import Iterator, Mapping
 from typing import Any, Final, Literal
@@ -39,6 +40,7 @@ from envelope.preflight.packets import Target
 from envelope.preflight.sandbox import CLIENTS, Sandbox
 from envelope.preflight.strangers import judge_diversions, judge_mixture
 from envelope.preflight.targets import grant_targets, service_targets
+from envelope.preflight.wire import Wire
 from envelope.runtime.inbound import serving_ports
 from envelope.runtime.namespaces import die_with_parent, enter_own_network
 
@@ -59,7 +61,7 @@ class Trial:
         self._addresses: set[Address] = device_addresses().get(config.device, set())
         self._serving = serving_ports()
         self._rules = read_rules(config, self._path)
-        self._devices = os.listdir("/sys/class/net") if os.path.isdir("/sys/class/net") else []
+        self._devices = [name for _, name in socket.if_nameindex()]
 
     async def run(self) -> None:
         """Try all of it; the findings are in `found`."""
@@ -69,17 +71,24 @@ class Trial:
         self.found.append(judge_mixture(self._rules))
         try:
             enter_own_network()
+            # Where the kernel takes a new network's privileges away again, this fails.
+            Wire().close()
             features = try_features(self._config, self._path)
             self.found += features
             if not features or any(each.level == Level.FAIL for each in features):
                 # A start fails, so there are no rules of ours to try.
                 return
+            if self._config.device == "lo":
+                self.found.append(warn("rules of others cannot be tried: no packet comes in by lo",
+                                       "name the public device with --device"))
+                return
             enter_own_network()
             sandbox = self._make_sandbox()
         except OSError as error:
             self.found.append(warn(
-                "the kernel's features and rules of others cannot be tried: no network namespace "
-                f"can be made ({error.strerror or error})", _UNTRIED))
+                "whether the kernel can do what the rules need, and whether rules of others drop "
+                "what a grant opens, cannot be tried: no network namespace can be made "
+                f"({error.strerror})", _UNTRIED))
             return
         try:
             await self._try_rules(sandbox)
@@ -87,8 +96,6 @@ class Trial:
             sandbox.close()
 
     def _make_sandbox(self) -> Sandbox:
-        if self._config.device == "lo":
-            raise OSError("lo has no other end")
         text = "\n".join(part.text for part in self._rules.parts())
         words = set(re.findall(r"[^\s\"{},;]+", text))
         named = [name for name in self._devices if name in words]
