@@ -20,7 +20,7 @@ from envelope.preflight.files import (
     find_published_keys,
 )
 from envelope.preflight.findings import Finding, Level, fail, ok, warn
-from envelope.preflight.ports import find_ports
+from envelope.preflight.ports import find_control, find_ports
 from envelope.preflight.privileges import find_capabilities
 from envelope.preflight.tools import find_tools
 
@@ -46,6 +46,8 @@ async def examine(
         yield each
     is_running = running is not None and running.level == Level.FAIL
     for each in await find_ports(reactor, config, is_running):
+        yield each
+    for each in find_control(config, environ):
         yield each
     for each in await find_published_keys(reactor, config):
         yield each

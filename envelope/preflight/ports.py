@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import os
+import socket
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from twisted.internet.defer import maybeDeferred
 from twisted.internet.protocol import Factory
 
 from envelope.config import Config
+from envelope.config.control import control_path
 from envelope.config.listen import ListenSpec
 from envelope.front.listeners import ListenError, listen
 from envelope.preflight.findings import Finding, fail, ok, warn
+from envelope.runtime.unixlistener import LONGEST_PATH
+
+_SOCKET_REMEDY: Final = "let the service's user make a file there, or name another path"
 
 
 async def find_ports(reactor: Any, config: Config, running: bool) -> list[Finding]:
@@ -53,11 +59,49 @@ async def _find_port(reactor: Any, option: str, spec: ListenSpec, running: bool)
 
 
 def _find_socket_file(option: str, spec: ListenSpec, rest: str) -> Finding:
-    # Not opened: a check that is killed would leave the file behind.
     words = [word for word in rest.split(":") if "=" not in word or word.startswith("address=")]
-    path = Path(words[0].removeprefix("address=") if words else "")
-    folder = path.parent
-    if not os.access(folder, os.W_OK | os.X_OK):
-        return fail(f"{option}={spec}: no file can be made in {folder}",
-                    "make the folder, and let the service's user write into it")
-    return ok(f"{option}={spec} can be made in {folder}")
+    path = Path(words[0].removeprefix("address=") if words else "").absolute()
+    if trouble := _trouble_with_socket(path, path.parent):
+        return fail(f"{option}={spec}: {trouble}", _SOCKET_REMEDY)
+    return ok(f"{option}={spec} can be made")
+
+
+def find_control(config: Config, environ: Mapping[str, str]) -> list[Finding]:
+    """Fail when the control socket of --control cannot be made; warn when it is the default."""
+    path = control_path(config.control, environ)
+    if path is None:
+        return []
+    # A start makes the folders that are missing.
+    folder = next(each for each in path.parents if each.exists())
+    trouble = _trouble_with_socket(path, folder)
+    if not trouble:
+        return [ok(f"the control socket {path} can be made")]
+    what = f"the control socket {path} cannot be made: {trouble}"
+    if config.control is not None:
+        return [fail(what, _SOCKET_REMEDY)]
+    return [warn(f"{what}; envelope sessions, revoke and status need it",
+                 "name another path with --control, or say --control=none")]
+
+
+def _trouble_with_socket(path: Path, folder: Path) -> str:
+    """Why a socket cannot be made at `path`, in `folder`, or "".
+
+    It is not made: a check that is killed would leave the file behind.
+    """
+    if len(os.fsencode(path)) > LONGEST_PATH:
+        return f"the path has more than {LONGEST_PATH} bytes"
+    if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+        return f"no file can be made in {folder}"
+    if not os.path.lexists(path):
+        return ""
+    if not path.is_socket():
+        return "there is something else than a socket"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.setblocking(False)
+        try:
+            probe.connect(os.fsencode(path))
+        except ConnectionRefusedError:
+            return ""  # that of a killed service, which a start replaces
+        except OSError:
+            pass  # its backlog is full, or it is another user's
+    return "another running service listens there"

@@ -31,6 +31,7 @@ from envelope.preflight.machine import (
     read_default_route,
 )
 from envelope.preflight.packets import CLIENT_MAC, HOST_MAC, Target, accepted, first_packet
+from envelope.preflight.ports import find_control
 from envelope.preflight.strangers import judge_diversions, judge_mixture
 from envelope.preflight.targets import grant_targets, service_targets
 from envelope.runtime.inbound import serving_ports
@@ -107,6 +108,28 @@ def test_another_envelope_is_seen_by_its_queue(tmp_path: Path) -> None:
         assert found is not None
         assert found.level == level
     assert find_other(replace(CONFIG, firewall="none"), tmp_path) is None
+
+
+def test_a_control_socket_can_be_made_or_is_in_the_way(tmp_path: Path) -> None:
+    def level(path: Path) -> Level:
+        found, = find_control(replace(CONFIG, control=path), {})
+        return found.level
+
+    assert level(tmp_path / "new" / "control") == Level.OK
+    assert list(tmp_path.iterdir()) == []
+    assert level(tmp_path / ("x" * 200)) == Level.FAIL
+    (tmp_path / "file").touch()
+    assert level(tmp_path / "file") == level(tmp_path / "file" / "control") == Level.FAIL
+    path = tmp_path / "control"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listening:
+        listening.bind(str(path))
+        listening.listen(1)
+        assert level(path) == Level.FAIL
+        # The default is no reason to refuse a start.
+        found, = find_control(CONFIG, {"RUNTIME_DIRECTORY": str(tmp_path)})
+        assert found.level == Level.WARN
+    assert level(path) == Level.OK
+    assert find_control(replace(CONFIG, control="none"), {}) == []
 
 
 # -- rules of others -------------------------------------------------------------------------
