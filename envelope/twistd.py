@@ -52,7 +52,9 @@ class Options(ServiceOptions):
             untyped.parseOptions(options)
             # Twisted's other runner, twist, does not have these two options.
             if self.parent is not None and {"logger", "pidfile"} <= self.parent.keys():
-                service_log.choose(self.parent, self.config.log_format)
+                service_log.choose(
+                    self.parent, self.config.log_format, self.config.log_addresses
+                )
                 _check_paths(self.parent)
         except usage.UsageError as error:
             tell(" ".join(str(error).split()))

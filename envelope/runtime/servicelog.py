@@ -1,4 +1,4 @@
-"""twistd's log in the format of `--log-format`, written by a thread: see `logwriter`."""
+"""twistd's log as `--log-format` and `--log-addresses` say, written by a thread (`logwriter`)."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from twisted.python.syslog import SyslogObserver, syslog
 from twisted.python.usage import UsageError
 from zope.interface import provider
 
+from envelope.runtime.addressmask import Shown, masked
 from envelope.runtime.internals import require_use
 from envelope.runtime.jsonlog import as_json
 from envelope.runtime.logwriter import DescriptorSink, FileSink, LogWriter, SyslogSink
@@ -44,6 +45,7 @@ class ServiceLog:
     def __init__(self) -> None:
         self._options: Mapping[str, Any] = {}
         self._format: Callable[[LogEvent], str | None] = formatEventAsClassicLogText
+        self._addresses: Shown = "full"
         self._writer: LogWriter[Any] | None = None
 
     @property
@@ -51,11 +53,18 @@ class ServiceLog:
         """How many lines were lost."""
         return self._writer.dropped if self._writer else 0
 
-    def choose(self, twistd_options: Any, log_format: str) -> None:
+    def choose(
+        self, twistd_options: Any, log_format: str, addresses: Shown = "full"
+    ) -> None:
         """Make twistd use `observer`; raise `UsageError` with options that ask for another log.
 
         With twistd's `--logger` the log is not ours.
         """
+        if addresses != "full" and twistd_options["logger"]:
+            raise UsageError(
+                f"--log-addresses={addresses} and twistd's --logger exclude each other"
+            )
+        self._addresses = addresses
         if log_format == "json":
             for name in ("syslog", "logger"):
                 if twistd_options[name]:
@@ -94,11 +103,14 @@ class ServiceLog:
 
     def _to_file(self) -> ILogObserver:
         writer = self._writer = LogWriter(self._sink(), self._say)
-        put, form = writer.put, self._format
+        put, form, addresses = writer.put, self._format, self._addresses
 
         @provider(ILogObserver)
         def observe(event: LogEvent) -> None:
             if text := form(event):
+                # An event with `log_own_address` shows an address of this host alone.
+                if addresses != "full" and not event.get("log_own_address"):
+                    text = masked(text, addresses)
                 put(text, len(text))
 
         return cast(ILogObserver, observe)
@@ -123,7 +135,10 @@ class ServiceLog:
         writer = self._writer = LogWriter(SyslogSink(), lambda level, text: (
             syslog.LOG_WARNING if level is LogLevel.warn else syslog.LOG_INFO,
             f"[envelope.log#{level.name}] {text}"))
-        observer.syslog = lambda priority, line: writer.put((priority, line), len(line))
+        addresses = self._addresses
+        observer.syslog = lambda priority, line: writer.put(
+            (priority, masked(line, addresses)), len(line)
+        )
         return cast(ILogObserver, LegacyLogObserverWrapper(observer.emit))
 
     def _say(self, level: Any, text: str) -> str:
