@@ -16,13 +16,14 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
-from envelope.firewall import FirewallError, RulesInForce
+from envelope.firewall import FirewallError, RulesInForce, Traffic
 from envelope.firewall.cooperate import SLICE, in_turns
 from envelope.firewall.errors import ToolFailed, ToolTimeout, UnreadableRules
 from envelope.firewall.kernel import DriftKind, KernelTable, Key, Seen, W
 from envelope.firewall.metrics import FirewallMetrics
 from envelope.firewall.reconcile.backlog import Backlog
 from envelope.firewall.reconcile.contest import Contest
+from envelope.firewall.reconcile.counting import Counting
 from envelope.firewall.reconcile.inforce import InForce
 from envelope.firewall.reconcile.reports import Reports
 from envelope.firewall.reconcile.retry import Retry
@@ -44,13 +45,12 @@ class Reconciler(Generic[W]):
         self._wanted = Wanted(table.written)
         self._in_force: InForce[W] = InForce()
         self._backlog = Backlog()
-        self._waiters = Waiters(reactor, self._too_late)
+        self.counting = Counting(table)
+        self._waiters = Waiters(reactor, self._too_late, self.counting.end)
         self._reports = Reports(table.label, metrics.drift)
         self._contest = Contest()
         self._retry = Retry(reactor, self._try_again)
-        self._running = False
-        self._dismissed = False
-        self._must_look = False
+        self._running = self._dismissed = self._must_look = False
         # Whether the last look, or the mending after it, failed.
         self._blind = False
         self._working: Deferred[None] | None = None
@@ -87,7 +87,7 @@ class Reconciler(Generic[W]):
         self._work()
         return answer
 
-    def revoke(self, key: Key) -> Deferred[None]:
+    def revoke(self, key: Key) -> Deferred[Traffic | None]:
         """See `IFirewall.revoke`."""
         if self._dismissed:
             return succeed(None)
@@ -201,6 +201,7 @@ class Reconciler(Generic[W]):
         """Note what a look has found; a tool that failed to answer may have done its work."""
         before = len(self._in_force)
         self._in_force.replace(seen.grants)
+        self.counting.seen(seen.grants)
         if max(before, len(seen.grants)) > SLICE:
             await deferLater(self._reactor, 0)
         await self._answer(self._waiters.awaited)
@@ -226,6 +227,7 @@ class Reconciler(Generic[W]):
             await deferLater(self._reactor, 0)
         if mending or wants:
             await self._table.write(mending, self._in_force, wants, self._retry.patience)
+        self.counting.wrote(wants, self._waiters)
         await in_turns(self._reactor, wants.items(), self._in_force.note)
         await self._answer([key for key in keys if key in self._waiters])
 
