@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import atexit
+import math
 import sys
 import time
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Any, Final, cast
 
 from twisted.logger import (
@@ -15,6 +17,7 @@ from twisted.logger import (
     Logger,
     LogLevel,
     formatEventAsClassicLogText,
+    formatTime,
 )
 from twisted.python.logfile import LogFile
 from twisted.python.syslog import SyslogObserver, syslog
@@ -35,6 +38,21 @@ CLOSE_FOR: Final = 2.0
 _log = Logger(namespace="envelope")
 
 
+@lru_cache(maxsize=2)
+def _of_second(second: int) -> str:
+    return formatTime(second)
+
+
+def _time_text(when: float | None) -> str:
+    """The time as Twisted writes it, to the second; hundreds of lines share one."""
+    return formatTime(when) if when is None else _of_second(math.floor(when))
+
+
+def as_text(event: LogEvent) -> str | None:
+    """One event as Twisted's own line; None for an event without a message."""
+    return formatEventAsClassicLogText(event, _time_text)
+
+
 class ServiceLog:
     """The process's one log.
 
@@ -44,7 +62,7 @@ class ServiceLog:
 
     def __init__(self) -> None:
         self._options: Mapping[str, Any] = {}
-        self._format: Callable[[LogEvent], str | None] = formatEventAsClassicLogText
+        self._format: Callable[[LogEvent], str | None] = as_text
         self._addresses: Shown = "full"
         self._writer: LogWriter[Any] | None = None
 
