@@ -53,7 +53,8 @@ class Reconciler(Generic[W]):
         self._running = self._dismissed = self._must_look = False
         # Whether the last look, or the mending after it, failed.
         self._blind = False
-        self._working: Deferred[None] | None = None
+        self._is_working = False
+        self._working: Deferred[None] = succeed(None)
 
     # -- start and stop --------------------------------------------------------------------
 
@@ -66,7 +67,7 @@ class Reconciler(Generic[W]):
         """Write nothing more; returns when the last transaction is over."""
         self._running = False
         self._wanted.clear()
-        if self._working is not None:
+        if self._is_working:
             await self._working
         self._retry.stop()
 
@@ -141,7 +142,9 @@ class Reconciler(Generic[W]):
     # -- the loop --------------------------------------------------------------------------
 
     def _work(self) -> None:
-        if self._working is None:
+        # A transaction begins at once. What is asked for until it is answered shares the next one.
+        if not self._is_working:
+            self._is_working = True
             self._working = Deferred.fromCoroutine(self._loop())
             self._working.addErrback(
                 lambda failure: _log.failure("the firewall's loop broke", failure=failure)
@@ -149,8 +152,6 @@ class Reconciler(Generic[W]):
 
     async def _loop(self) -> None:
         try:
-            # Changes that are asked for in one turn of the reactor share a transaction.
-            await deferLater(self._reactor, 0)
             while self._running and (self._must_look or self._backlog):
                 if self._must_look:
                     await self._look()
@@ -159,7 +160,7 @@ class Reconciler(Generic[W]):
                 if not (self._blind or self._must_look or self._backlog.is_troubled):
                     self._reports.well()
         finally:
-            self._working = None
+            self._is_working = False
         if self._running:
             self._retry.plan_if(self._reports.trouble is not None)
 
