@@ -133,10 +133,7 @@ class Connection(Protocol):
         """See `IRequester`."""
         self._opening = None
         self._closing = True
-        _log.debug(
-            "refused with {status} a client at {address}: {text}", status=refusal.status,
-            address=str(self.address), text=refusal.text, reason=refusal.token or refusal.counted,
-        )
+        _log.debug("refused with {status}", status=refusal.status)
         with together(self.transport):
             self.transport.write(refusal_response(refusal, method))
             self._disconnect()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 from collections.abc import Sequence
@@ -16,8 +15,7 @@ from envelope.runtime.namespaces import die_with_parent
 _SBIN: Final = "/usr/sbin:/sbin:/usr/local/sbin:/usr/bin:/bin"
 # iptables-legacy locks a file that it shares with the whole machine, and makes it if it is missing.
 # A trial changes rules in a network of its own alone.
-NO_LOCK: Final = {"XTABLES_LOCKFILE": os.devnull}
-_ENVIRONMENT: Final = {**CLEAN_ENVIRONMENT, **NO_LOCK, "HOME": os.devnull}
+_ENVIRONMENT: Final = {**CLEAN_ENVIRONMENT, "HOME": "/dev/null", "XTABLES_LOCKFILE": "/dev/null"}
 # Seconds.
 _PATIENCE: Final = 5.0
 
