@@ -27,6 +27,11 @@ class AddressFamily(StrEnum):
         return cls.IPV6 if version == 6 else cls.IPV4
 
 
+def family_of(address: Address | None) -> AddressFamily | None:
+    """The family of an address; None without one."""
+    return None if address is None else AddressFamily.of_version(address.version)
+
+
 # The prefix of an IPv4-mapped address (RFC 4291 section 2.5.5.2).
 _MAPPED: Final = "::ffff:"
 

@@ -52,7 +52,7 @@ class Doors:
         for port in await self._opening:
             self.clients.append(port)
             accept_carefully(port, self._reactor, self._front.free_descriptor)
-            _log.info("listening on {host}", host=port.getHost())
+            _log.info("listening on {host}", host=port.getHost(), log_own_address=True)
 
     async def open_for_operators(
         self, spec: ListenSpec, site: IProtocolFactory, what: str
@@ -63,7 +63,9 @@ class Doors:
             self.operators.append(port)
             accept_carefully(port, self._reactor, self._front.free_descriptor)
             start_accepting(port)
-            _log.info("{what} on {host}", what=what, host=port.getHost())
+            _log.info(
+                "{what} on {host}", what=what, host=port.getHost(), log_own_address=True
+            )
 
     def accept_clients(self) -> None:
         """Accept clients from now on."""

@@ -29,6 +29,8 @@ _TYPE: Final = 0x3FFF
 _NESTED: Final = 0x8000
 # As much as the kernel puts into one datagram of a dump, and some more.
 _DATAGRAM: Final = 1 << 16
+# SO_RCVBUFFORCE of asm-generic/socket.h, which `socket` does not name.
+_FORCE_BUFFER: Final = 33
 # Seconds; only an answer that was lost for want of memory takes any.
 _PATIENCE: Final = 1.0
 
@@ -118,13 +120,22 @@ class Netlink:
 
 
 class Events:
-    """What the kernel tells one group of listeners; raises `OSError` where it does not."""
+    """What the kernel tells one group of listeners; raises `OSError` where it does not.
 
-    def __init__(self, protocol: int, group: int) -> None:
+    `buffer` is how many bytes may wait to be read; 0 for the system's default. A larger one than
+    net.core.rmem_max needs CAP_NET_ADMIN outside of user namespaces; without, that is the limit.
+    """
+
+    def __init__(self, protocol: int, group: int, buffer: int = 0) -> None:
         self._kernel = socket.socket(
             socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK,
             protocol,
         )
+        if buffer:
+            try:
+                self._kernel.setsockopt(socket.SOL_SOCKET, _FORCE_BUFFER, buffer)
+            except OSError:
+                self._kernel.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
         # The groups are bits, the first one the lowest.
         self._kernel.bind((0, 1 << group - 1))
 

@@ -84,6 +84,12 @@ class Config:
         "true or false. With false, tokens are optional (one that is sent must still be valid) "
         "and the firewall is not managed.",
     )
+    token_use: Literal["any", "network", "once"] = one(
+        "any", values.choice("any", "network", "once"),
+        "any: a token is its bearer's until it expires. network: it belongs to the network that "
+        "used it first, one of each address family. once: one session of each address family, "
+        "then no more. With network or once, a token without jti is refused.",
+    )
     timeout: Seconds = one(
         "60s", values.positive_duration,
         "How long a grant may last at least, even if its token expires earlier: seconds, or as "
@@ -150,7 +156,9 @@ class Config:
     nft: Path | None = optional(values.path, "Path of nft. Without it, it is searched likewise.")
 
     max_clients: int = one(
-        "1", values.whole_number(1, 1_000_000), "Sessions that may be open at once.",
+        "1", values.whole_number(1, 1_000_000),
+        "Visitors at once. One over IPv4 and IPv6 is one visitor if both tokens have the same jti "
+        "and subject.",
         heading="Limits",
     )
     monitoring_slots: int = one(
@@ -206,6 +214,16 @@ class Config:
         "0s", values.duration,
         "How long open sessions may continue after SIGTERM before they are closed: seconds, or as "
         "1m30s.",
+    )
+    log_claim: tuple[str, ...] = many(
+        "", values.name,
+        "Name of a token's claim that is written into a session's events and shown to the "
+        "operator: a number, or a text of at most 64 printable characters. Any other value is "
+        "left out.",
+    )
+    log_addresses: Literal["full", "network", "none"] = one(
+        "full", values.choice("full", "network", "none"),
+        "How much of an address the log shows: full, network (/24 of IPv4, /64 of IPv6) or none.",
     )
     log_format: Literal["text", "json"] = one(
         "text", values.choice("text", "json"),

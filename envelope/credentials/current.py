@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import secrets
 import time
 from collections.abc import Callable
 from typing import Any
@@ -50,7 +51,9 @@ class Credentials:
         chance: Callable[[], float] = random.random,
     ) -> None:
         self._config = config
-        self._expected = TokenExpectations(config.issuer, config.machine)
+        self._expected = TokenExpectations(
+            config.issuer, config.machine, config.log_claim, secrets.token_bytes(32)
+        )
         metrics = CredentialMetrics(registry)
         self._certificate: WatchedCertificate | None = None
         self._fetcher: HttpsFetcher | None = None

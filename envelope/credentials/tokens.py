@@ -7,12 +7,15 @@ section 3.1).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Final
 
 from jwcrypto import jws
 
+from envelope.credentials.claimsforlog import claims_for_log, text_for_log
 from envelope.credentials.keys import Key, KeyRing, is_secret
 from envelope.credentials.strictjson import decode_base64url, decode_object
 
@@ -44,6 +47,8 @@ class TokenReason(StrEnum):
     ISSUER = "issuer"
     AUDIENCE = "audience"
     CLAIMS = "claims"
+    # It is used up, or another network's (`--token-use`).
+    REPLAYED = "replayed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +60,12 @@ class TokenRefusal:
 
 @dataclass(frozen=True, slots=True)
 class Claims:
-    """The claims of a valid token (RFC 7519 section 4.1); times are seconds since the epoch."""
+    """The claims of a valid token (RFC 7519 section 4.1); times are seconds since the epoch.
+
+    `token_id` stands for `jti`: 16 bytes, None without a `jti` or with an empty one. `jti` and
+    `for_log`, the claims of `--log-claim`, are only what may be logged as it is
+    (`envelope.credentials.claimsforlog`).
+    """
 
     issuer: str
     subject: str | None
@@ -63,14 +73,23 @@ class Claims:
     expires: float | None
     not_before: float | None = None
     issued_at: float | None = None
+    token_id: bytes | None = None
+    jti: str | None = None
+    for_log: Mapping[str, str | int | float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class TokenExpectations:
-    """What a token must say: its issuer, and the name in its audience (None: any audience)."""
+    """What a token must say: its issuer, and the name in its audience (None: any audience).
+
+    `log_claims` are the names of `--log-claim`. `digest_key` is a secret of at most 64 bytes, which
+    `Claims.token_id` is made with: so nobody can look for two texts with one digest.
+    """
 
     issuer: str
     machine: str | None
+    log_claims: tuple[str, ...] = ()
+    digest_key: bytes = b""
 
 
 def verify(
@@ -84,7 +103,7 @@ def verify(
     if isinstance(payload, TokenRefusal):
         return payload
     try:
-        claims = _claims(decode_object(payload))
+        claims = _claims(decode_object(payload), expected)
     except (ValueError, RecursionError):
         return TokenRefusal(TokenReason.CLAIMS)
     if not claims.issuer or claims.issuer != expected.issuer:
@@ -154,7 +173,7 @@ def _signed(text: str, key: Key) -> bool:
     return bool(_jws.is_valid)
 
 
-def _claims(payload: dict[str, Any]) -> Claims:
+def _claims(payload: dict[str, Any], expected: TokenExpectations) -> Claims:
     audience = payload.get("aud", [])
     if isinstance(audience, str):
         audience = [audience]
@@ -162,7 +181,7 @@ def _claims(payload: dict[str, Any]) -> Claims:
         raise ValueError("aud")
     for name in audience:
         _check_text(name)
-    _text(payload, "jti")
+    jti = _text(payload, "jti")
     return Claims(
         issuer=_text(payload, "iss") or "",
         subject=_text(payload, "sub"),
@@ -170,7 +189,14 @@ def _claims(payload: dict[str, Any]) -> Claims:
         expires=_time(payload, "exp"),
         not_before=_time(payload, "nbf"),
         issued_at=_time(payload, "iat"),
+        token_id=_digest(jti, expected.digest_key) if jti else None,
+        jti=text_for_log(jti),
+        for_log=claims_for_log(payload, expected.log_claims),
     )
+
+
+def _digest(jti: str, key: bytes) -> bytes:
+    return hashlib.blake2b(jti.encode(), key=key, digest_size=16).digest()
 
 
 def _text(payload: dict[str, Any], name: str) -> str | None:

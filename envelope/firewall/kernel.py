@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, Generic, NewType, Protocol, TypeVar
 
-from envelope.firewall import GrantId, RulesInForce
+from envelope.firewall import GrantId, RulesInForce, Traffic
 
 # A grant's network as the tools print it, and the number of its service unless that is 0:
 # `203.0.113.7/32`, `203.0.113.7/32 2`. A text, because thousands of them are looked up when the
@@ -152,6 +152,19 @@ class KernelTable(Protocol[W]):
 
     def rules(self, wanted: Mapping[Key, W], in_force: Mapping[Key, W]) -> RulesInForce:
         """Our structure with these grants; see `IFirewall.rules`. Reads nothing."""
+
+    async def counts(self) -> Mapping[Key, Traffic]:
+        """What the rules of each grant that stand now have counted; may run beside another call.
+
+        Raises `ToolFailed` or `UnreadableRules`. `Traffic.exact` is not looked at.
+        """
+
+    def deleted(self) -> Sequence[tuple[Key, Traffic]]:
+        """What rules of grants had counted that were deleted since the last call, in their order.
+
+        It is called after each `write`, and whoever has deleted them. `exact`: they had counted no
+        more. A rule that is replaced counts as deleted; one whose count is not known is left out.
+        """
 
     async def look(self, in_force: Mapping[Key, W]) -> Seen[W] | None:
         """Read the kernel's rules; None when they are known to be as written.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final, Protocol
 
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred, gatherResults, succeed
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -141,7 +141,8 @@ class KernelFirewall:
         if reconciler is None:
             return succeed(None)
         self._forget(grant)
-        return reconciler.revoke(key_of(grant)).addCallback(lambda _: self._ended(grant))
+        revoked = reconciler.revoke(key_of(grant))
+        return revoked.addCallback(lambda traffic: self._ended(grant, traffic))
 
     def _forget(self, grant: GrantId) -> None:
         services = self._granted.get(grant.network, set())
@@ -149,23 +150,26 @@ class KernelFirewall:
         if not services:
             self._granted.pop(grant.network, None)
 
-    def _ended(self, grant: GrantId) -> Deferred[None]:
+    def _ended(self, grant: GrantId, traffic: Traffic | None) -> Deferred[Traffic | None]:
         network, service = grant
         left = self._granted.get(network, set())
         ports = [self._services[each].ports for each in left]
         if service in left or not all(ports):
             # The network has the grant again, or one that opens everything.
-            return succeed(None)
+            return succeed(traffic)
         others = any(each.version == network.version for each in self._granted)
-        return self._flows.ended(network, others, tuple(each for part in ports for each in part))
+        still_open = tuple(each for part in ports for each in part)
+        return self._flows.ended(network, others, still_open).addCallback(lambda _: traffic)
 
-    def traffic(self, grant: GrantId) -> Traffic | None:  # noqa: ARG002
+    def traffic(self, grant: GrantId) -> Traffic | None:
         """See `IFirewall.traffic`."""
-        return None
+        reconciler = self._by_version.get(grant.network.version)
+        return None if reconciler is None else reconciler.counting.traffic(key_of(grant))
 
     def read_traffic(self) -> Deferred[None]:
         """See `IFirewall.read_traffic`."""
-        return succeed(None)
+        reading = [reconciler.counting.read() for _, reconciler in self._tables]
+        return gatherResults(reading).addCallback(lambda _: None)
 
     def close(self) -> Deferred[None]:
         """See `IFirewall.close`."""

@@ -133,7 +133,10 @@ class Connection(Protocol):
         """See `IRequester`."""
         self._opening = None
         self._closing = True
-        _log.debug("refused with {status}", status=refusal.status)
+        _log.debug(
+            "refused with {status} a client at {address}: {text}", status=refusal.status,
+            address=str(self.address), text=refusal.text, reason=refusal.token or refusal.counted,
+        )
         with together(self.transport):
             self.transport.write(refusal_response(refusal, method))
             self._disconnect()

@@ -9,8 +9,13 @@ are overridden and tell the handler instead.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Any, Final, Protocol
+
+# Autobahn's C code checks UTF-8 and unmasks long messages. Neither is needed here, and loading it
+# takes 1.3 MB of memory and imports a compiler for C declarations.
+os.environ.setdefault("AUTOBAHN_USE_NVX", "0")
 
 from autobahn.twisted.websocket import WebSocketServerFactory, WebSocketServerProtocol
 from autobahn.websocket.protocol import WebSocketProtocol

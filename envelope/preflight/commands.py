@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 from collections.abc import Sequence
@@ -15,7 +16,8 @@ from envelope.runtime.namespaces import die_with_parent
 _SBIN: Final = "/usr/sbin:/sbin:/usr/local/sbin:/usr/bin:/bin"
 # iptables-legacy locks a file that it shares with the whole machine, and makes it if it is missing.
 # A trial changes rules in a network of its own alone.
-_ENVIRONMENT: Final = {**CLEAN_ENVIRONMENT, "HOME": "/dev/null", "XTABLES_LOCKFILE": "/dev/null"}
+NO_LOCK: Final = {"XTABLES_LOCKFILE": os.devnull}
+_ENVIRONMENT: Final = {**CLEAN_ENVIRONMENT, **NO_LOCK, "HOME": os.devnull}
 # Seconds.
 _PATIENCE: Final = 5.0
 

@@ -29,8 +29,9 @@ from envelope.firewall import FirewallError, GrantId, IFirewall
 from envelope.firewall.backends import make_firewall
 from envelope.firewall.iptables import families_of_this_kernel
 from envelope.firewall.metrics import FirewallMetrics
+from envelope.firewall.process import CLEAN_ENVIRONMENT
 from envelope.preflight.blame import blame, chains
-from envelope.preflight.commands import find
+from envelope.preflight.commands import NO_LOCK, find
 from envelope.preflight.features import try_features
 from envelope.preflight.findings import Finding, Level, fail, ok, warn
 from envelope.preflight.hostrules import read_rules
@@ -168,6 +169,8 @@ def _line(name: str, diverts: bool, is_service: bool, targets: str) -> Finding:
 def main() -> None:
     """Run a trial with the options of the command line and the environment."""
     die_with_parent()
+    # The service's firewall has no other use for the lock than this package's own commands.
+    CLEAN_ENVIRONMENT.update(NO_LOCK)
     config = parse(sys.argv[1:], os.environ)
     # Its children are collected by it, so it runs from the beginning.
     from twisted.internet import reactor

@@ -15,7 +15,7 @@ from typing import Final
 from twisted.logger import LogEvent, formatEvent
 
 _OWN: Final = "envelope"
-_PLAIN: Final = (str, int, float, bool, type(None))
+_PLAIN: Final = (str, int, float, bool, type(None), dict)
 
 
 def as_json(event: LogEvent) -> str | None:

@@ -1,12 +1,13 @@
-"""twistd's log in the format of `--log-format`, written by a thread: see `logwriter`."""
+"""twistd's log as `--log-format` and `--log-addresses` say, written by a thread (`logwriter`)."""
 
 from __future__ import annotations
 
 import atexit
-import os
+import math
 import sys
 import time
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Any, Final, cast
 
 from twisted.logger import (
@@ -16,14 +17,15 @@ from twisted.logger import (
     Logger,
     LogLevel,
     formatEventAsClassicLogText,
+    formatTime,
 )
 from twisted.python.logfile import LogFile
 from twisted.python.syslog import SyslogObserver, syslog
 from twisted.python.usage import UsageError
 from zope.interface import provider
 
+from envelope.runtime.addressmask import Shown, masked
 from envelope.runtime.internals import require_use
-from envelope.runtime.journal import is_journal, with_priorities
 from envelope.runtime.jsonlog import as_json
 from envelope.runtime.logwriter import DescriptorSink, FileSink, LogWriter, SyslogSink
 from envelope.runtime.stderr import tell
@@ -36,6 +38,21 @@ CLOSE_FOR: Final = 2.0
 _log = Logger(namespace="envelope")
 
 
+@lru_cache(maxsize=2)
+def _of_second(second: int) -> str:
+    return formatTime(second)
+
+
+def _time_text(when: float | None) -> str:
+    """The time as Twisted writes it, to the second; hundreds of lines share one."""
+    return formatTime(when) if when is None else _of_second(math.floor(when))
+
+
+def as_text(event: LogEvent) -> str | None:
+    """One event as Twisted's own line; None for an event without a message."""
+    return formatEventAsClassicLogText(event, _time_text)
+
+
 class ServiceLog:
     """The process's one log.
 
@@ -45,7 +62,8 @@ class ServiceLog:
 
     def __init__(self) -> None:
         self._options: Mapping[str, Any] = {}
-        self._format: Callable[[LogEvent], str | None] = formatEventAsClassicLogText
+        self._format: Callable[[LogEvent], str | None] = as_text
+        self._addresses: Shown = "full"
         self._writer: LogWriter[Any] | None = None
 
     @property
@@ -53,11 +71,18 @@ class ServiceLog:
         """How many lines were lost."""
         return self._writer.dropped if self._writer else 0
 
-    def choose(self, twistd_options: Any, log_format: str) -> None:
+    def choose(
+        self, twistd_options: Any, log_format: str, addresses: Shown = "full"
+    ) -> None:
         """Make twistd use `observer`; raise `UsageError` with options that ask for another log.
 
         With twistd's `--logger` the log is not ours.
         """
+        if addresses != "full" and twistd_options["logger"]:
+            raise UsageError(
+                f"--log-addresses={addresses} and twistd's --logger exclude each other"
+            )
+        self._addresses = addresses
         if log_format == "json":
             for name in ("syslog", "logger"):
                 if twistd_options[name]:
@@ -95,16 +120,15 @@ class ServiceLog:
             self._writer.close(CLOSE_FOR)
 
     def _to_file(self) -> ILogObserver:
-        sink = self._sink()
-        # The journal takes standard output and standard error from a unit in the same way.
-        if isinstance(sink, DescriptorSink) and is_journal(os.environ, 1, 2):
-            self._format = with_priorities(self._format)
-        writer = self._writer = LogWriter(sink, self._say)
-        put, form = writer.put, self._format
+        writer = self._writer = LogWriter(self._sink(), self._say)
+        put, form, addresses = writer.put, self._format, self._addresses
 
         @provider(ILogObserver)
         def observe(event: LogEvent) -> None:
             if text := form(event):
+                # An event with `log_own_address` shows an address of this host alone.
+                if addresses != "full" and not event.get("log_own_address"):
+                    text = masked(text, addresses)
                 put(text, len(text))
 
         return cast(ILogObserver, observe)
@@ -129,7 +153,10 @@ class ServiceLog:
         writer = self._writer = LogWriter(SyslogSink(), lambda level, text: (
             syslog.LOG_WARNING if level is LogLevel.warn else syslog.LOG_INFO,
             f"[envelope.log#{level.name}] {text}"))
-        observer.syslog = lambda priority, line: writer.put((priority, line), len(line))
+        addresses = self._addresses
+        observer.syslog = lambda priority, line: writer.put(
+            (priority, masked(line, addresses)), len(line)
+        )
         return cast(ILogObserver, LegacyLogObserverWrapper(observer.emit))
 
     def _say(self, level: Any, text: str) -> str:

@@ -7,9 +7,10 @@ fails decides the answer.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
+from envelope.addresses import Address, AddressFamily, family_of
 from envelope.config.subjects import service_for
 from envelope.credentials.tokens import Claims, TokenReason, TokenRefusal
 from envelope.protocol import ACCESS_PATH, MONITORING
@@ -25,6 +26,8 @@ from envelope.sessions.answers import (
     Refusal,
     unauthorised,
 )
+from envelope.sessions.slots import TakenSlots, Visitor
+from envelope.sessions.usedtokens import Use, UsedTokens
 
 
 class TokenPass(StrEnum):
@@ -68,40 +71,64 @@ class Expectations:
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """The service at the time of a request; `monitoring` are those sessions among `sessions`."""
+    """The service at the time of a request: who is in, and which tokens are used up."""
 
     stopping: bool = False
-    sessions: int = 0
-    monitoring: int = 0
+    taken: TakenSlots = field(default_factory=TakenSlots)
     max_clients: int = 1
     monitoring_slots: int = 0
     over_rate: bool = False
+    tokens: UsedTokens = field(default_factory=UsedTokens)
 
-    def has_room(self, monitoring: bool) -> bool:
-        """Whether a slot is free. Monitoring uses the slots kept for it first, then the others."""
-        return (monitoring and self.monitoring < self.monitoring_slots) or (
+    def has_room(
+        self, monitoring: bool, visitor: Visitor | None = None, family: AddressFamily | None = None
+    ) -> bool:
+        """Whether the visitor shares a slot that is taken, or one is free.
+
+        Monitoring uses the slots kept for it first, then the others.
+        """
+        if not self.taken.needs_slot(visitor, family):
+            return True
+        return (monitoring and self.taken.monitoring < self.monitoring_slots) or (
             self.used < self.max_clients
         )
 
     @property
     def used(self) -> int:
         """How many slots of `max_clients` are used."""
-        return self.sessions - min(self.monitoring, self.monitoring_slots)
+        return self.taken.taken - min(self.taken.monitoring, self.monitoring_slots)
 
 
 @dataclass(frozen=True, slots=True)
 class Bearer:
-    """What the token of an admitted client says of it; `claims` are those of `--log-claim`."""
+    """What the token of an admitted client says of it.
+
+    `visitor` is None for a token without a `jti`. `jti` and `claims` (`--log-claim`) may be logged.
+    """
 
     subject: str | None
+    visitor: Visitor | None
+    jti: str | None
     claims: Mapping[str, str | int | float]
+
+    @classmethod
+    def of(cls, claims: Claims) -> Bearer:
+        """What is kept of the claims of an admitted client's token."""
+        return cls(claims.subject, visitor_of(claims), claims.jti, claims.for_log)
+
+
+def visitor_of(claims: Claims | None) -> Visitor | None:
+    """The visitor that a token stands for; None without a token, or without a `jti` in it."""
+    if claims is None or claims.token_id is None:
+        return None
+    return Visitor(claims.subject, claims.token_id)
 
 
 @dataclass(frozen=True, slots=True)
 class Admission:
     """The request is admitted to a service, for `duration` seconds; `monitoring`: for that.
 
-    `bearer` is None for a client without a token.
+    `bearer` is None for a client without a token, `use` also where tokens are not used up.
     """
 
     duration: float
@@ -109,6 +136,7 @@ class Admission:
     monitoring: bool = False
     service: int = 0
     bearer: Bearer | None = None
+    use: Use | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,22 +153,37 @@ def decide(
     expected: Expectations,
     load: Load,
     now: float,
+    address: Address | None = None,
 ) -> Decision:
-    """Decide about `request` at `now` (seconds since the epoch)."""
+    """Decide about a `request` of the client at `address` at `now` (seconds since the epoch)."""
     if request.path != ACCESS_PATH:
         return Decision(NOT_FOUND)
     claims: Claims | None = None
+    use: Use | None = None
     token = TokenPass.NOT_SENT
     if request.token:
         verdict = verify(request.token, now)
         if isinstance(verdict, TokenRefusal):
-            return Decision(unauthorised(verdict), verdict.reason)
+            return _unauthorised(verdict.reason)
         claims, token = verdict, TokenPass.VALID
+        if load.tokens.needed:
+            if claims.token_id is None:
+                return _unauthorised(TokenReason.CLAIMS)
+            if claims.expires is not None:
+                use = load.tokens.use_of(claims.token_id, claims.expires, address)
+                if load.tokens.refuses(use):
+                    return _unauthorised(TokenReason.REPLAYED)
     elif expected.token_required:
-        missing = TokenRefusal(TokenReason.MISSING)
-        return Decision(unauthorised(missing), missing.reason)
+        return _unauthorised(TokenReason.MISSING)
     monitoring = claims is not None and claims.subject == MONITORING
-    return Decision(_after_token(request, claims, monitoring, expected, load, now), token)
+    outcome = _after_token(request, claims, monitoring, expected, load, now, address)
+    if isinstance(outcome, Admission):
+        outcome = replace(outcome, use=use)
+    return Decision(outcome, token)
+
+
+def _unauthorised(reason: TokenReason) -> Decision:
+    return Decision(unauthorised(TokenRefusal(reason)), reason)
 
 
 def _after_token(
@@ -150,6 +193,7 @@ def _after_token(
     expected: Expectations,
     load: Load,
     now: float,
+    address: Address | None,
 ) -> Admission | Refusal:
     if load.over_rate and not monitoring:
         return OVER_RATE
@@ -166,12 +210,12 @@ def _after_token(
         return request.upgrade_fault
     if load.stopping:
         return STOPPING
-    if not load.has_room(monitoring):
+    if not load.has_room(monitoring, visitor_of(claims), family_of(address)):
         return FULL
     deadline = deadline_of(claims.expires if claims else None, expected, now)
     if deadline <= now:
         return PAST_EXPIRATION
-    bearer = None if claims is None else Bearer(claims.subject, {})
+    bearer = None if claims is None else Bearer.of(claims)
     return Admission(deadline - now, request.subprotocol, monitoring, service or 0, bearer)
 
 

@@ -29,6 +29,8 @@ class Status(StrEnum):
 class Refusal:
     """An answer other than 101: HTTP status, how it is counted, text, and more headers.
 
+    `token` is what the check of the token said, if that is why.
+
     `counted` is None for an answer that `envelope_requests_total` does not count. `text` never
     repeats anything that the client sent.
     """
@@ -37,6 +39,7 @@ class Refusal:
     counted: Status | None
     text: str
     headers: tuple[tuple[str, str], ...] = ()
+    token: TokenReason | None = None
 
 
 class Refused(Exception):
@@ -103,7 +106,10 @@ def unauthorised(refusal: TokenRefusal) -> Refusal:
     challenge = 'Bearer realm="envelope"'
     if refusal.reason is TokenReason.MISSING:
         text = "An access token is required: access_token=..."
+    elif refusal.reason is TokenReason.REPLAYED:
+        challenge += ', error="invalid_token"'
+        text = "The access token has been used already."
     else:
         challenge += ', error="invalid_token"'
         text = "The access token is not valid here."
-    return Refusal(401, None, text, (("WWW-Authenticate", challenge),))
+    return Refusal(401, None, text, (("WWW-Authenticate", challenge),), refusal.reason)

@@ -51,6 +51,9 @@ class SessionMetrics:
             Gauge("envelope_sessions", "Sessions open now.", ["family"], registry=registry),
             AddressFamily,
         )
+        self._slots_used = Gauge(
+            "envelope_slots_used", "Slots of --max-clients that are used now.", registry=registry
+        )
         self._grant_seconds = Histogram(
             "envelope_grant_seconds", "Seconds from asking for a grant to its being in force.",
             buckets=FAST_BUCKETS, registry=registry,
@@ -89,6 +92,10 @@ class SessionMetrics:
     def tx_rate(self, bits_per_second: float) -> None:
         """Note what the measured device sends."""
         self._tx_rate.set(bits_per_second)
+
+    def slots_used(self, number: int) -> None:
+        """Note how many slots of `--max-clients` are used."""
+        self._slots_used.set(number)
 
     def session_opened(self, family: AddressFamily) -> None:
         """One more session is open."""

@@ -12,12 +12,11 @@ from dataclasses import replace
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from envelope.addresses import Address
+from envelope.addresses import Address, family_of
 from envelope.config import Config
-from envelope.credentials.tokens import Claims, TokenRefusal
+from envelope.credentials.tokens import Claims, TokenReason, TokenRefusal
 from envelope.firewall import FirewallError, GrantId, IFirewall, Traffic
 from envelope.protocol import End
 from envelope.runtime.timers import Timer
@@ -41,13 +40,14 @@ from envelope.sessions.answers import (
     Status,
 )
 from envelope.sessions.clientaddress import LOOPBACK, can_be_let_in
+from envelope.sessions.events import log_ended, log_failed, log_full, log_opened
 from envelope.sessions.metrics import SessionMetrics
 from envelope.sessions.session import Session, SessionData, SessionMachine, make_machine
 from envelope.sessions.sharing import SharedGrants
+from envelope.sessions.slots import TakenSlots
 from envelope.sessions.table import SessionTable
+from envelope.sessions.usedtokens import UsedTokens
 from envelope.sessions.view import Slots
-
-_log = Logger(namespace="envelope.sessions")
 
 
 class Sessions(SessionTable):
@@ -82,18 +82,23 @@ class Sessions(SessionTable):
             config.service_numbers, config.token_required, config.timeout, config.max_duration
         )
         self._needs_address = config.firewall != "none"
+        self._taken = TakenSlots()
+        self._tokens = UsedTokens(config.token_use, config.network_of)
+        self._told_full = False
         self._shared = SharedGrants()
-        self._monitoring = 0
         self.stopping = False
 
     # -- the front's side (`gate.IGate`) ---------------------------------------------------
 
     def decide(self, request: AccessRequest, address: Address | None) -> Decision:
         """See `gate.IGate`."""
-        decision = decide(request, self._verify, self._expected, self._load(), self._wall())
+        load = self._load()
+        decision = decide(request, self._verify, self._expected, load, self._wall(), address)
         admitted = isinstance(decision.outcome, Admission)
         if admitted and self._needs_address and not can_be_let_in(address, self._own):
             decision = replace(decision, outcome=NO_ADDRESS)
+        if decision.token is TokenReason.REPLAYED:
+            self._told_full = log_full(self._tokens, self._told_full)
         self._metrics.token(decision.token)
         if self._over_rate is not None and isinstance(decision.token, TokenPass):
             self._metrics.rate_check(decision.outcome is not OVER_RATE)
@@ -107,13 +112,14 @@ class Sessions(SessionTable):
         return Slots(self._load().used, self._config.max_clients)
 
     def _load(self) -> Load:
+        self._tokens.forget(self._reactor.seconds())
         return Load(
             stopping=self.stopping,
-            sessions=len(self),
-            monitoring=self._monitoring,
+            taken=self._taken,
             max_clients=self._config.max_clients,
             monitoring_slots=self._config.monitoring_slots,
             over_rate=self._over_rate is not None and self._over_rate(),
+            tokens=self._tokens,
         )
 
     def count(self, status: Status) -> None:
@@ -137,7 +143,9 @@ class Sessions(SessionTable):
         machine = make_machine(data)
         session = Session(data, machine)
         self._add(session)
-        self._monitoring += admission.monitoring
+        self._tokens.reserve(admission.use)
+        self._taken.enter(data.visitor, family_of(address), admission.monitoring)
+        self._metrics.slots_used(self.slots.used)
         admitted: Deferred[gate.ISession] = Deferred(lambda _: machine.end(End.LOST))
         data.admitted = admitted
         self._grant(data).addCallbacks(
@@ -161,7 +169,7 @@ class Sessions(SessionTable):
     def _refused(self, failure: Failure, data: SessionData, machine: SessionMachine) -> None:
         failure.trap(FirewallError)
         if data.end is None:
-            _log.error("a grant failed: {error}", error=failure.getErrorMessage())
+            log_failed(data, failure.getErrorMessage())
             machine.refused()
             data.take_admitted().errback(failure)
 
@@ -174,10 +182,8 @@ class Sessions(SessionTable):
         data.deadline.start(data.remaining, machine.end, End.DEADLINE)
         self._metrics.granted(now - data.asked_at)
         self._metrics.session_opened(data.family)
-        _log.info(
-            "session {id} from {address} opened for {seconds:.0f} s",
-            id=data.session_id, address=data.address, seconds=data.admission.duration,
-        )
+        self._tokens.use_up(data.admission.use, data.since, now)
+        log_opened(data)
 
     def revoke(self, data: SessionData) -> Deferred[None]:
         """See `SessionOwner`."""
@@ -201,6 +207,7 @@ class Sessions(SessionTable):
 
     def given_up(self, data: SessionData) -> None:
         """See `SessionOwner`."""
+        self._tokens.give_back(data.admission.use)
         if data.end is not End.LOST:
             refusal = REVOKED if data.end is End.REVOKED else STOPPING
             assert refusal.counted is not None
@@ -216,10 +223,7 @@ class Sessions(SessionTable):
         seconds = self._reactor.seconds() - data.opened_at
         self._metrics.session_ended(data.family, end, seconds)
         self._metrics.request(Status.SUCCESS)
-        _log.info(
-            "session {id} from {address} ended after {seconds:.1f} s: {end}",
-            id=data.session_id, address=data.address, seconds=seconds, end=end,
-        )
+        log_ended(data, seconds, end)
         data.over = True
         if data.closed is not None:
             data.closed.callback(None)
@@ -231,9 +235,11 @@ class Sessions(SessionTable):
         if data.network is not None:
             # The grant is not in force; this prevents that it comes into force late.
             self._leave_grant(data)
+        self._tokens.give_back(data.admission.use)
         self._free_slot(data)
         self._metrics.request(Status.GRANT_FAILED)
 
     def _free_slot(self, data: SessionData) -> None:
-        self._monitoring -= data.admission.monitoring
+        self._taken.leave(data.visitor, family_of(data.address), data.admission.monitoring)
+        self._metrics.slots_used(self.slots.used)
         self._remove(data.session_id)

@@ -18,6 +18,7 @@ from envelope.protocol import End
 from envelope.runtime.timers import Timer
 from envelope.sessions import gate
 from envelope.sessions.admission import Admission
+from envelope.sessions.slots import Visitor
 from envelope.sessions.view import SessionView
 
 
@@ -84,6 +85,12 @@ class SessionData:
     def family(self) -> AddressFamily:
         """The client's address family; IPv4 when its address is unknown."""
         return AddressFamily.of_version(4 if self.address is None else self.address.version)
+
+    @property
+    def visitor(self) -> Visitor | None:
+        """Who its token stands for; None without a `jti`."""
+        bearer = self.admission.bearer
+        return None if bearer is None else bearer.visitor
 
     @property
     def remaining(self) -> float:

@@ -38,6 +38,3 @@ class Slots:
 
     used: int
     total: int
-
-    def __str__(self) -> str:
-        return f"slots: {self.used} of {self.total}"

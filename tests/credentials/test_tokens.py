@@ -45,8 +45,45 @@ def test_each_algorithm_passes_with_its_own_key_only(alg) -> None:
 
 
 def test_the_claims_are_read() -> None:
-    claims = judge(signed({**GOOD, "aud": "mlab1", "nbf": NOW, "iat": NOW - 1}))
-    assert claims == Claims("locate", "ndt", ("mlab1",), NOW + 60, NOW, NOW - 1)
+    token = signed({**GOOD, "aud": "mlab1", "nbf": NOW, "iat": NOW - 1, "jti": "a1"})
+    claims = judge(token)
+    assert isinstance(claims, Claims)
+    assert claims == Claims(
+        "locate", "ndt", ("mlab1",), NOW + 60, NOW, NOW - 1, claims.token_id, "a1"
+    )
+
+
+def test_the_digest_of_jti() -> None:
+    """16 bytes, the same for one text and one key; nothing for no text."""
+
+    def digest(jti: str | None, key: bytes = b"secret") -> bytes | None:
+        claims = {**GOOD, "jti": jti}
+        if jti is None:
+            del claims["jti"]
+        found = judge(signed(claims), TokenExpectations("locate", "mlab1", (), key))
+        assert isinstance(found, Claims)
+        return found.token_id
+
+    assert digest(None) is None
+    assert digest("") is None
+    assert digest("x" * 5000) == digest("x" * 5000)
+    assert len({digest("a"), digest("b"), digest("a", b"other"), digest("a ")}) == 4
+    assert len(digest("a") or b"") == 16
+
+
+@pytest.mark.parametrize("jti", ["a\nb", "\x1b[2J", "\u202eabc", "\u2066", "x" * 65, "\u00a0"])
+def test_a_jti_that_could_harm_the_log_is_a_digest_alone(jti: str) -> None:
+    claims = judge(signed({**GOOD, "jti": jti}))
+    assert isinstance(claims, Claims)
+    assert claims.jti is None
+    assert claims.token_id is not None
+
+
+def test_the_claims_for_the_log_are_those_that_were_asked_for() -> None:
+    token = signed({**GOOD, "name": "x", "size": 2})
+    found = judge(token, TokenExpectations("locate", "mlab1", ("name", "absent")))
+    assert isinstance(found, Claims)
+    assert found.for_log == {"name": "x"}
 
 
 @pytest.mark.parametrize(("change", "expected"), [

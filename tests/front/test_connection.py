@@ -301,7 +301,7 @@ def test_head_is_answered_without_a_body() -> None:
 
 def test_a_full_service_answers_503() -> None:
     client = Client()
-    client.gate.load = Load(sessions=1, max_clients=1)
+    client.gate.load = Load(max_clients=0)
     client.send(HELLO)
     assert client.status == 503
     assert b"\r\nRetry-After: " in client.received

@@ -104,7 +104,7 @@ FAULTS: Final = (
     Fault("grants are not written anew after a step of the clock", "clocks",
           "self._backlog.add(self._wanted.rewrite())", "pass", IPTABLES),
     Fault("no session ends by its deadline", "sharing",
-          "data.deadline.start(remaining, machine.end, End.DEADLINE)", "pass"),
+          "data.deadline.start(data.remaining, machine.end, End.DEADLINE)", "pass"),
     # -- promise 3: leftovers, starts that fail, stops
     Fault("a start leaves the jump of a service that was killed", "deaths where all was open",
           'lines = [f"-D INPUT {rule}" for rule in entries if rule in _JUMPS]',

@@ -37,6 +37,8 @@ KINDS = ("nft", "legacy")
 ALL_KINDS = (*KINDS, "nftables")
 # Seconds that our own commands wait for iptables-legacy's lock.
 LOCK_WAIT = 20
+# What an element of nftables has counted.
+COUNTED = r" counter packets \d+ bytes \d+"
 FAMILY_TOOLS = {4: "iptables", 6: "ip6tables"}
 
 
@@ -103,12 +105,13 @@ class NftKernel:
         return done.stdout
 
     def saved(self) -> str:
-        """All rules as text, without handles and remaining times."""
-        return re.sub(r" expires \w+| # handle \d+", "", self.run("list ruleset"))
+        """All rules as text, without handles, remaining times and what elements have counted."""
+        return re.sub(rf" expires \w+| # handle \d+|{COUNTED}", "", self.run("list ruleset"))
 
     def elements(self) -> dict[str, str]:
         """The elements of our sets, each with nft's text after it (timeout and remaining time)."""
-        listed = ",".join(re.findall(r"elements = \{([^}]*)\}", self.run("list ruleset")))
+        printed = re.sub(COUNTED, "", self.run("list ruleset"))
+        listed = ",".join(re.findall(r"elements = \{([^}]*)\}", printed))
         found = (each.strip().partition(" ") for each in listed.split(",") if each.strip())
         return {name: more for name, _, more in found}
 

@@ -28,8 +28,8 @@ UNITS = {"d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
 
 # As docs/rules.md has it, with the default options on device lo.
 TABLE = """table inet envelope {
-    set grants4 { type ipv4_addr; flags timeout; }
-    set grants6 { type ipv6_addr; flags timeout; }
+    set grants4 { type ipv4_addr; flags timeout; counter; }
+    set grants6 { type ipv6_addr; flags timeout; counter; }
     chain grants {
         ip saddr @grants4 accept
         ip6 saddr @grants6 accept

@@ -17,7 +17,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from twisted.logger import LogLevel, formatEventAsClassicLogText
 
+from envelope.runtime.servicelog import as_text
 from tests.support.loopbackservice import TWISTD, twistd
 from tests.support.unprivileged import need_own_mounts
 
@@ -39,6 +41,15 @@ def messages(path: Path, log_format: str) -> list[str]:
     if log_format == "json":
         return [json.loads(line)["message"] for line in lines]
     return [line.partition("] ")[2] for line in lines]
+
+
+@pytest.mark.parametrize("when", [None, 0.0, 1.999, 2.0, 1e9 + 0.5, time.time()])
+def test_a_line_is_twisteds_own(when: float | None) -> None:
+    """Though the time is formatted once for all lines of a second."""
+    event = {"log_namespace": "envelope", "log_level": LogLevel.warn, "log_time": when,
+             "log_format": "{some} text", "some": "a"}
+    assert as_text(event) == formatEventAsClassicLogText(event)
+    assert as_text({**event, "log_format": ""}) is None
 
 
 @pytest.mark.process

@@ -12,11 +12,20 @@ from envelope.credentials.tokens import Claims, TokenReason, TokenRefusal
 from envelope.protocol import ACCESS_PATH, SUBPROTOCOL
 from envelope.sessions import admission as a
 from envelope.sessions import answers
+from envelope.sessions.slots import TakenSlots
 
 NOW = 1000.0
 CLAIMS = Claims("locate", "ndt", ("m",), NOW + 60)
 EXPECTED = a.Expectations({"ndt": 0, "monitoring": 0}, True, 60.0)
 GOOD = a.AccessRequest("GET", ACCESS_PATH, "token", None, SUBPROTOCOL)
+
+
+def crowd(sessions: int, monitoring: int = 0) -> TakenSlots:
+    """Sessions without a visitor, and those of monitoring among them."""
+    taken = TakenSlots()
+    for number in range(sessions):
+        taken.enter(None, None, number < monitoring)
+    return taken
 
 
 def verdict(request=GOOD, claims=CLAIMS, expected=EXPECTED, load=None):
@@ -33,7 +42,7 @@ WRONG = [
     ("expiry", {}, {"expires": None}, {}, 400),
     ("upgrade", {"upgrade_fault": answers.NOT_AN_UPGRADE}, {}, {}, 426),
     ("stopping", {}, {}, {"stopping": True}, 503),
-    ("room", {}, {}, {"sessions": 1}, 503),
+    ("room", {}, {}, {"taken": crowd(1)}, 503),
 ]
 
 
@@ -56,7 +65,7 @@ def test_the_first_check_that_fails_decides_the_answer(first) -> None:
 
 def test_a_good_request_is_admitted_with_its_duration_and_sub_protocol() -> None:
     outcome = verdict().outcome
-    assert outcome == a.Admission(60.0, SUBPROTOCOL, False, 0, a.Bearer("ndt", {}))
+    assert outcome == a.Admission(60.0, SUBPROTOCOL, False, 0, a.Bearer("ndt", None, None, {}))
 
 
 @given(expires=st.none() | st.floats(0, 1e12), timeout=st.floats(0, 1e6),
@@ -81,11 +90,11 @@ def test_a_grant_without_time_is_refused() -> None:
 def test_monitoring_needs_no_subject_and_no_rate_and_has_its_own_slots() -> None:
     """It watches the service while others are refused."""
     monitoring = dataclasses.replace(CLAIMS, subject="monitoring")
-    load = a.Load(sessions=1, monitoring_slots=1, over_rate=True)
+    load = a.Load(taken=crowd(1), monitoring_slots=1, over_rate=True)
     decision = verdict(claims=monitoring, load=load)
     assert isinstance(decision.outcome, a.Admission)
     assert decision.token is a.TokenPass.VALID
-    full = verdict(claims=monitoring, load=dataclasses.replace(load, sessions=2, monitoring=1))
+    full = verdict(claims=monitoring, load=dataclasses.replace(load, taken=crowd(2, 1)))
     assert full.outcome is answers.FULL
 
 
@@ -95,7 +104,7 @@ def test_monitoring_needs_no_subject_and_no_rate_and_has_its_own_slots() -> None
 ])
 def test_monitoring_uses_its_own_slots_first(sessions, monitoring, client, monitor) -> None:
     """One slot for clients and one kept: neither kind takes the other's."""
-    load = a.Load(sessions=sessions, monitoring=monitoring, max_clients=1, monitoring_slots=1)
+    load = a.Load(taken=crowd(sessions, monitoring), max_clients=1, monitoring_slots=1)
     assert (load.has_room(False), load.has_room(True)) == (client, monitor)
 
 

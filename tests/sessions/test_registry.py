@@ -55,15 +55,22 @@ class World:
         settings = {"token_required": False, "firewall": "none", **options}
         self.sessions = Sessions(
             self.clock, Config(**settings), self.firewall,  # type: ignore[arg-type]
-            lambda text, now: Claims("locate", text, (), now + 30), SessionMetrics(self.metrics),
+            self.verify, SessionMetrics(self.metrics),
             lambda: NOW + self.clock.seconds() + self.clock_set_by, own=self.own,
         )
+
+    @staticmethod
+    def verify(text: str, now: float) -> Claims:
+        """A token is its subject, and after a blank its jti."""
+        subject, _, jti = text.partition(" ")
+        return Claims("locate", subject, (), now + 30, token_id=jti.encode() or None,
+                      jti=jti or None)
 
     def request(self, token: str | None = None) -> AccessRequest:
         return AccessRequest("GET", "/v0/envelope/access", token, None)
 
-    def admit(self, address=ADDRESS):
-        outcome = self.sessions.decide(self.request(), address).outcome
+    def admit(self, address=ADDRESS, token=None):
+        outcome = self.sessions.decide(self.request(token), address).outcome
         if isinstance(outcome, Refusal):
             return outcome, None
         carrier = Carrier(self.firewall)
@@ -363,4 +370,4 @@ def test_a_client_whose_grant_is_being_made_when_an_operator_ends_it_is_answered
     assert world.metric("envelope_requests_total", status="websocket-setup-failure") == 1
     world.firewall.release()
     assert (len(world.sessions), carrier.closed) == (0, [])
-    assert world.firewall.open_networks == {}
+    assert world.firewall.grants == {}

@@ -17,14 +17,16 @@ class ScriptedFirewall(MemoryFirewall):
 
     `refuse` is called with a method's name and its grant (None for `open` and `close`); the call
     fails with the text that it returns, if any. While `hold_back` is true, calls wait until
-    `release`.
+    `release`, which asks `refuse` again.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.refuse: Callable[[str, GrantId | None], str | None] = lambda _call, _grant: None
         self.hold_back = False
-        self._waiting: list[tuple[Deferred[Any], Callable[[], Deferred[Any]]]] = []
+        self._waiting: list[
+            tuple[Deferred[Any], str, GrantId | None, Callable[[], Deferred[Any]]]
+        ] = []
 
     def open(
         self, service_ports: tuple[PortRange, ...], closed_ports: tuple[PortRange, ...] = ()
@@ -44,8 +46,9 @@ class ScriptedFirewall(MemoryFirewall):
     def release(self) -> None:
         """Do all calls that were held back, in the order in which they were made."""
         waiting, self._waiting = self._waiting, []
-        for answer, do in waiting:
-            do().chainDeferred(answer)
+        for answer, method, grant, do in waiting:
+            refusal = self.refuse(method, grant)
+            (do() if refusal is None else fail(FirewallError(refusal))).chainDeferred(answer)
 
     def _answer(
         self, method: str, grant: GrantId | None, do: Callable[[], Deferred[Any]]
@@ -56,5 +59,5 @@ class ScriptedFirewall(MemoryFirewall):
         if not self.hold_back:
             return do()
         answer: Deferred[Any] = Deferred()
-        self._waiting.append((answer, do))
+        self._waiting.append((answer, method, grant, do))
         return answer

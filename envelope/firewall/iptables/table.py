@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from envelope.firewall import RulesInForce
+from envelope.firewall import RulesInForce, Traffic
 from envelope.firewall.clocks import WallClock
 from envelope.firewall.cooperate import in_turns, step_by_step
 from envelope.firewall.errors import UnreadableRules
@@ -141,6 +141,14 @@ class FilterTable(InstalledTable[Snapshot]):
         return shown_in_force(
             self._standing, wanted, in_force, self._reader.others, self._mended
         )
+
+    async def counts(self) -> Mapping[Key, Traffic]:
+        """See `KernelTable`; nothing is read yet."""
+        return {}
+
+    def deleted(self) -> Sequence[tuple[Key, Traffic]]:
+        """See `KernelTable`."""
+        return ()
 
     async def look(self, in_force: Mapping[Key, Rules]) -> Seen[Rules] | None:
         """See `KernelTable`."""

@@ -10,6 +10,7 @@ from envelope.firewall.kernelfirewall import CHECK_EVERY, KernelFirewall
 from envelope.firewall.leftovers import OtherTable
 from envelope.firewall.metrics import FirewallMetrics
 from envelope.firewall.nftables import plan, rules
+from envelope.firewall.nftables.counters import ElementCounters
 from envelope.firewall.nftables.generation import GenerationCounter
 from envelope.firewall.nftables.table import NftTable
 from envelope.firewall.nftables.tool import Nft
@@ -36,12 +37,16 @@ class NftablesFirewall(KernelFirewall):
     ) -> None:
         nft = Nft(reactor, find_tool("nft", config.nft, search_path))
         self._counter = GenerationCounter()
-        table = NftTable(reactor, nft, metrics, generation or self._counter.number, trust)
+        self._elements = ElementCounters()
+        table = NftTable(
+            reactor, nft, metrics, generation or self._counter.number, trust, self._elements
+        )
         super().__init__(reactor, config, metrics, [table], check_every, others)
 
     def _release(self) -> None:
         super()._release()
         self._counter.close()
+        self._elements.close()
 
 
 def nft_text(choices: RuleChoices) -> str:

@@ -40,7 +40,11 @@ _QUOTED: Final = re.compile(r'"[^"]*"')
 _ADDRESS: Final = re.compile(r"[0-9a-f.:]+")
 _TIME: Final = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?")
 _DIGITS: Final = "0123456789"
-_PLAIN: Final = 5
+# The words of an element as we write it, with and without a counter; "" for what differs.
+_WORDS: Final = (
+    ("", "counter", "packets", "", "bytes", "", "timeout", "", "expires", ""),
+    ("", "timeout", "", "expires", ""),
+)
 
 
 def milliseconds_left(end: Second | None, now: float) -> int | None:
@@ -147,15 +151,20 @@ def grants_in(
 def _plain(text: str) -> Iterator[tuple[str, str]] | None:
     """Each element with the time that it has left, or None unless all are as we write them.
 
-    `10.0.0.1 timeout 1h expires 59m59s, …, 10.0.0.9 timeout 1h expires 59m59s }`
+    `10.0.0.1 timeout 1h expires 59m59s, …, 10.0.0.9 timeout 1h expires 59m59s }`, or with
+    `counter packets 5 bytes 300` behind each address.
     """
     words = text.split()
-    number = len(words) // _PLAIN
-    if len(words) % _PLAIN != 1 or words.pop() != "}" or text.count(",") != number - 1:
+    if words[-1:] != ["}"]:
         return None
-    if {*words[1::_PLAIN]} != {"timeout"} or {*words[3::_PLAIN]} != {"expires"}:
-        return None
-    return zip(words[::_PLAIN], words[4::_PLAIN], strict=True)
+    words.pop()
+    for form in _WORDS:
+        size = len(form)
+        if len(words) % size == 0 and text.count(",") == len(words) // size - 1 and all(
+            {*words[place::size]} == {word} for place, word in enumerate(form) if word
+        ):
+            return zip(words[::size], words[size - 1::size], strict=True)
+    return None
 
 
 def _unlike(

@@ -63,14 +63,14 @@ class Structure:
 
     @property
     def sets(self) -> dict[str, str]:
-        """Our sets, each with its declaration."""
+        """Our sets, each with its declaration. Those of grants count, element by element."""
         sets = {
-            set_name(version, number): f"ipv{version}_addr"
+            set_name(version, number): f"type ipv{version}_addr; flags timeout; counter;"
             for number in range(len(self.choices.services)) for version in (4, 6)
         }
         if self.choices.proxy_port:
-            sets[PROXIES] = "nf_proto"
-        return {name: f"type {kind}; flags timeout;" for name, kind in sets.items()}
+            sets[PROXIES] = "type nf_proto; flags timeout;"
+        return sets
 
     @property
     def chains(self) -> dict[str, tuple[str, ...]]:

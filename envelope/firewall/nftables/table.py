@@ -13,14 +13,16 @@ from typing import Final
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 
-from envelope.firewall import RulesInForce
+from envelope.firewall import RulesInForce, Traffic
 from envelope.firewall.cooperate import in_turns, step_by_step
 from envelope.firewall.errors import ToolFailed, UnreadableRules
 from envelope.firewall.kernel import Key, Seen, TableLabel
 from envelope.firewall.lifecycle import InstalledTable
 from envelope.firewall.metrics import FirewallMetrics
+from envelope.firewall.nftables.counters import ElementCounters, keys_of
 from envelope.firewall.nftables.generation import Certainty
 from envelope.firewall.nftables.grants import (
+    EARLIER,
     Reading,
     Second,
     certain,
@@ -63,11 +65,17 @@ class NftTable(InstalledTable[NftSnapshot]):
         metrics: FirewallMetrics,
         generation: Callable[[], int | None],
         trust: float,
+        counters: ElementCounters,
     ) -> None:
         super().__init__(TableLabel.INET, "nftables", nft.writer, metrics)
         self._reactor = reactor
         self._nft = nft
         self._certainty = Certainty(generation, reactor.seconds, trust)
+        self._counters = counters
+        # What deleted elements had counted that nobody has asked for yet.
+        self._deleted: list[tuple[Key, Traffic]] = []
+        # Grants whose element may have run out, with its counter, before it was replaced.
+        self._run_out: set[Key] = set()
         self._structure: Structure | None = None
         self._printed: Printed | None = None
         # What the last look found, without elements; None once the structure was written again.
@@ -87,6 +95,7 @@ class NftTable(InstalledTable[NftSnapshot]):
     def _first_lines(self, found: NftSnapshot, choices: RuleChoices, loose: bool) -> list[str]:
         self.was_loose = loose or was_loose(found)
         self._structure = Structure(choices, self.was_loose)
+        self._counters.listen()
         return install(found, self._structure, probe())
 
     async def _confirm(self) -> None:
@@ -134,8 +143,32 @@ class NftTable(InstalledTable[NftSnapshot]):
         """See `KernelTable`."""
         return shown_in_force(*self._standing, wanted, in_force, self._seen)
 
+    async def counts(self) -> Mapping[Key, Traffic]:
+        """See `KernelTable`."""
+        found: dict[Key, Traffic] = {}
+        try:
+            for name in self._standing[0].sets:
+                for part in self._counters.counts(name):
+                    found.update(keys_of(part, self._standing[0].choices))
+                    await deferLater(self._reactor, 0)
+        except OSError as error:
+            raise UnreadableRules(str(error.strerror)) from None
+        return found
+
+    def deleted(self) -> Sequence[tuple[Key, Traffic]]:
+        """See `KernelTable`."""
+        self._hear()
+        deleted, self._deleted = self._deleted, []
+        return deleted
+
+    def _hear(self) -> None:
+        """Take what the kernel has told of deleted elements, before its buffer is full."""
+        for key, traffic in keys_of(self._counters.deleted(), self._standing[0].choices):
+            self._deleted.append((key, replace(traffic, exact=key not in self._run_out)))
+
     async def look(self, in_force: Mapping[Key, Second]) -> Seen[Second] | None:
         """See `KernelTable`."""
+        self._hear()
         structure, printed = self._standing
         if self._certainty.suffices:
             return None
@@ -168,6 +201,8 @@ class NftTable(InstalledTable[NftSnapshot]):
         net.core.wmem_max). Then the grants are changed in several, each whole by itself.
         """
         now = self._reactor.seconds()
+        self._hear()
+        self._run_out = {key for key in wants if in_force.get(key, math.inf) < now + EARLIER}
         # While nobody else has changed the rules, most elements are certain.
         sure = not mending and self._certainty.undisturbed
 

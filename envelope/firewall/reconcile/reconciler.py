@@ -16,13 +16,14 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
-from envelope.firewall import FirewallError, RulesInForce
+from envelope.firewall import FirewallError, RulesInForce, Traffic
 from envelope.firewall.cooperate import SLICE, in_turns
 from envelope.firewall.errors import ToolFailed, ToolTimeout, UnreadableRules
 from envelope.firewall.kernel import DriftKind, KernelTable, Key, Seen, W
 from envelope.firewall.metrics import FirewallMetrics
 from envelope.firewall.reconcile.backlog import Backlog
 from envelope.firewall.reconcile.contest import Contest
+from envelope.firewall.reconcile.counting import Counting
 from envelope.firewall.reconcile.inforce import InForce
 from envelope.firewall.reconcile.reports import Reports
 from envelope.firewall.reconcile.retry import Retry
@@ -44,16 +45,16 @@ class Reconciler(Generic[W]):
         self._wanted = Wanted(table.written)
         self._in_force: InForce[W] = InForce()
         self._backlog = Backlog()
-        self._waiters = Waiters(reactor, self._too_late)
+        self.counting = Counting(table)
+        self._waiters = Waiters(reactor, self._too_late, self.counting.end)
         self._reports = Reports(table.label, metrics.drift)
         self._contest = Contest()
         self._retry = Retry(reactor, self._try_again)
-        self._running = False
-        self._dismissed = False
-        self._must_look = False
+        self._running = self._dismissed = self._must_look = False
         # Whether the last look, or the mending after it, failed.
         self._blind = False
-        self._working: Deferred[None] | None = None
+        self._is_working = False
+        self._working: Deferred[None] = succeed(None)
 
     # -- start and stop --------------------------------------------------------------------
 
@@ -66,7 +67,7 @@ class Reconciler(Generic[W]):
         """Write nothing more; returns when the last transaction is over."""
         self._running = False
         self._wanted.clear()
-        if self._working is not None:
+        if self._is_working:
             await self._working
         self._retry.stop()
 
@@ -87,7 +88,7 @@ class Reconciler(Generic[W]):
         self._work()
         return answer
 
-    def revoke(self, key: Key) -> Deferred[None]:
+    def revoke(self, key: Key) -> Deferred[Traffic | None]:
         """See `IFirewall.revoke`."""
         if self._dismissed:
             return succeed(None)
@@ -141,7 +142,9 @@ class Reconciler(Generic[W]):
     # -- the loop --------------------------------------------------------------------------
 
     def _work(self) -> None:
-        if self._working is None:
+        # A transaction begins at once. What is asked for until it is answered shares the next one.
+        if not self._is_working:
+            self._is_working = True
             self._working = Deferred.fromCoroutine(self._loop())
             self._working.addErrback(
                 lambda failure: _log.failure("the firewall's loop broke", failure=failure)
@@ -149,8 +152,6 @@ class Reconciler(Generic[W]):
 
     async def _loop(self) -> None:
         try:
-            # Changes that are asked for in one turn of the reactor share a transaction.
-            await deferLater(self._reactor, 0)
             while self._running and (self._must_look or self._backlog):
                 if self._must_look:
                     await self._look()
@@ -159,7 +160,7 @@ class Reconciler(Generic[W]):
                 if not (self._blind or self._must_look or self._backlog.is_troubled):
                     self._reports.well()
         finally:
-            self._working = None
+            self._is_working = False
         if self._running:
             self._retry.plan_if(self._reports.trouble is not None)
 
@@ -201,6 +202,7 @@ class Reconciler(Generic[W]):
         """Note what a look has found; a tool that failed to answer may have done its work."""
         before = len(self._in_force)
         self._in_force.replace(seen.grants)
+        self.counting.seen(seen.grants)
         if max(before, len(seen.grants)) > SLICE:
             await deferLater(self._reactor, 0)
         await self._answer(self._waiters.awaited)
@@ -226,6 +228,7 @@ class Reconciler(Generic[W]):
             await deferLater(self._reactor, 0)
         if mending or wants:
             await self._table.write(mending, self._in_force, wants, self._retry.patience)
+        self.counting.wrote(wants, self._waiters)
         await in_turns(self._reactor, wants.items(), self._in_force.note)
         await self._answer([key for key in keys if key in self._waiters])
 

@@ -9,7 +9,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 
-from envelope.firewall import FirewallError
+from envelope.firewall import FirewallError, Traffic
 from envelope.firewall.kernel import Key
 from envelope.runtime.timers import Timer
 
@@ -24,14 +24,19 @@ ANSWERS_A_TURN: Final = 16
 class Waiters:
     """The answers owed, by network; several callers may wait for one.
 
-    `too_late` is called with a network whose grant has not come within `ALLOW_WAIT`.
+    `too_late` is called with a network whose grant has not come within `ALLOW_WAIT`. `ended` tells
+    what a grant that is over has let in.
     """
 
-    def __init__(self, reactor: IReactorTime, too_late: Callable[[Key], None]) -> None:
+    def __init__(
+        self, reactor: IReactorTime, too_late: Callable[[Key], None],
+        ended: Callable[[Key], Traffic | None],
+    ) -> None:
         self._reactor = reactor
         self._too_late = too_late
+        self._ended = ended
         self._allowing: dict[Key, list[tuple[Deferred[None], Timer]]] = {}
-        self._revoking: dict[Key, list[Deferred[None]]] = {}
+        self._revoking: dict[Key, list[Deferred[Traffic | None]]] = {}
 
     def __contains__(self, key: object) -> bool:
         return key in self._allowing or key in self._revoking
@@ -59,9 +64,9 @@ class Waiters:
         self._allowing.setdefault(key, []).append((answer, timer))
         return answer
 
-    def await_revoked(self, key: Key) -> Deferred[None]:
-        """Return an answer that fires once the network is shut out."""
-        answer: Deferred[None] = Deferred()
+    def await_revoked(self, key: Key) -> Deferred[Traffic | None]:
+        """Return an answer that fires once the network is shut out, with what was let in."""
+        answer: Deferred[Traffic | None] = Deferred()
         self._revoking.setdefault(key, []).append(answer)
         return answer
 
@@ -83,8 +88,10 @@ class Waiters:
 
     def revoked(self, key: Key) -> None:
         """Tell the callers that the network is shut out, or that a later grant replaced theirs."""
-        for answer in self._revoking.pop(key, ()):
-            answer.callback(None)
+        if waiting := self._revoking.pop(key, None):
+            traffic = self._ended(key)
+            for answer in waiting:
+                answer.callback(traffic)
 
     def dismiss(self) -> None:
         """Answer everyone: the firewall is closed, and every grant is gone."""

@@ -10,6 +10,7 @@ import pytest
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock, deferLater
 
+from envelope.firewall import Traffic
 from envelope.firewall.errors import ToolFailed, UnreadableRules
 from envelope.firewall.kernel import Key, Seen, TableLabel, key_for
 from envelope.firewall.metrics import FirewallMetrics
@@ -37,12 +38,25 @@ class FakeTable:
         self.refuses_moves = False
         self.refuses: Callable[[Key], bool] = lambda key: False
         self.looks = 0
+        # What the rules that stand have counted, and those that were deleted.
+        self.counted: dict[Key, int] = {}
+        self.gone: list[tuple[Key, Traffic]] = []
 
     def written(self, key: Key, end: float) -> float:
         return end
 
     def is_over(self, grant: float) -> bool:
         return grant < self._clock.seconds()
+
+    def deleted(self) -> list[tuple[Key, Traffic]]:
+        deleted, self.gone = self.gone, []
+        return deleted
+
+    async def counts(self) -> dict[Key, Traffic]:
+        await deferLater(self._clock, TAKES)
+        if not self.readable:
+            raise UnreadableRules("a counter that cannot be printed")
+        return {key: Traffic(number, 100 * number, False) for key, number in self.counted.items()}
 
     async def look(self, in_force: Mapping[Key, float]) -> Seen[float]:
         self.looks += 1
@@ -61,6 +75,9 @@ class FakeTable:
         self.moved += bool(mending)
         for key, want in wants.items():
             self.kernel.pop(key, None)
+            if key in self.counted:
+                number = self.counted.pop(key)
+                self.gone.append((key, Traffic(number, 100 * number, True)))
             if want is not None:
                 self.kernel[key] = want
 

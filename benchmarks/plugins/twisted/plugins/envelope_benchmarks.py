@@ -8,3 +8,7 @@ reference = ServiceMaker(
     "envelope-reference", "benchmarks.reference",
     "The service with three iptables processes in, three out.", "envelope-reference",
 )
+traced = ServiceMaker(
+    "envelope-traced", "benchmarks.tracedservice",
+    "The service, with the moments of each grant recorded.", "envelope-traced",
+)

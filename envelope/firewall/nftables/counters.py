@@ -1,0 +1,141 @@
+"""What the elements of our sets have counted, asked of the kernel and told by it.
+
+The kernel tells listeners of each element that a transaction has deleted, with its counter as it
+was when no packet could reach it any more (nf_tables_setelem_notify, `nft monitor` shows it). So
+what a grant has let in is known exactly, without a reading before its end. It needs CAP_NET_ADMIN.
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+from collections.abc import Iterable, Iterator
+from ipaddress import IPv6Address
+from typing import Final, NamedTuple
+
+from envelope.firewall import Traffic
+from envelope.firewall.kernel import Key, key_for
+from envelope.firewall.nftables.rules import read_set_name
+from envelope.firewall.policy import RuleChoices
+from envelope.netlink import NETLINK_NETFILTER, Events, Netlink, attribute, attributes
+
+# linux/netfilter/nfnetlink.h and nf_tables.h
+_GROUP: Final = 7
+_GET, _DELETED = 10 << 8 | 13, 10 << 8 | 14
+_INET: Final = 1
+_FAMILY: Final = struct.Struct("=BBH")
+_TABLE, _SET, _ELEMENTS = 1, 2, 3
+_KEY, _EXPRESSION, _EXPRESSIONS = 1, 7, 11
+_VALUE, _NAME, _DATA = 1, 1, 2
+_BYTES, _PACKETS = 1, 2
+_ATTRIBUTE: Final = struct.Struct("=HH")
+_OURS: Final = b"envelope\0"
+# Bytes that wait to be read, of others' transactions too: some 10,000 elements.
+_BUFFER: Final = 4 << 20
+# Datagrams that are read in a row; each holds a transaction's elements, up to 8 kB.
+_MOST: Final = 4096
+
+
+class Counted(NamedTuple):
+    """One element of a set: its address in network order, and what it has counted."""
+
+    name: str
+    address: bytes
+    packets: int
+    bytes: int
+
+
+class ElementCounters:
+    """The counters in the elements of our table's sets."""
+
+    def __init__(self) -> None:
+        self._kernel = Netlink(NETLINK_NETFILTER)
+        # None where the kernel tells nothing.
+        self._events: Events | None = None
+
+    def listen(self) -> None:
+        """Hear of deleted elements from now on, where the kernel allows it."""
+        try:
+            self._events = Events(NETLINK_NETFILTER, _GROUP, _BUFFER)
+        except OSError:
+            self._events = None
+
+    def deleted(self) -> Iterator[Counted]:
+        """The elements that were deleted since the last call; some may be lost under a flood."""
+        for _ in range(_MOST):
+            if self._events is None:
+                return
+            try:
+                messages = self._events.read()
+            except OSError:
+                continue
+            if not messages:
+                return
+            for kind, body in messages:
+                if kind == _DELETED:
+                    yield from elements(body)
+
+    def counts(self, name: str) -> Iterator[list[Counted]]:
+        """The elements of a set, read datagram by datagram; raises `OSError`."""
+        body = _FAMILY.pack(_INET, 0, 0) + attribute(_TABLE, _OURS) + attribute(
+            _SET, name.encode() + b"\0")
+        for message in self._kernel.dump(_GET, body):
+            yield [*elements(message)]
+
+    def close(self) -> None:
+        """Hear no more, and let go of the kernel."""
+        self._kernel.close()
+        events, self._events = self._events, None
+        if events is not None:
+            events.close()
+
+
+def elements(message: bytes) -> Iterator[Counted]:
+    """The elements with a counter in a message about a set of our table. Pure."""
+    family, _, _ = _FAMILY.unpack_from(message)
+    parts = attributes(message, _FAMILY.size)
+    if family != _INET or parts.get(_TABLE) != _OURS:
+        return
+    name = parts.get(_SET, b"\0")[:-1].decode("ascii", "replace")
+    for element in _listed(parts.get(_ELEMENTS, b"")):
+        found = attributes(element)
+        address = attributes(found.get(_KEY, b"")).get(_VALUE, b"")
+        for expression in (
+            [found[_EXPRESSION]] if _EXPRESSION in found else _listed(found.get(_EXPRESSIONS, b""))
+        ):
+            counter = attributes(expression)
+            if counter.get(_NAME) == b"counter\0":
+                numbers = attributes(counter.get(_DATA, b""))
+                yield Counted(
+                    name, address, int.from_bytes(numbers.get(_PACKETS, b""), "big"),
+                    int.from_bytes(numbers.get(_BYTES, b""), "big"),
+                )
+
+
+def _listed(data: bytes) -> Iterator[bytes]:
+    """The attributes of a list, which are all of one type."""
+    position = 0
+    while position + _ATTRIBUTE.size <= len(data):
+        size, _ = _ATTRIBUTE.unpack_from(data, position)
+        yield data[position + _ATTRIBUTE.size:position + size]
+        position += max(_ATTRIBUTE.size, size + 3 & ~3)
+
+
+def keys_of(
+    counted: Iterable[Counted], choices: RuleChoices
+) -> Iterator[tuple[Key, Traffic]]:
+    """The grants among elements of our sets, and what each has counted. Pure."""
+    for element in counted:
+        belongs = read_set_name(element.name)
+        if belongs is not None:
+            version, service = belongs
+            network = f"{_text_of(element.address)}/{choices.prefix(version)}"
+            yield key_for(network, service), Traffic(element.packets, element.bytes, exact=True)
+
+
+def _text_of(address: bytes) -> str:
+    if len(address) == 4:
+        return socket.inet_ntop(socket.AF_INET, address)
+    text = socket.inet_ntop(socket.AF_INET6, address)
+    # inet_ntop(3) writes some addresses in a mixed form, and ipaddress does not.
+    return str(IPv6Address(address)) if "." in text else text

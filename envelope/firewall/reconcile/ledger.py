@@ -1,0 +1,155 @@
+"""What each grant has let in, over all the rules that it has had. Pure.
+
+The kernel counts for each rule, and a grant has a new rule whenever its end changes. What a deleted
+rule had counted is added up; what the rule that stands has counted is known from the last reading.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterable, Mapping, Set
+from dataclasses import dataclass
+from itertools import count
+
+from envelope.firewall import Traffic
+from envelope.firewall.kernel import Key
+
+
+@dataclass(slots=True)
+class _Entry:
+    """One grant; `rule_` is what the rule that stands had counted at the last reading.
+
+    `told_` is what a caller was told when another one took the grant over. `ended`: all rules are
+    deleted. `exact`: no rule was deleted without its count. `changed` and `read` are the numbers of
+    the last change and the last reading.
+    """
+
+    packets: int = 0
+    bytes: int = 0
+    rule_packets: int = 0
+    rule_bytes: int = 0
+    told_packets: int = 0
+    told_bytes: int = 0
+    ended: bool = False
+    exact: bool = True
+    known: bool = False
+    changed: int = 0
+    read: int = 0
+
+    def read_as(self, packets: int, bytes_: int) -> None:
+        """The rule that stands has counted so much."""
+        if packets < self.rule_packets:
+            self.lose()
+        self.rule_packets, self.rule_bytes, self.known = packets, bytes_, True
+
+    def add(self) -> None:
+        """The rule is gone; what it had counted is added up."""
+        self.packets += self.rule_packets
+        self.bytes += self.rule_bytes
+        self.rule_packets = self.rule_bytes = 0
+
+    def lose(self) -> None:
+        """The rule is gone, and what it had counted since the last reading is not known."""
+        self.add()
+        self.exact = False
+
+    def total(self) -> Traffic:
+        """All that is known and that no caller was told before."""
+        return Traffic(
+            self.packets + self.rule_packets - self.told_packets,
+            self.bytes + self.rule_bytes - self.told_bytes,
+            self.ended and self.exact,
+        )
+
+
+class Ledger:
+    """The traffic of every grant in force."""
+
+    def __init__(self) -> None:
+        self._entries: dict[Key, _Entry] = {}
+        self._numbers = count(1)
+        # The number of the last reading.
+        self._last_reading = 0
+
+    def deleted(self, rules: Iterable[tuple[Key, Traffic]]) -> None:
+        """Rules were deleted that had counted so much; `exact`: and nothing more."""
+        for key, counted in rules:
+            entry = self._entries.get(key)
+            if entry is not None:
+                entry.read_as(counted.packets, counted.bytes)
+                entry.add()
+                entry.exact = entry.exact and counted.exact
+                entry.ended = True
+
+    def written(self, grants: Mapping[Key, object | None], awaited: Container[Key]) -> None:
+        """Grants were written, or deleted with None; callers wait for the `awaited`.
+
+        What deleted rules had counted was told before, by `deleted`.
+        """
+        number = next(self._numbers)
+        for key, grant in grants.items():
+            if grant is not None:
+                entry = self._entries.setdefault(key, _Entry(ended=True))
+                if not entry.ended:
+                    entry.lose()
+                entry.ended = False
+                entry.changed = number
+            elif key in self._entries:
+                entry = self._entries[key]
+                if not entry.ended:
+                    entry.lose()
+                    entry.ended = True
+                if key not in awaited:
+                    del self._entries[key]
+
+    def seen(self, keys: Set[Key]) -> None:
+        """These grants were found in the kernel, and no others."""
+        for key in self._entries.keys() - keys:
+            entry = self._entries[key]
+            if not entry.ended:
+                entry.lose()
+                entry.ended = True
+        for key in keys - self._entries.keys():
+            self._entries[key] = _Entry(changed=next(self._numbers))
+
+    def begin(self) -> int:
+        """A reading begins; returns its number for `read`."""
+        return next(self._numbers)
+
+    def read(self, number: int, counts: Mapping[Key, Traffic]) -> None:
+        """A reading is over: what the rules that stand have counted; nothing where it failed.
+
+        Grants that were written since it began are left out: what was read may be of an older rule.
+        """
+        self._last_reading = number
+        for key, counted in counts.items():
+            entry = self._entries.get(key)
+            if entry is not None and entry.changed < number and not entry.ended:
+                entry.read_as(counted.packets, counted.bytes)
+                entry.read = number
+
+    def traffic(self, key: Key) -> Traffic | None:
+        """What a grant has let in as of the last reading; None if that did not show it."""
+        entry = self._entries.get(key)
+        if entry is None or max(entry.changed, entry.read) < self._last_reading:
+            return None
+        return entry.total() if entry.known or self._last_reading else None
+
+    def end(self, key: Key) -> Traffic | None:
+        """What a grant has let in, now that it is over; None where nothing was ever known of it.
+
+        It may go on for another caller, who is told only what comes after that.
+        """
+        entry = self._entries.get(key)
+        if entry is None or not entry.known:
+            self._drop(key)
+            return None
+        total = entry.total()
+        entry.told_packets += total.packets
+        entry.told_bytes += total.bytes
+        self._drop(key)
+        return total
+
+    def _drop(self, key: Key) -> None:
+        entry = self._entries.get(key)
+        if entry is not None and entry.ended:
+            del self._entries[key]

@@ -1,0 +1,74 @@
+"""What the log says of a session: that it opened, got no grant, or ended.
+
+Each event has the same fields, and `id` is the session's from the first to the last. What a token
+says is quoted in the text, and there only if it is short and printable
+(`envelope.credentials.claimsforlog`).
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from twisted.logger import Logger
+
+from envelope.credentials.claimsforlog import text_for_log
+from envelope.protocol import End
+from envelope.sessions.session import SessionData
+from envelope.sessions.usedtokens import UsedTokens
+
+_log = Logger(namespace="envelope.sessions")
+
+
+def log_opened(data: SessionData) -> None:
+    """The session is open; `seconds` is how long it may last."""
+    _log.info(
+        "session {id} from {address} opened for {seconds:.0f} s{log_token}",
+        seconds=data.admission.duration, **_who(data),
+    )
+
+
+def log_failed(data: SessionData, error: str) -> None:
+    """The session's grant could not be made."""
+    _log.error(
+        "session {id} from {address}: a grant failed: {error}{log_token}", error=error, **_who(data)
+    )
+
+
+def log_ended(data: SessionData, seconds: float, end: End) -> None:
+    """The session ended, `seconds` after it opened."""
+    _log.info(
+        "session {id} from {address} ended after {seconds:.1f} s: {end}{log_token}",
+        seconds=seconds, end=end, **_who(data),
+    )
+
+
+def log_full(tokens: UsedTokens, told: bool) -> bool:
+    """Warn, unless `told`, that tokens are refused for want of memory; return whether it is so."""
+    if tokens.full and not told:
+        _log.warn(
+            "{number} used tokens are remembered, which is the most: refusing tokens that were not "
+            "used yet", number=len(tokens),
+        )
+    return tokens.full
+
+
+def _who(data: SessionData) -> dict[str, Any]:
+    bearer = data.admission.bearer
+    subject = None if bearer is None else text_for_log(bearer.subject)
+    jti = None if bearer is None else bearer.jti
+    claims = {} if bearer is None else dict(bearer.claims)
+    said = {"subject": subject, "jti": jti, **claims}
+    # A field whose name begins with log_ is not among those of --log-format=json.
+    token = "".join(
+        f" {name}={json.dumps(value, ensure_ascii=False)}"
+        for name, value in said.items() if value is not None
+    )
+    return {
+        "id": data.session_id,
+        "address": "-" if data.address is None else str(data.address),
+        "subject": subject,
+        "jti": jti,
+        "claims": claims,
+        "log_token": f";{token}" if token else "",
+    }

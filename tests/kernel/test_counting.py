@@ -1,0 +1,113 @@
+"""What grants let in, as the kernel counts it, tried with packets."""
+
+from __future__ import annotations
+
+from ipaddress import ip_network
+
+import pytest
+from pytest_twisted import ensureDeferred
+from twisted.internet.defer import gatherResults
+
+from envelope.addresses import PortRange
+from envelope.config.subjects import Subject
+from envelope.firewall import GrantId, Traffic
+from tests.kernel.firewallundertest import SERVICE, FirewallUnderTest, later, settled
+from tests.kernel.udpprobe import PORT, Listener, addresses
+
+pytestmark = pytest.mark.kernel
+
+CLIENT, OTHER = "203.0.113.2", "2001:db8::2"
+GRANTS = {each: GrantId(ip_network(each)) for each in (CLIENT, OTHER)}
+# The IP packet of one byte over UDP.
+SIZES = {CLIENT: 29, OTHER: 49}
+# Kinds whose counts are exact.
+EXACT = ("nftables",)
+SUBJECTS = (Subject("ndt"), Subject("probe", (PortRange("udp", PORT, PORT),)))
+
+
+@pytest.fixture
+def listener():
+    with Listener() as made, addresses(CLIENT, OTHER):
+        yield made
+
+
+@pytest.fixture
+def make(tmp_path):
+    made = []
+
+    def make(kind: str, **options: object) -> FirewallUnderTest:
+        made.append(FirewallUnderTest(tmp_path, kind, **options))
+        return made[0]
+
+    yield make
+    made[0].close()
+
+
+def send(listener: Listener, source: str, packets: int) -> None:
+    for _ in range(packets):
+        assert listener.hears(source)
+
+
+@pytest.mark.parametrize("kind", EXACT)
+@ensureDeferred
+async def test_each_packet_that_a_grant_lets_in_is_counted(make, listener, kind) -> None:
+    """Over all ends that it has had, and nothing before or after it."""
+    subject = make(kind)
+    firewall = subject.firewall
+    await firewall.open(SERVICE)
+    for source in GRANTS:
+        assert not listener.hears(source)
+    for lasts in (600, 300, 900):
+        await gatherResults([firewall.allow(each, later(lasts)) for each in GRANTS.values()])
+        for number, source in enumerate(GRANTS, 2):
+            send(listener, source, number)
+    await firewall.read_traffic()
+    for number, (source, grant) in enumerate(GRANTS.items(), 2):
+        expected = Traffic(3 * number, 3 * number * SIZES[source], False)
+        assert firewall.traffic(grant) == expected
+        send(listener, source, 1)
+        ended = await firewall.revoke(grant)
+        assert ended == Traffic(3 * number + 1, (3 * number + 1) * SIZES[source], True)
+        assert not listener.hears(source)
+        assert firewall.traffic(grant) is None
+    await firewall.allow(GRANTS[CLIENT], later(60))
+    assert await firewall.revoke(GRANTS[CLIENT]) == Traffic(0, 0, True)
+
+
+@pytest.mark.parametrize("kind", EXACT)
+@ensureDeferred
+async def test_a_grant_that_others_delete_is_counted_all_the_same(make, listener, kind) -> None:
+    """Element by element; what they delete with its set is known as of the last reading."""
+    subject = make(kind)
+    firewall = subject.firewall
+    await firewall.open(SERVICE)
+    await firewall.allow(GRANTS[CLIENT], later(600))
+    send(listener, CLIENT, 2)
+    subject.kernel.run(f"delete element inet envelope grants4 {{ {CLIENT} }}")
+    await settled(lambda: subject.drift("grant") == 1 and subject.kernel.elements() != {})
+    await subject.at_rest()
+    send(listener, CLIENT, 3)
+    await firewall.read_traffic()
+    assert firewall.traffic(GRANTS[CLIENT]) == Traffic(5, 5 * 29, False)
+    subject.kernel.run("flush ruleset")
+    await settled(lambda: subject.drift("grant") == 2 and subject.kernel.elements() != {})
+    await subject.at_rest()
+    send(listener, CLIENT, 1)
+    assert await firewall.revoke(GRANTS[CLIENT]) == Traffic(6, 6 * 29, False)
+
+
+@pytest.mark.parametrize("kind", EXACT)
+@ensureDeferred
+async def test_services_count_for_themselves(make, listener, kind) -> None:
+    """A packet counts for the grant that has let it in."""
+    subject = make(kind, subject=SUBJECTS)
+    firewall = subject.firewall
+    await firewall.open(SERVICE)
+    network = ip_network(CLIENT)
+    await firewall.allow(GrantId(network, 1), later(600))
+    send(listener, CLIENT, 4)
+    await firewall.allow(GrantId(network, 2), later(600))
+    assert (await firewall.revoke(GrantId(network, 1))).packets == 4
+    send(listener, CLIENT, 2)
+    assert (await firewall.revoke(GrantId(network, 2))).packets == 2
+    assert not listener.hears(CLIENT)
