@@ -18,7 +18,7 @@ from twisted.logger import Logger
 
 from envelope.admin.control import Operations, revoke
 from envelope.admin.controlsocket import ControlError, ControlSocket
-from envelope.admin.site import admin_site
+from envelope.admin.site import admin_site, status_site
 from envelope.admin.status import Status
 from envelope.config import Config
 from envelope.credentials.current import CredentialError, Credentials
@@ -94,11 +94,11 @@ class EnvelopeService(Service):
         self._collector = Collector(reactor, lambda: len(self.sessions))
         self._doors = Doors(reactor, self._front, self._connections)
         self.status = Status(
-            config, self.sessions, sessions, self.firewall, self._credentials,
-            self.reasons_not_ready, self.warnings,
+            config, lambda: self._state, self.sessions, sessions, self.firewall, self._credentials,
+            self._rate,
         )
         self._control = ControlSocket(reactor, config.control, environ, Operations(
-            lambda: self.status.overview().as_object(), partial(revoke, self.sessions),
+            self.status.as_object, partial(revoke, self.sessions),
         ))
         # Whether the firewall was opened, so that a stop has to close it.
         self._guarded = False
@@ -144,6 +144,7 @@ class EnvelopeService(Service):
         self.sessions.stopping = True
         await self._attempt(self._credentials.stop)
         await self._attempt(self._collector.stop)
+        await self._attempt(self.status.stop)
         if self._rate is not None:
             await self._attempt(self._rate.stop)
         self._doors.give_up()
@@ -168,9 +169,13 @@ class EnvelopeService(Service):
         try:
             for spec in self._config.listen:
                 await self._doors.bind_for_clients(spec, self._credentials.tls)
-            site = admin_site(self.registry, self.reasons_not_ready, warnings=self.warnings)
+            site = admin_site(self.registry, self.status, self._reactor)
             for spec in self._config.admin:
                 await self._doors.open_for_operators(spec, site, "metrics and health")
+            site = status_site(
+                self.registry, self.status, self._config.status_host, self._reactor)
+            for spec in self._config.status:
+                await self._doors.open_for_operators(spec, site, "status page")
             self._control.open()
         except (ListenError, ControlError) as error:
             raise StartError(str(error)) from None
@@ -188,6 +193,8 @@ class EnvelopeService(Service):
     async def _get_keys(self) -> None:
         if self._rate is not None:
             self._rate.start()
+        if self._config.status:
+            self.status.start(self._reactor)
         await self._credentials.start()
 
     async def _accept_clients(self) -> None:
@@ -226,16 +233,6 @@ class EnvelopeService(Service):
         return waited.addTimeout(seconds, self._reactor).addErrback(lambda _: None)
 
     # -- while it runs ---------------------------------------------------------------------
-
-    def reasons_not_ready(self) -> list[str]:
-        """Why clients should not be sent here now, a line each."""
-        reasons = [] if self._state == "running" else [self._state]
-        return reasons + self.firewall.problems() + self._credentials.problems()
-
-    def warnings(self) -> list[str]:
-        """What an operator should look after although clients are served, a line each."""
-        rate = [] if self._rate is None else self._rate.warnings()
-        return self._credentials.warnings() + self.firewall.warnings() + rate
 
     def reload(self) -> None:
         """SIGHUP: read keys and certificate again; a file that cannot be used changes nothing."""

@@ -122,7 +122,7 @@ def test_the_service_starts_and_stops(installed: Path) -> None:
     process = subprocess.Popen(
         [installed / "bin" / "python", "-c", TWISTD, "-n", "--pidfile=", "envelope",
          "--firewall=none", "--token-required=false", "--listen=127.0.0.1:0",
-         "--admin=tcp:0:interface=127.0.0.1"],
+         "--admin=tcp:0:interface=127.0.0.1", "--status=none"],
         cwd=installed, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     with process, process.stdout:

@@ -100,7 +100,8 @@ def test_ctrl_c_before_the_service_starts_is_no_traceback(tmp_path: Path) -> Non
     code = "from twisted.scripts.twistd import run; run()"
     done = subprocess.run(
         [sys.executable, "-c", code, "-n", "--pidfile=", "envelope", "--firewall=none",
-         "--token-required=false", "--listen=127.0.0.1:0", "--admin=none"],
+         "--token-required=false", "--listen=127.0.0.1:0", "--admin=none",
+         "--status=none"],
         cwd=ROOT, env={**os.environ, "PYTHONPATH": str(tmp_path)}, capture_output=True, text=True,
         timeout=60,
     )
@@ -124,7 +125,8 @@ def test_a_path_that_twistd_cannot_use_is_one_line(
 ) -> None:
     done = subprocess.run(
         [sys.executable, Path(sys.executable).with_name("twistd"), *foreground, option, "envelope",
-         "--firewall=none", "--token-required=false", "--listen=127.0.0.1:0", "--admin=none"],
+         "--firewall=none", "--token-required=false", "--listen=127.0.0.1:0", "--admin=none",
+         "--status=none"],
         cwd=tmp_path, capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stdout, done.stderr) == (
         1, "", f"envelope: {said.format(tmp_path)}\n")
@@ -164,7 +166,7 @@ def test_closed_standard_streams_are_no_trouble(tmp_path: Path, closed: str) -> 
     """It starts, listens and stops; nothing of its own takes their descriptors."""
     twistd = Path(sys.executable).with_name("twistd")
     command = (f"{twistd} -n --pidfile= --logfile=log envelope --firewall=none --admin=none"
-               " --token-required=false --listen=127.0.0.1:0")
+               " --status=none --token-required=false --listen=127.0.0.1:0")
     process = subprocess.Popen(["sh", "-c", f"exec {command} {closed}"], cwd=tmp_path)
     log = tmp_path / "log"
     while not (log.exists() and " ready" in log.read_text()):
@@ -180,7 +182,7 @@ def test_without_a_standard_output_the_log_goes_nowhere(tmp_path: Path) -> None:
     twistd = Path(sys.executable).with_name("twistd")
     process = subprocess.Popen(
         ["sh", "-c", f"exec {twistd} -n --pidfile= envelope --firewall=none --admin=none"
-         " --token-required=false --listen=unix:door >&-"],
+         " --status=none --token-required=false --listen=unix:door >&-"],
         cwd=tmp_path, stderr=subprocess.PIPE, text=True)
     while not (tmp_path / "door").exists():
         assert process.poll() is None

@@ -10,33 +10,36 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 from envelope import __version__
+from envelope.admin.history import History
 from envelope.config import Config
 from envelope.config.shown import shown
 from envelope.credentials.inuse import CertificateInUse, KeyInUse
 from envelope.firewall import RulesInForce
+from envelope.sessions.view import SessionView, Slots
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Overview:
     """The values that the object is made of; `now` and `started` are seconds since the epoch.
 
-    `sessions` are those that are open, `slots` how many of `--max-clients` they use. `refusals` has
-    the number of refused requests by reason. `reasons` are why the service is not ready, `warnings`
-    what an operator should look at besides, a line each.
+    `sessions` are those that are open. `refusals` has the number of refused requests by reason.
+    `reasons` are why the service is not ready, `warnings` what an operator should look at besides.
+    `rate` is what `--tx-device` sends now, in bits per second, and None without that option.
     """
 
     config: Config
     now: float
     started: float
-    slots_used: int
-    slots_total: int
-    sessions: Sequence[Mapping[str, object]]
+    slots: Slots
+    sessions: Sequence[SessionView]
     refusals: Mapping[str, int]
     rules: RulesInForce
     keys: Sequence[KeyInUse]
     certificate: CertificateInUse | None
     reasons: Sequence[str]
     warnings: Sequence[str]
+    history: History
+    rate: float | None
 
     def as_object(self) -> dict[str, object]:
         """The object, ready for JSON."""
@@ -47,11 +50,27 @@ class Overview:
             "ready": not self.reasons,
             "reasons": [*self.reasons],
             "warnings": [*self.warnings],
-            "slots": {"used": self.slots_used, "total": self.slots_total},
-            "sessions": [*self.sessions],
+            "slots": asdict(self.slots),
+            "sessions": [*map(_session, self.sessions)],
             "refusals": {**self.refusals},
             "rules": {"wanted": [*self.rules.wanted], "held": [*self.rules.held]},
             "keys": [asdict(key) for key in self.keys],
             "certificate": None if self.certificate is None else asdict(self.certificate),
+            "tx_bits_per_second": None if self.rate is None else round(self.rate),
+            "history": self.history.as_object(),
             "options": shown(self.config),
         }
+
+
+def _session(view: SessionView) -> dict[str, object]:
+    return {
+        "id": view.id,
+        "address": None if view.address is None else str(view.address),
+        "network": None if view.network is None else str(view.network),
+        "subject": view.subject,
+        "since": round(view.since, 3),
+        "until": round(view.until, 3),
+        "packets": view.packets,
+        "bytes": view.bytes,
+        "claims": {**view.claims},
+    }

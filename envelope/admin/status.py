@@ -1,67 +1,118 @@
-"""Collects what the `/status` object shows from the parts of the running service."""
+"""What a service tells its operators: whether it is ready, what to look at, and who is let in."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from typing import Any, Final
 
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+
+from envelope.admin.history import EVERY, History, Sample
 from envelope.admin.overview import Overview
 from envelope.config import Config
 from envelope.credentials.current import Credentials
 from envelope.firewall import IFirewall
 from envelope.sessions.metrics import SessionMetrics
 from envelope.sessions.registry import Sessions
-from envelope.sessions.view import SessionView
+from envelope.sessions.txrate import TransmitRate
+
+_log = Logger(namespace="envelope.admin")
+
+RUNNING: Final = "running"
 
 
-@dataclass(frozen=True, slots=True)
 class Status:
-    """The state of one service, asked for anew at each call of `overview`.
+    """The state of one service; what it is asked for is collected at that moment.
 
-    `reasons` and `warnings` are those of `/readyz`. `wall` returns seconds since the epoch.
+    `state` returns "running", or what the service does instead. `rate` is None without
+    `--tx-device`. `wall` returns seconds since the epoch.
     """
 
-    config: Config
-    sessions: Sessions
-    metrics: SessionMetrics
-    firewall: IFirewall
-    credentials: Credentials
-    reasons: Callable[[], list[str]]
-    warnings: Callable[[], list[str]]
-    wall: Callable[[], float] = time.time
-    started: float = field(init=False)
+    def __init__(
+        self,
+        config: Config,
+        state: Callable[[], str],
+        sessions: Sessions,
+        metrics: SessionMetrics,
+        firewall: IFirewall,
+        credentials: Credentials,
+        rate: TransmitRate | None,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        self._config = config
+        self._state = state
+        self._sessions = sessions
+        self._metrics = metrics
+        self._firewall = firewall
+        self._credentials = credentials
+        self._rate = rate
+        self._wall = wall
+        self._started = wall()
+        self._history = History()
+        self._refused = {**metrics.refusals}
+        self._sampling = LoopingCall.withCount(self._sample)
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "started", self.wall())
-
-    def overview(self) -> Overview:
-        """What holds now."""
-        return Overview(
-            config=self.config,
-            now=self.wall(),
-            started=self.started,
-            slots_used=self.sessions.slots.used,
-            slots_total=self.sessions.slots.total,
-            sessions=[*map(_session, self.sessions.views())],
-            refusals=self.metrics.refusals,
-            rules=self.firewall.rules(),
-            keys=self.credentials.keys_in_use(),
-            certificate=self.credentials.certificate_in_use(),
-            reasons=self.reasons(),
-            warnings=self.warnings(),
+    def start(self, clock: IReactorTime) -> None:
+        """Keep the history of the last ten minutes from now on."""
+        self._sampling.clock = clock
+        self._sampling.start(EVERY, now=False).addErrback(
+            lambda failure: _log.failure("the history broke", failure=failure)
         )
 
+    def stop(self) -> None:
+        """Keep it no more."""
+        if self._sampling.running:
+            self._sampling.stop()
 
-def _session(view: SessionView) -> dict[str, object]:
-    return {
-        "id": view.id,
-        "address": None if view.address is None else str(view.address),
-        "network": None if view.network is None else str(view.network),
-        "subject": view.subject,
-        "since": round(view.since, 3),
-        "until": round(view.until, 3),
-        "packets": view.packets,
-        "bytes": view.bytes,
-        "claims": {**view.claims},
-    }
+    def reasons(self) -> list[str]:
+        """Why clients should not be sent here now, a line each."""
+        state = self._state()
+        reasons = [] if state == RUNNING else [state]
+        return reasons + self._firewall.problems() + self._credentials.problems()
+
+    def reasons_for_balancers(self) -> list[str]:
+        """The same, and why the next client would be refused although all is well."""
+        reasons = self.reasons()
+        slots = self._sessions.slots
+        if slots.used >= slots.total:
+            reasons.append("no slot is free")
+        if self._rate is not None and self._rate.over():
+            reasons.append("the device sends more than --tx-max-rate")
+        return reasons
+
+    def warnings(self) -> list[str]:
+        """What an operator should look after although clients are served, a line each."""
+        rate = [] if self._rate is None else self._rate.warnings()
+        return self._credentials.warnings() + self._firewall.warnings() + rate
+
+    def as_object(self) -> dict[str, Any]:
+        """The `/status` object; see `envelope.admin.overview`."""
+        return Overview(
+            config=self._config,
+            now=self._wall(),
+            started=self._started,
+            slots=self._sessions.slots,
+            sessions=self._sessions.views(),
+            refusals=self._metrics.refusals,
+            rules=self._firewall.rules(),
+            keys=self._credentials.keys_in_use(),
+            certificate=self._credentials.certificate_in_use(),
+            reasons=self.reasons(),
+            warnings=self.warnings(),
+            history=self._history,
+            rate=None if self._rate is None else self._rate.bits_per_second,
+        ).as_object()
+
+    def _sample(self, count: int) -> None:
+        before, self._refused = self._refused, {**self._metrics.refusals}
+        refusals = {
+            reason: number - before[reason]
+            for reason, number in self._refused.items() if number != before[reason]
+        }
+        grants = [*self._metrics.recent_grants]
+        self._metrics.recent_grants.clear()
+        rate = None if self._rate is None else self._rate.bits_per_second
+        self._history.add(Sample(refusals, grants, rate), self._wall(), count - 1)

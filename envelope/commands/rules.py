@@ -25,8 +25,8 @@ Prints the exact rules that a start with these options would install; changes no
 
 def choices_of(config: Config) -> RuleChoices:
     """What the rules are made from; of the service's ports, those that the options name."""
-    admin = [spec for spec in config.admin if not spec.local]
-    return RuleChoices.of(config, _ports(config.listen), _ports(admin))
+    closed = [spec for spec in (*config.admin, *config.status) if not spec.local]
+    return RuleChoices.of(config, _ports(config.listen), _ports(closed))
 
 
 def _ports(specs: Iterable[ListenSpec]) -> tuple[PortRange, ...]:

@@ -204,6 +204,16 @@ class Config:
         "Where metrics and health are served, written as for --listen; 'none' for nowhere.",
         none=True, heading="Operating the service",
     )
+    status: tuple[ListenSpec, ...] = many(
+        "tcp:8881:interface=127.0.0.1", values.listener,
+        "Where the status page is served, and everything that shows addresses, written as for "
+        "--listen; 'none' for nowhere.",
+        none=True,
+    )
+    status_host: tuple[str, ...] = many(
+        "", values.host_name,
+        "Name under which the status page may be asked for, besides IP addresses and localhost.",
+    )
     control: ControlOption = optional(
         values.path_or_none,
         "Path of the control socket, a UNIX socket with mode 0600, which envelope sessions, revoke "

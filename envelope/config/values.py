@@ -158,6 +158,14 @@ def https_url(value: str) -> str:
     return url
 
 
+def host_name(value: str) -> str:
+    """The name of a host, in ASCII and lower case, without a port."""
+    name = value.strip().lower().removesuffix(".")
+    if ":" in name or not name.isascii() or not _is_host(name):
+        raise ValueError(f"{value[:80]!r} is not a host's name, such as door.example")
+    return name
+
+
 def _is_host(name: str) -> bool:
     labels = name.removesuffix(".").split(".")
     return ":" in name or (len(name) < 254 and all(map(_LABEL.fullmatch, labels)))

@@ -60,7 +60,8 @@ class Fixtures:
         return [
             f"--listen=:{PORT}", "--device=eth0", "--cert=cert.pem", "--key=key.pem",
             f"--verify-key=jwk_sig_EdDSA_{KEYS[0]}.pub", f"--machine={MACHINE}",
-            f"--subject={SUBJECT}", f"--timeout={held}", "--max-clients=2", "--admin=none",
+            f"--subject={SUBJECT}", f"--timeout={held}", "--max-clients=2",
+            "--admin=none", "--status=none",
         ]
 
     def start_service(self, options: list[str]) -> None:

@@ -37,6 +37,7 @@ def listeners(config: Config) -> list[tuple[str, ListenSpec]]:
     return [
         *(("--listen", spec) for spec in config.listen),
         *(("--admin", spec) for spec in config.admin),
+        *(("--status", spec) for spec in config.status),
     ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -26,6 +27,8 @@ class SessionMetrics:
             (*TokenReason, *(status for status in Status if status is not Status.SUCCESS),
              OVER_RATE), 0,
         )
+        # Seconds of the last grants, for the status page; it takes them out.
+        self.recent_grants: deque[float] = deque(maxlen=2000)
         self._requests = children(Counter(
             "envelope_requests_total", "Requests for an envelope, by how they ended.",
             ["status"], registry=registry,
@@ -109,6 +112,7 @@ class SessionMetrics:
     def granted(self, seconds: float) -> None:
         """Note that a grant came into force `seconds` after it was asked for."""
         self._grant_seconds.observe(seconds)
+        self.recent_grants.append(seconds)
 
     def revoked(self, seconds: float) -> None:
         """Note that a revocation held `seconds` after it was asked for."""

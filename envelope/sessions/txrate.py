@@ -64,6 +64,8 @@ class TransmitRate:
         read: Callable[[], str] = read_devices,
         find: Finder = devices.find,
     ) -> None:
+        # What the device sends now.
+        self.bits_per_second = 0.0
         self._device = device
         self._limit = limit
         self._clock = clock
@@ -102,6 +104,7 @@ class TransmitRate:
         rate = 0.0
         if last is not None and sent is not None:
             rate = bits_per_second(last[1], sent, now - last[0])
+        self.bits_per_second = rate
         self._metrics.tx_rate(rate)
         self._over = self._limit is not None and rate > self._limit
         self._report(missing=sent is None)

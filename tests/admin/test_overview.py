@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 
 from envelope import __version__
 from envelope.addresses import PortRange
+from envelope.admin.history import History
 from envelope.admin.overview import Overview
 from envelope.config import OPTIONS, Config
 from envelope.config.shown import shown
 from envelope.credentials.inuse import CertificateInUse, KeyInUse
 from envelope.firewall import RulesInForce
+from envelope.sessions.view import SessionView, Slots
 
 SECRET = "tell-nobody"
 CONFIG = Config(
@@ -24,9 +28,10 @@ CONFIG = Config(
 def overview(**changes: object) -> dict[str, object]:
     """The object of an idle service, or with these values."""
     values = {
-        "config": CONFIG, "now": 1_000_060.5, "started": 1_000_000.0, "slots_used": 0,
-        "slots_total": 2, "sessions": (), "refusals": {}, "rules": RulesInForce(), "keys": (),
+        "config": CONFIG, "now": 1_000_060.5, "started": 1_000_000.0,
+        "slots": Slots(0, 2), "sessions": (), "refusals": {}, "rules": RulesInForce(), "keys": (),
         "certificate": None, "reasons": (), "warnings": (),
+        "history": History(), "rate": None,
     }
     return json.loads(json.dumps(Overview(**{**values, **changes}).as_object()))
 
@@ -35,7 +40,7 @@ def test_the_members_that_are_promised() -> None:
     """Contract section 5."""
     told = overview(
         refusals={"expired": 2}, rules=RulesInForce(("a", "b"), ("a",)), warnings=("look",),
-        slots_used=1,
+        slots=Slots(1, 2),
     )
     assert told["version"] == __version__
     assert told["uptime"] == 60.5
@@ -45,6 +50,22 @@ def test_the_members_that_are_promised() -> None:
     assert told["rules"] == {"wanted": ["a", "b"], "held": ["a"]}
     assert told["warnings"] == ["look"]
     assert {"options", "keys", "certificate"} <= told.keys()
+
+
+def test_a_session_has_all_that_is_known_of_it() -> None:
+    view = SessionView(
+        id="abc", address=ip_address("203.0.113.7"), network=ip_network("203.0.113.0/24"),
+        subject="ndt", since=1_000_000.25, until=1_000_060.0, packets=3, bytes=180,
+        claims={"site": "<b>", "level": 2},
+    )
+    assert overview(sessions=[view])["sessions"] == [{
+        "id": "abc", "address": "203.0.113.7", "network": "203.0.113.0/24", "subject": "ndt",
+        "since": 1_000_000.25, "until": 1_000_060.0, "packets": 3, "bytes": 180,
+        "claims": {"site": "<b>", "level": 2},
+    }]
+    unknown = replace(view, address=None, network=None, subject=None, packets=None, bytes=None)
+    (session,) = overview(sessions=[unknown])["sessions"]
+    assert [session[name] for name in ("address", "network", "subject", "packets")] == [None] * 4
 
 
 def test_readiness_has_its_reasons() -> None:

@@ -42,6 +42,7 @@ class ServiceProcess:
             sys.executable, str(Path(sys.executable).with_name("twistd")), "-n", "--pidfile=",
             *own, "envelope", "--firewall=none", f"--verify-key={folder / 'key.pub'}",
             f"--machine={MACHINE}", f"--subject={SUBJECT}", "--admin=tcp:0:interface=127.0.0.1",
+            "--status=none",
             *(f"--listen={place}" for place in listen), *options,
         ]
         if tls:

@@ -116,7 +116,7 @@ def test_the_command_ends_once_the_service_listens(rig, start) -> None:
 def test_a_port_in_use_is_one_line_and_status_1(rig, start) -> None:
     """Nothing is left, so the same command works once the port is free."""
     before = rig.saved()
-    busy = rig.twistd(*rig.options("--firewall=none", "--admin=none"))
+    busy = rig.twistd(*rig.options("--firewall=none", "--admin=none", "--status=none"))
     busy.until(r"\bready$")
     started = start(*rig.options())
     status, printed, errors = started.ended()

@@ -139,7 +139,7 @@ def test_a_machine_with_many_faults(rig: Rig) -> None:
 
 @pytest.mark.parametrize("rig", ["nft"], indirect=True)
 def test_a_running_envelope_and_a_server_of_keys_that_is_down(rig: Rig) -> None:
-    service = rig.start("--admin=none")
+    service = rig.start("--admin=none", "--status=none")
     before = rig.saved()
     found = findings(check(
         rig.lab.host, *rig.options("--verify-jwks-url=https://203.0.113.1:1/keys?secret=1"),

@@ -40,7 +40,7 @@ class Crashes:
         self.before = self.rig.saved()
         self.options = [
             *(word for word in self.rig.options() if not word.startswith(("--cert", "--key="))),
-            "--max-clients=20", "--admin=none",
+            "--max-clients=20", "--admin=none", "--status=none",
         ]
         began = time.monotonic()
         service = self._started()

@@ -63,7 +63,7 @@ def test_a_start_that_needs_more_descriptors_than_allowed_is_refused(tmp_path: P
     twistd = Path(sys.executable).with_name("twistd")
     done = subprocess.run(
         [sys.executable, "-c", program, sys.executable, twistd, "-n", "--pidfile=", "envelope",
-         "--token-required=false", "--max-clients=400000", "--admin=none",
+         "--token-required=false", "--max-clients=400000", "--admin=none", "--status=none",
          "--listen=127.0.0.1:0"],
         capture_output=True, text=True, cwd=tmp_path, timeout=60,
     )

@@ -58,7 +58,7 @@ def does_its_work(rig: Rig, **how) -> Capabilities:
     """
     rig.serve(9000)
     before = rig.saved()
-    service = rig.start("--admin=none", **how)
+    service = rig.start("--admin=none", "--status=none", **how)
     held = capabilities(service)
     assert not rig.reaches(9000)
     client = rig.client(rig.token())
@@ -136,7 +136,7 @@ MISSING = {
 def test_a_missing_privilege_is_named_in_one_line(open_rig, how, said) -> None:
     """Exit status 1, no traceback, and the rules are as before."""
     before = open_rig.saved()
-    service = open_rig.twistd(*open_rig.options("--admin=none"), by=how())
+    service = open_rig.twistd(*open_rig.options("--admin=none", "--status=none"), by=how())
     service.until(f"^envelope: {said}")
     assert service.ended() == 1
     while service.next() is not None:
@@ -147,7 +147,8 @@ def test_a_missing_privilege_is_named_in_one_line(open_rig, how, said) -> None:
 
 def test_a_port_below_1024_needs_one_more_capability(open_rig) -> None:
     by = as_nobody("net_admin")
-    service = open_rig.twistd(*open_rig.options("--listen=:443", "--admin=none"), by=by)
+    options = open_rig.options("--listen=:443", "--admin=none", "--status=none")
+    service = open_rig.twistd(*options, by=by)
     service.until("^envelope: cannot listen on :443: CAP_NET_BIND_SERVICE is missing")
     assert service.ended() == 1
 
@@ -163,7 +164,7 @@ def test_tools_run_by_their_absolute_path_in_a_clean_environment(open_rig) -> No
     """Whatever the service's own environment holds; no shell is in between."""
     noise = {"PATH": os.environ["PATH"], "LD_LIBRARY_PATH": "/nowhere", "IFS": "x",
              "XTABLES_LIBDIR": "", "ENVELOPE_TIMEOUT": "9s", "SECRET": "word"}
-    service = open_rig.start("--admin=none", env=noise)
+    service = open_rig.start("--admin=none", "--status=none", env=noise)
     client = open_rig.client(open_rig.token())
     assert client.event()["status"] == 101
     found = list(children(service.process.pid))
@@ -191,7 +192,7 @@ def test_the_service_runs_no_program_but_the_tools(open_rig) -> None:
             "    print(sys.argv, sorted(os.environ), os.getppid(), file=log)\n"
             f"os.execv('/usr/sbin/{name.replace('iptables', 'iptables-nft')}', sys.argv)\n")
         wrapper.chmod(0o755)
-    service = open_rig.start("--admin=none", f"--iptables={folder / 'iptables'}")
+    service = open_rig.start("--admin=none", "--status=none", f"--iptables={folder / 'iptables'}")
     pid = service.process.pid
     assert service.stop() == 0
     calls = log.read_text().splitlines()
@@ -221,7 +222,7 @@ def test_no_ordinary_user_can_stop_a_start(rig) -> None:
         text=True)))
     assert squatter.next() == "up"
     service = rig.start()
-    second = rig.twistd(*rig.options("--listen=:8881", "--admin=none"))
+    second = rig.twistd(*rig.options("--listen=:8882", "--admin=none", "--status=none"))
     second.until("envelope: another envelope already guards this machine's network")
     assert second.ended() == 1
     client = rig.client(rig.token())

@@ -29,7 +29,7 @@ def proxied(rig: Any) -> Any:
     for address in (CLIENT, CLIENT6):
         rig.lab.client().add_address(address)
     rig.serve(9000)
-    rig.start("--listen=haproxy:tcp:8880", "--listen=:8881", "--max-clients=2")
+    rig.start("--listen=haproxy:tcp:8880", "--listen=:8882", "--max-clients=2")
     return rig
 
 
@@ -86,7 +86,7 @@ FORWARDED = (
 )
 
 
-@pytest.mark.parametrize("port", [8880, 8881])
+@pytest.mark.parametrize("port", [8880, 8882])
 def test_headers_of_http_are_never_believed(proxied: Any, port: int) -> None:
     """Neither on the proxy's port nor on the direct one."""
     before = V1_HEADER.replace(CLIENT.encode(), PROXY.encode()) if port == 8880 else b""
@@ -101,6 +101,6 @@ def test_headers_of_http_are_never_believed(proxied: Any, port: int) -> None:
 
 def test_a_proxy_header_is_not_believed_on_a_direct_port(proxied: Any) -> None:
     """Over TLS; without TLS it is a malformed request (`tests.end_to_end.test_attacks`)."""
-    client = proxied.client(proxied.token(), port=8881, before=V1_HEADER)
+    client = proxied.client(proxied.token(), port=8882, before=V1_HEADER)
     assert client.event()["event"] in ("gone", "end")
     assert grants(proxied) == ""

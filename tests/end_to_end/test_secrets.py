@@ -205,7 +205,7 @@ def test_twistds_log_file_shows_no_secret(tmp_path: Path) -> None:
         subprocess.Popen(
             [sys.executable, Path(sys.executable).with_name("twistd"), "-n", "--pidfile=", "-l",
              "log", "envelope", "--firewall=none", "--verify-key=key.pub",
-             "--admin=none", f"--machine={MACHINE}", f"--subject={SUBJECT}",
+             "--admin=none", "--status=none", f"--machine={MACHINE}", f"--subject={SUBJECT}",
              "--listen=127.0.0.1:0"], cwd=tmp_path, stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT) as service:
         assert tail.stdout is not None

@@ -169,14 +169,14 @@ def test_a_start_that_cannot_succeed_is_one_line_and_changes_nothing(rig) -> Non
     folder = rig.folder
     (folder / "rubbish").write_text("{}")
     tool = "nft" if rig.kind == "nftables" else "iptables"
-    busy = rig.start("--firewall=none", "--token-required=false", "--admin=none")
+    busy = rig.start("--firewall=none", "--token-required=false", "--admin=none", "--status=none")
     wrong = {
         "a device that is not there": ["--device=nope0"],
         "a key that is not there": [f"--verify-key={folder / 'none'}"],
         "a key that is none": [f"--verify-key={folder / 'rubbish'}"],
         "no such option": ["--nonsense"],
         "a tool that is not there": [f"--{tool}=/nonexistent/{tool}"],
-        "a tool that fails": [f"--{tool}=/bin/false", "--listen=:8881"],
+        "a tool that fails": [f"--{tool}=/bin/false", "--listen=:8882"],
         "the port is taken": [],
         "firewall without tokens": ["--token-required=false", "--firewall=iptables"],
         "a certificate without its key": [f"--cert={folder / 'rubbish'}"],

@@ -25,7 +25,8 @@ from tests.support.unprivileged import need_own_mounts
 
 OPEN = ("--token-required=false",)
 COMMAND = (sys.executable, TWISTD, "--pidfile=pid")
-SERVICE = ("envelope", "--listen=127.0.0.1:0", "--admin=127.0.0.1:0", "--firewall=none", *OPEN)
+SERVICE = ("envelope", "--listen=127.0.0.1:0", "--admin=127.0.0.1:0", "--status=none",
+           "--firewall=none", *OPEN)
 PATIENCE = 60.0
 
 

@@ -89,7 +89,7 @@ def test_signals_that_were_blocked_or_ignored_are_answered(tmp_path: Path) -> No
     )
     process = subprocess.Popen(
         [sys.executable, "-c", code, sys.executable, TWISTD, "-n", "--pidfile=", "envelope",
-         "--listen=127.0.0.1:0", "--admin=none", "--firewall=none", *OPEN],
+         "--listen=127.0.0.1:0", "--admin=none", "--status=none", "--firewall=none", *OPEN],
         stdout=subprocess.PIPE, text=True, cwd=tmp_path)
     with process:
         assert process.stdout is not None

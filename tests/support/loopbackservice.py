@@ -24,7 +24,8 @@ def twistd(
     """
     process = subprocess.Popen(
         [sys.executable, TWISTD, "-n", "--pidfile=", *before, "envelope",
-         "--listen=127.0.0.1:0", "--admin=127.0.0.1:0", "--firewall=none", *options],
+         "--listen=127.0.0.1:0", "--admin=127.0.0.1:0", "--status=127.0.0.1:0",
+         "--firewall=none", *options],
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, bufsize=1, cwd=folder,
         env={**os.environ, **(env or {})},
     )
