@@ -54,7 +54,7 @@ class ServiceProcess:
         try:
             self.ports = [int(self.service.until(_LISTENING)[1]) for _ in listen]
             self.admin_port = int(self.service.until(_ADMIN)[1])
-            self.service.until(r"\bready$")
+            self.service.until(r"\bready(?:\"})?$")
             self._idle = self.sockets()
         except BaseException:
             self.__exit__()
