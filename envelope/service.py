@@ -40,6 +40,7 @@ from envelope.runtime.collector import Collector
 from envelope.runtime.exitstatus import ExitStatus
 from envelope.runtime.metrics import LogMetrics
 from envelope.runtime.servicelog import service_log
+from envelope.runtime.servicemanager import ServiceManager
 from envelope.runtime.signals import Answer, signals
 from envelope.sessions.clientaddress import HostAddresses
 from envelope.sessions.metrics import SessionMetrics
@@ -100,6 +101,9 @@ class EnvelopeService(Service):
         self._control = ControlSocket(reactor, config.control, environ, Operations(
             self.status.as_object, partial(revoke, self.sessions),
         ))
+        self._manager = ServiceManager(
+            reactor, environ, lambda: f"sessions: {len(self.sessions)}, {self.sessions.slots}"
+        )
         # Whether the firewall was opened, so that a stop has to close it.
         self._guarded = False
         # "starting", "running", "stopping" or "failed".
@@ -138,6 +142,7 @@ class EnvelopeService(Service):
         """Stop; the result fires when every session has ended and the rules are put back."""
         super().stopService()
         self._state = "stopping"
+        self._manager.stopping()
         return Deferred.fromCoroutine(self._stop())
 
     async def _stop(self) -> None:
@@ -161,6 +166,7 @@ class EnvelopeService(Service):
         for port in self._doors.operators:
             await self._attempt(port.stopListening)
         await self._attempt(self._control.close)
+        self._manager.close()
         _log.info("stopped")
 
     # -- the steps of both -----------------------------------------------------------------
@@ -204,6 +210,7 @@ class EnvelopeService(Service):
         if self._credentials.tls is None:
             _log.warn("INSECURE: no certificate, so tokens travel in the clear")
         _log.info("ready")
+        self._manager.ready()
         if not self._report.ready():
             _log.warn("the command that waited for this start has ended, so the start is given up")
             self._reactor.stop()
@@ -236,4 +243,4 @@ class EnvelopeService(Service):
 
     def reload(self) -> None:
         """SIGHUP: read keys and certificate again; a file that cannot be used changes nothing."""
-        self._credentials.reload()
+        self._manager.reloaded(self._credentials.reload)

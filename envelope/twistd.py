@@ -15,7 +15,7 @@ from envelope import preflight
 from envelope._version import __version__
 from envelope.config.options import ServiceOptions
 from envelope.preflight.findings import StartError
-from envelope.runtime.background import report_for
+from envelope.runtime.background import in_foreground, report_for
 from envelope.runtime.capabilities import keep_memory_private
 from envelope.runtime.lookup import abandon_lookups_at_the_end
 from envelope.runtime.reactor import spawn_cheaply, use_boot_clock, wake_regularly
@@ -113,6 +113,9 @@ def makeService(options: Options) -> EnvelopeService:
     from twisted.internet import reactor
 
     environ = dict(os.environ)
+    if not in_foreground(options.parent):
+        # A service manager waits for the command, not for the process that it leaves behind.
+        environ.pop("NOTIFY_SOCKET", None)
     keep_memory_private()
     use_boot_clock(reactor)
     wake_regularly(reactor)

@@ -60,13 +60,18 @@ class StartReport:
             os.write(self._pipe, _FAILED + message.encode())
 
 
+def in_foreground(twistd_options: Mapping[str, Any] | None) -> bool:
+    """Whether the process that was started is the service, with these options of twistd's own."""
+    return twistd_options is None or bool(twistd_options.get("nodaemon", True))
+
+
 def report_for(twistd_options: Mapping[str, Any] | None) -> StartReport:
     """The report of a start with these options of twistd's own.
 
     For a start in the background, this forks: the child gets the report, and the calling process
     waits for it, then raises `SystemExit`.
     """
-    if twistd_options is None or twistd_options.get("nodaemon", True):
+    if in_foreground(twistd_options):
         return StartReport()
     for stream in (sys.stdout, sys.stderr):
         stream.flush()

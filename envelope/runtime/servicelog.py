@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import math
+import os
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -26,6 +27,7 @@ from zope.interface import provider
 
 from envelope.runtime.addressmask import Shown, masked
 from envelope.runtime.internals import require_use
+from envelope.runtime.journal import is_journal, with_priorities
 from envelope.runtime.jsonlog import as_json
 from envelope.runtime.logwriter import DescriptorSink, FileSink, LogWriter, SyslogSink
 from envelope.runtime.stderr import tell
@@ -120,7 +122,11 @@ class ServiceLog:
             self._writer.close(CLOSE_FOR)
 
     def _to_file(self) -> ILogObserver:
-        writer = self._writer = LogWriter(self._sink(), self._say)
+        sink = self._sink()
+        # The journal takes standard output and standard error from a unit in the same way.
+        if isinstance(sink, DescriptorSink) and is_journal(os.environ, 1, 2):
+            self._format = with_priorities(self._format)
+        writer = self._writer = LogWriter(sink, self._say)
         put, form, addresses = writer.put, self._format, self._addresses
 
         @provider(ILogObserver)

@@ -7,15 +7,19 @@ import threading
 from contextlib import suppress
 from typing import Final
 
+from envelope.runtime.journal import ERROR, is_journal
+
 # Seconds. A pipe that nobody empties, or a terminal at Ctrl-S, blocks a write for good.
 _WAIT: Final = 1.0
 
 
 def tell(message: str) -> None:
     """Write one line, or give up after a second."""
+    priority = ERROR if is_journal(os.environ, 2) else ""
+
     def write() -> None:
         with suppress(OSError):
-            os.write(2, f"envelope: {message}\n".encode())
+            os.write(2, f"{priority}envelope: {message}\n".encode())
 
     thread = threading.Thread(target=write, daemon=True)
     thread.start()

@@ -38,3 +38,6 @@ class Slots:
 
     used: int
     total: int
+
+    def __str__(self) -> str:
+        return f"slots: {self.used} of {self.total}"

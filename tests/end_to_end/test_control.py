@@ -44,8 +44,9 @@ def test_an_operator_lists_and_ends_sessions(rig: Rig) -> None:
     assert all(session["id"] in printed for session in sessions)
     _, printed, _ = run(rig, "status", "--json")
     state = json.loads(printed)
-    assert state["sessions"] == sessions
-    assert state["slots"] == {"used": 3, "total": 4}
+    assert [session["id"] for session in state["sessions"]] == [one["id"] for one in sessions]
+    # Tokens with the same jti over both families are one visitor.
+    assert state["slots"] == {"used": 2, "total": 4}
     # The clients connect at the same time, in any order.
     sessions.sort(key=lambda session: ":" in session["address"])
     first, second, third = (session["id"] for session in sessions)
