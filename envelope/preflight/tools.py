@@ -20,9 +20,9 @@ _PATIENCE: Final = 5.0
 
 
 async def find_tools(
-    reactor: Any, config: Config, environ: Mapping[str, str]
+    reactor: Any, config: Config, environ: Mapping[str, str], patience: float = _PATIENCE
 ) -> list[Finding]:
-    """Fail for a tool that is missing, fails, or does not answer."""
+    """Fail for a tool that is missing, fails, or does not answer within `patience` seconds."""
     found = []
     for name, commands in _commands(config, environ.get("PATH", "")):
         if isinstance(commands, str):
@@ -32,14 +32,15 @@ async def find_tools(
         try:
             version = ""
             for argv in commands:
-                done = await run(reactor, argv, _PATIENCE)
+                done = await run(reactor, argv, patience)
                 version = version or done.output.decode("utf-8", "replace").strip()
         except ToolFailed as error:
             why = explained(FirewallError(str(error)), config, environ)
             found.append(fail(f"{name} does not work: {why}",
                               f"run {' '.join(argv)} as the service's user, and mend that"))
         else:
-            found.append(ok(f"{name} reads the rules ({version.splitlines()[0][:80]})"))
+            shown = version.partition("\n")[0][:80] or "it tells no version"
+            found.append(ok(f"{name} reads the rules ({shown})"))
     return found
 
 
