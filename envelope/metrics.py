@@ -16,6 +16,8 @@ from prometheus_client import (
     Counter,
     Gauge,
     Histogram,
+    PlatformCollector,
+    ProcessCollector,
     disable_created_metrics,
     generate_latest,
 )
@@ -39,13 +41,17 @@ L = TypeVar("L", bound=Labels)
 
 
 def new_registry() -> CollectorRegistry:
-    """A registry that holds `envelope_build_info`; one for each service in the process.
+    """A registry with what is known of the process; one for each service in it.
 
+    It holds `envelope_build_info`, and prometheus_client's own metrics: `process_*`, read from
+    /proc, and `python_info`.
     It also switches off the `_created` series that prometheus_client adds to each counter, which
     no dashboard reads; that setting is the whole process's.
     """
     disable_created_metrics()
     registry = CollectorRegistry()
+    ProcessCollector(registry=registry)
+    PlatformCollector(registry=registry)
     build = Gauge(
         "envelope_build_info", "Always 1; the label says which version runs.",
         ["version"], registry=registry,
