@@ -24,6 +24,7 @@ class End(StrEnum):
     DEADLINE = ("deadline", 4000, "deadline")
     DATA = ("data", 1003, "data")
     REVOKED = ("revoked", 4001, "revoked")
+    IDLE = ("idle", 4002, "idle")
     SHUTDOWN = ("shutdown", 1001, "stopping")
     LOST = ("lost", None, "")
 

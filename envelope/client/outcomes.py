@@ -15,8 +15,6 @@ _MOST_TEXT: Final = 300
 # What looks like a JSON Web Token or the beginning of one: base64url of `{"`.
 _LIKE_A_TOKEN: Final = re.compile(r"eyJ[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]*)*")
 _HIDDEN: Final = "(token)"
-# Close code of a session that ends because its grant let no packet in.
-_IDLE: Final = 4002
 
 
 class Ended(StrEnum):
@@ -37,7 +35,7 @@ class Ended(StrEnum):
 
 
 _ENDS: Final = {
-    End.DEADLINE.code: Ended.DEADLINE, End.REVOKED.code: Ended.REVOKED, _IDLE: Ended.IDLE,
+    End.DEADLINE.code: Ended.DEADLINE, End.REVOKED.code: Ended.REVOKED, End.IDLE.code: Ended.IDLE,
     End.SHUTDOWN.code: Ended.STOPPING, End.DATA.code: Ended.DATA, None: Ended.CLOSED,
 }
 

@@ -15,7 +15,7 @@ from envelope.config import values
 from envelope.config.control import ControlOption
 from envelope.config.fields import many, one, optional, options_of
 from envelope.config.listen import ListenSpec
-from envelope.config.subjects import Service, Subject, service_numbers, services_of
+from envelope.config.subjects import Service, Subject, services_of
 
 Seconds: TypeAlias = float
 BitsPerSecond: TypeAlias = float
@@ -98,6 +98,11 @@ class Config:
     max_duration: Seconds | None = optional(
         values.positive_duration,
         "How long a grant may last at most, whatever its token says: seconds, or as 10m.",
+    )
+    idle: Seconds | None = optional(
+        values.positive_duration,
+        "End a session whose grant has let no packet in for so long: seconds, or as 2m. Packets to "
+        "the service's own port do not count.",
     )
 
     firewall: Literal["iptables", "nftables", "none"] = one(
@@ -244,11 +249,6 @@ class Config:
     def services(self) -> tuple[Service, ...]:
         """The services that are guarded, in the order of their numbers."""
         return services_of(self.subject, self.grant_port)
-
-    @property
-    def service_numbers(self) -> dict[str, int]:
-        """The number of the service that a token's `sub` is let in to; without others, none."""
-        return service_numbers(self.subject)
 
     def network_of(self, address: Address) -> Network:
         """The network that a grant for `address` opens (`--grant-prefix4`, `--grant-prefix6`)."""

@@ -36,11 +36,29 @@ def log_failed(data: SessionData, error: str) -> None:
 
 
 def log_ended(data: SessionData, seconds: float, end: End) -> None:
-    """The session ended, `seconds` after it opened."""
+    """The session ended, `seconds` after it opened.
+
+    `packets` and `bytes` are what its grant had let in, None where that is not known; `exact` says
+    whether that is all, `shared` whether other sessions of its network had the grant too.
+    """
+    traffic = data.traffic
     _log.info(
-        "session {id} from {address} ended after {seconds:.1f} s: {end}{log_token}",
-        seconds=seconds, end=end, **_who(data),
+        "session {id} from {address} ended after {seconds:.1f} s: {end}{log_let_in}{log_token}",
+        seconds=seconds, end=end,
+        packets=None if traffic is None else traffic.packets,
+        bytes=None if traffic is None else traffic.bytes,
+        exact=traffic is not None and traffic.exact, shared=data.shared,
+        log_let_in=_let_in(data), **_who(data),
     )
+
+
+def _let_in(data: SessionData) -> str:
+    traffic = data.traffic
+    if traffic is None:
+        return ""
+    least = "" if traffic.exact else "at least "
+    network = " for all sessions of its network" if data.shared else ""
+    return f", {least}{traffic.packets} packets ({traffic.bytes} bytes) let in{network}"
 
 
 def log_full(tokens: UsedTokens, told: bool) -> bool:

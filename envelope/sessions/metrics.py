@@ -69,6 +69,15 @@ class SessionMetrics:
             "envelope_session_seconds", "Seconds that sessions lasted, by what ended them.",
             ["end"], buckets=SLOW_BUCKETS, registry=registry,
         ), End)
+        self._received_bytes = children(Counter(
+            "envelope_session_received_bytes_total",
+            "Bytes of IP packets that grants have let in, added when a grant's last session ends.",
+            ["family"], registry=registry,
+        ), AddressFamily)
+        self._received_packets = children(Counter(
+            "envelope_session_received_packets_total", "The same in packets.",
+            ["family"], registry=registry,
+        ), AddressFamily)
         self._tx_rate = Gauge(
             "envelope_tx_bits_per_second", "What the measured device sends now.",
             registry=registry,
@@ -108,6 +117,11 @@ class SessionMetrics:
         """One session less; `end` is why, `seconds` how long it lasted."""
         self._session_seconds[end].observe(seconds)
         self._sessions[family].dec()
+
+    def received(self, family: AddressFamily, packets: int, bytes_: int) -> None:
+        """Add what a grant has let in, now that it is over."""
+        self._received_packets[family].inc(packets)
+        self._received_bytes[family].inc(bytes_)
 
     def granted(self, seconds: float) -> None:
         """Note that a grant came into force `seconds` after it was asked for."""

@@ -10,14 +10,15 @@ import secrets
 from collections.abc import Callable, Container
 from dataclasses import replace
 
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
 from envelope.addresses import Address, family_of
 from envelope.config import Config
+from envelope.config.subjects import service_numbers
 from envelope.credentials.tokens import Claims, TokenReason, TokenRefusal
-from envelope.firewall import FirewallError, GrantId, IFirewall, Traffic
+from envelope.firewall import FirewallError, IFirewall
 from envelope.protocol import End
 from envelope.runtime.timers import Timer
 from envelope.sessions import gate
@@ -41,9 +42,10 @@ from envelope.sessions.answers import (
 )
 from envelope.sessions.clientaddress import LOOPBACK, can_be_let_in
 from envelope.sessions.events import log_ended, log_failed, log_full, log_opened
+from envelope.sessions.grants import HeldGrants
+from envelope.sessions.idle import IdleWatch
 from envelope.sessions.metrics import SessionMetrics
 from envelope.sessions.session import Session, SessionData, SessionMachine, make_machine
-from envelope.sessions.sharing import SharedGrants
 from envelope.sessions.slots import TakenSlots
 from envelope.sessions.table import SessionTable
 from envelope.sessions.usedtokens import UsedTokens
@@ -69,23 +71,25 @@ class Sessions(SessionTable):
         over_rate: Callable[[], bool] | None = None,
         own: Container[Address] = (),
     ) -> None:
-        super().__init__()
+        super().__init__(HeldGrants(firewall, metrics, reactor.seconds))
         self._reactor = reactor
         self._config = config
-        self._firewall = firewall
         self._verify = verify
         self._metrics = metrics
         self._wall = wall
         self._over_rate = over_rate
         self._own = None if config.device == LOOPBACK else own
         self._expected = Expectations(
-            config.service_numbers, config.token_required, config.timeout, config.max_duration
+            service_numbers(config.subject), config.token_required, config.timeout,
+            config.max_duration,
         )
         self._needs_address = config.firewall != "none"
         self._taken = TakenSlots()
         self._tokens = UsedTokens(config.token_use, config.network_of)
         self._told_full = False
-        self._shared = SharedGrants()
+        self._idle: IdleWatch | None = None
+        if config.idle is not None:
+            self._idle = IdleWatch(reactor, config.idle, self._grants, self._sessions.values)
         self.stopping = False
 
     # -- the front's side (`gate.IGate`) ---------------------------------------------------
@@ -148,18 +152,11 @@ class Sessions(SessionTable):
         self._metrics.slots_used(self.slots.used)
         admitted: Deferred[gate.ISession] = Deferred(lambda _: machine.end(End.LOST))
         data.admitted = admitted
-        self._grant(data).addCallbacks(
+        self._grants.ask(data).addCallbacks(
             lambda _: self._granted(session, data, machine),
             lambda failure: self._refused(failure, data, machine),
         )
         return admitted
-
-    def _grant(self, data: SessionData) -> Deferred[None]:
-        if data.network is None:
-            return succeed(None)
-        deadline = data.asked_at + data.admission.duration
-        grant = GrantId(data.network, data.admission.service)
-        return self._firewall.allow(grant, self._shared.add(data.session_id, grant, deadline))
 
     def _granted(self, session: Session, data: SessionData, machine: SessionMachine) -> None:
         machine.granted()
@@ -183,27 +180,13 @@ class Sessions(SessionTable):
         self._metrics.granted(now - data.asked_at)
         self._metrics.session_opened(data.family)
         self._tokens.use_up(data.admission.use, data.since, now)
+        if self._idle is not None:
+            self._idle.opened()
         log_opened(data)
 
     def revoke(self, data: SessionData) -> Deferred[None]:
         """See `SessionOwner`."""
-        if data.network is None:
-            return succeed(None)
-        asked_at = self._reactor.seconds()
-        done = self._leave_grant(data)
-        return succeed(None) if done is None else done.addCallback(
-            lambda _: self._metrics.revoked(self._reactor.seconds() - asked_at)
-        )
-
-    def _leave_grant(self, data: SessionData) -> Deferred[Traffic | None] | None:
-        grant, end = self._shared.remove(data.session_id)
-        if end is None:
-            return self._firewall.revoke(grant)
-        # The grant goes on for other sessions, with their latest deadline. The session need not
-        # wait for that, and a failure is tried again by the firewall.
-        shortened = self._firewall.allow(grant, end)
-        shortened.addErrback(lambda failure: failure.trap(FirewallError) and None)
-        return None
+        return self._grants.leave(data)
 
     def given_up(self, data: SessionData) -> None:
         """See `SessionOwner`."""
@@ -232,9 +215,8 @@ class Sessions(SessionTable):
 
     def failed(self, data: SessionData) -> None:
         """See `SessionOwner`."""
-        if data.network is not None:
-            # The grant is not in force; this prevents that it comes into force late.
-            self._leave_grant(data)
+        # The grant is not in force; this prevents that it comes into force late.
+        self._grants.leave(data)
         self._tokens.give_back(data.admission.use)
         self._free_slot(data)
         self._metrics.request(Status.GRANT_FAILED)
@@ -243,3 +225,5 @@ class Sessions(SessionTable):
         self._taken.leave(data.visitor, family_of(data.address), data.admission.monitoring)
         self._metrics.slots_used(self.slots.used)
         self._remove(data.session_id)
+        if self._idle is not None and not self._sessions:
+            self._idle.stop()

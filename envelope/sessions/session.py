@@ -14,6 +14,7 @@ from automat import TypeMachineBuilder
 from twisted.internet.defer import Deferred, succeed
 
 from envelope.addresses import Address, AddressFamily, Network
+from envelope.firewall import GrantId, Traffic
 from envelope.protocol import End
 from envelope.runtime.timers import Timer
 from envelope.sessions import gate
@@ -63,7 +64,8 @@ class SessionData:
 
     `since` is when it opened, in seconds since the epoch by the wall clock of that moment.
     `admitted` and `closed` are fired once and then None: the answer to `IGate.admit`, and that to
-    `ISession.client_closed`. `end` is why the session ended, or is about to.
+    `ISession.client_closed`. `end` is why the session ended, or is about to. `traffic` is what its
+    grant had let in by its end; with `shared`, other sessions had that grant too.
     """
 
     owner: SessionOwner
@@ -80,6 +82,13 @@ class SessionData:
     over: bool = False
     admitted: Deferred[gate.ISession] | None = None
     closed: Deferred[None] | None = None
+    traffic: Traffic | None = None
+    shared: bool = False
+
+    @property
+    def grant(self) -> GrantId | None:
+        """The grant that lets its network in; None without an address."""
+        return None if self.network is None else GrantId(self.network, self.admission.service)
 
     @property
     def family(self) -> AddressFamily:
@@ -98,8 +107,8 @@ class SessionData:
         waited = 0.0 if self.opened_at is None else self.opened_at - self.asked_at
         return max(0.0, self.admission.duration - waited)
 
-    def view(self) -> SessionView:
-        """The session as an operator sees it."""
+    def view(self, traffic: Traffic | None) -> SessionView:
+        """The session as an operator sees it; `traffic` is what its grant has let in."""
         bearer = self.admission.bearer
         return SessionView(
             id=self.session_id,
@@ -108,8 +117,8 @@ class SessionData:
             subject=None if bearer is None else bearer.subject,
             since=self.since,
             until=self.since + self.remaining,
-            packets=None,
-            bytes=None,
+            packets=None if traffic is None else traffic.packets,
+            bytes=None if traffic is None else traffic.bytes,
             claims={} if bearer is None else bearer.claims,
         )
 

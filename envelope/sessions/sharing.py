@@ -16,6 +16,8 @@ class SharedGrants:
     def __init__(self) -> None:
         self._deadlines: dict[GrantId, LatestDeadline] = {}
         self._grant_of: dict[str, GrantId] = {}
+        # Those that several sessions have had at a time.
+        self._joined: set[GrantId] = set()
 
     def add(self, session_id: str, grant: GrantId, deadline: float) -> float:
         """Add a session of `grant`; return the grant's end.
@@ -25,11 +27,17 @@ class SharedGrants:
         if session_id in self._grant_of:
             raise ValueError(f"{session_id} already shares {self._grant_of[session_id]}")
         self._grant_of[session_id] = grant
+        if grant in self._deadlines:
+            self._joined.add(grant)
         deadlines = self._deadlines.setdefault(grant, LatestDeadline())
         deadlines.put(session_id, deadline)
         latest = deadlines.latest
         assert latest is not None, "a deadline was just put"
         return latest
+
+    def is_shared(self, session_id: str) -> bool:
+        """Whether other sessions have, or had, the grant of this one."""
+        return self._grant_of[session_id] in self._joined
 
     def remove(self, session_id: str) -> tuple[GrantId, float | None]:
         """Remove a session; return its grant and the grant's end.
@@ -41,5 +49,6 @@ class SharedGrants:
         deadlines.drop(session_id)
         if not deadlines:
             del self._deadlines[grant]
+            self._joined.discard(grant)
             return grant, None
         return grant, deadlines.latest

@@ -9,6 +9,7 @@ from twisted.internet.defer import Deferred, succeed
 from envelope.addresses import Network
 from envelope.protocol import End
 from envelope.runtime.condition import Condition
+from envelope.sessions.grants import HeldGrants
 from envelope.sessions.session import Session
 from envelope.sessions.view import SessionView
 
@@ -16,7 +17,8 @@ from envelope.sessions.view import SessionView
 class SessionTable:
     """All sessions that hold a slot: those whose grant is being made or revoked are among them."""
 
-    def __init__(self) -> None:
+    def __init__(self, grants: HeldGrants) -> None:
+        self._grants = grants
         self._sessions: dict[str, Session] = {}
         self._emptied = Condition()
         self._left = Condition()
@@ -34,10 +36,18 @@ class SessionTable:
             self._emptied.notify_all()
 
     def views(self) -> list[SessionView]:
-        """Every session that has opened, in the order in which they were admitted."""
+        """Every session that has opened, in the order in which they were admitted.
+
+        What they let in is as of the last `read_traffic`.
+        """
         return [
-            each.data.view() for each in self._sessions.values() if each.data.opened_at is not None
+            each.data.view(self._grants.traffic(each.data.grant))
+            for each in self._sessions.values() if each.data.opened_at is not None
         ]
+
+    def read_traffic(self) -> Deferred[None]:
+        """Read what the sessions' grants have let in, for `views`; never fails."""
+        return self._grants.read()
 
     def revoke_sessions(self, ids: Iterable[str]) -> list[str]:
         """End these sessions with 4001 `revoked`; return the ids that no session has."""

@@ -6,7 +6,7 @@ import pytest
 
 from envelope.addresses import PortRange
 from envelope.config import Config
-from envelope.config.subjects import Service, Subject, service_for
+from envelope.config.subjects import Service, Subject, service_for, service_numbers
 
 NDT, WEHE = PortRange("tcp", 443, 443), PortRange("tcp", 55555, 55557)
 GRANTED = PortRange("udp", 5000, 5010)
@@ -40,5 +40,5 @@ def test_monitoring_opens_everything_if_one_subject_does() -> None:
 ])
 def test_a_token_is_let_in_to_the_service_of_its_subject(names, subject, number) -> None:
     """And to the only one, whatever it says, where no subject is asked for."""
-    config = Config(subject=tuple(map(Subject, names)))
-    assert service_for(config.service_numbers, subject) == number
+    numbers = service_numbers(tuple(map(Subject, names)))
+    assert service_for(numbers, subject) == number
