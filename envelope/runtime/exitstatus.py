@@ -16,6 +16,7 @@ from twisted.logger import Logger
 
 from envelope.runtime.background import StartReport
 from envelope.runtime.internals import require
+from envelope.runtime.servicelog import service_log
 from envelope.runtime.stderr import tell
 
 require(atexit, "_run_exitfuncs")
@@ -50,7 +51,7 @@ class ExitStatus:
             await maybeDeferred(step)
         except expected as error:
             _log.error("{error}", error=str(error))
-            self.fail(str(error))
+            self.fail(service_log.masked(str(error)))
         except Exception:
             _log.failure("a step of the stop failed unexpectedly")
             self.fail("a step of the stop failed unexpectedly; the log has the traceback")

@@ -105,6 +105,10 @@ class ServiceLog:
             self.start()
         return observer
 
+    def masked(self, text: str) -> str:
+        """The text with the addresses that `--log-addresses` shows, for standard error."""
+        return masked(text, self._addresses)
+
     def start(self) -> None:
         """Start the thread, once the process forks no more."""
         if self._writer is not None:

@@ -12,6 +12,7 @@ from enum import StrEnum
 
 from envelope.addresses import Address, AddressFamily, family_of
 from envelope.config.subjects import service_for
+from envelope.credentials.claimsforlog import text_for_log
 from envelope.credentials.tokens import Claims, TokenReason, TokenRefusal
 from envelope.protocol import ACCESS_PATH, MONITORING
 from envelope.sessions.answers import (
@@ -103,7 +104,8 @@ class Load:
 class Bearer:
     """What the token of an admitted client says of it.
 
-    `visitor` is None for a token without a `jti`. `jti` and `claims` (`--log-claim`) may be logged.
+    `visitor` is None for a token without a `jti`. All else may be logged: `subject` is None if
+    it may not, and `claims` are those of `--log-claim`.
     """
 
     subject: str | None
@@ -114,7 +116,9 @@ class Bearer:
     @classmethod
     def of(cls, claims: Claims) -> Bearer:
         """What is kept of the claims of an admitted client's token."""
-        return cls(claims.subject, visitor_of(claims), claims.jti, claims.for_log)
+        return cls(
+            text_for_log(claims.subject), visitor_of(claims), claims.jti, claims.for_log
+        )
 
 
 def visitor_of(claims: Claims | None) -> Visitor | None:

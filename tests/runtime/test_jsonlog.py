@@ -86,6 +86,11 @@ def test_another_log_excludes_it(name: str) -> None:
         ServiceLog().choose({"syslog": False, "logger": None, name: "x"}, "json")
 
 
+def test_another_observer_would_show_addresses() -> None:
+    with pytest.raises(UsageError, match="--log-addresses=none and twistd's --logger exclude"):
+        ServiceLog().choose({"syslog": False, "logger": "x"}, "text", "none")
+
+
 def serve(folder: Path, *options: str) -> list[str]:
     """What a service prints that judges two tokens."""
     key = make_key(folder)
