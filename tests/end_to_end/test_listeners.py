@@ -12,21 +12,14 @@ from tests.end_to_end.test_operation import get
 
 pytestmark = pytest.mark.kernel
 
-MANIFEST = Path(__file__).parents[2] / "deploy" / "kubernetes.yaml"
-
-
-def manifest_options(*names: str) -> list[str]:
-    """The options of these names, as the manifest gives them."""
-    given = re.findall(r"^ +- (--([a-z-]+)=\S+)$", MANIFEST.read_text(), re.MULTILINE)
-    found = [option for option, name in given if name in names]
-    assert len(found) == len(names)
-    return found
+SIDECAR = Path(__file__).parents[2] / "deploy" / "kubernetes" / "guard" / "sidecar.yaml"
 
 
 def test_probes_of_the_manifest_are_answered_over_both_families(rig) -> None:
     """Also on a host that has IPv6 addresses alone."""
     rig.lab.host.ip("address flush dev lo scope host", "address add ::1/128 dev lo")
-    rig.start(*manifest_options("listen", "admin"))
+    (admin,) = re.findall(r'name: ENVELOPE_ADMIN, value: "(\S+)"', SIDECAR.read_text())
+    rig.start("--listen=:4443", f"--admin={admin}", "--status=none")
     assert get(rig, "http://[::1]:9990/readyz")[0] == 200
     rig.lab.host.ip("address add 127.0.0.1/8 dev lo")
     assert get(rig, "http://127.0.0.1:9990/readyz")[0] == 200
