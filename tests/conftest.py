@@ -28,7 +28,9 @@ settings.register_profile("envelope", deadline=None)
 settings.load_profile("envelope")
 
 # Every test in these folders starts child processes, and so does each one with this fixture.
-_WITH_CHILDREN = tuple(Path(__file__).parent / name for name in ("end_to_end", "kernel", "lab"))
+_WITH_CHILDREN = tuple(
+    Path(__file__).parent / name for name in ("end_to_end", "interop", "kernel", "lab")
+)
 _CHILDRENS_FIXTURE = "lab"
 _CHILD_EVENTS = {"os.fork", "os.forkpty", "os.posix_spawn", "subprocess.Popen"}
 

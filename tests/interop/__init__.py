@@ -1,0 +1,1 @@
+"""WebSocket clients that nobody here wrote, against the real service."""
