@@ -11,7 +11,9 @@ from envelope.preflight.hostrules import HostRules
 
 # Rules named in one line.
 _MOST_NAMED: Final = 5
-_DIVERTS: Final = re.compile(r"-j (?:DNAT|REDIRECT|NETMAP|TPROXY)\b|\b(?:dnat|redirect|tproxy)\b")
+# "ct status dnat" asks for what another rule has done.
+_DIVERTS: Final = re.compile(
+    r"-j (?:DNAT|REDIRECT|NETMAP|TPROXY)\b|(?<!status )\b(?:dnat|redirect|tproxy)\b")
 _LEADS: Final = re.compile(r"(?:-[jg]|\bjump|\bgoto) ([^\s;,}]+)")
 _IN_DEVICE: Final = re.compile(r'(!?) ?(?:-i |iifname |iif )(!= )?"?([^\s"{]+)')
 _BASE: Final = re.compile(r"type \S+ hook prerouting\b")

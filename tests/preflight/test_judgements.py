@@ -151,6 +151,7 @@ COMMIT
 NFT_NAT = """table inet lb {
 \tchain pre {
 \t\ttype nat hook prerouting priority dstnat; policy accept;
+\t\tct status dnat tcp dport 7 accept
 \t\tiifname "eth0" jump inside
 \t\tiifname "lo" tcp dport 1 redirect to :2
 \t\tiifname != "eth0" tcp dport 3 redirect to :4
@@ -187,6 +188,7 @@ def test_rules_that_lead_strangers_past_input_are_named() -> None:
     # Loopback's, the host's own traffic, and other devices.
     assert "REDIRECT" not in found.what
     assert "redirect" not in found.what
+    assert "status" not in found.what
 
 
 def test_many_such_rules_are_counted() -> None:
