@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
-from benchmarks import report
+from benchmarks import report, verdicts
 from benchmarks.lab import REPOSITORY, BenchLab, CannotRun
 from benchmarks.plan import Plan, tell
 from benchmarks.points import (
@@ -17,7 +17,9 @@ from benchmarks.points import (
     burst,
     coming,
     held,
+    idle,
     memory,
+    openloop,
     profile,
     start,
     unloaded,
@@ -39,6 +41,8 @@ def measurements(plan: Plan) -> Iterator[Measurement]:
     yield "unloaded", partial(unloaded.measure, plan)
     yield "coming", partial(coming.measure, plan)
     yield "burst", partial(burst.measure, plan)
+    yield "openloop", partial(openloop.measure, plan)
+    yield "idle", partial(idle.measure, plan)
     for backend in plan.backends:
         steps = _steps(plan, backend)
         yield f"held {backend.name}", partial(held.measure, plan, backend, steps)
@@ -79,8 +83,12 @@ def main() -> int:
             tell(name)
             began = time.monotonic()
             results.put(name, plan.full, wanted[name](), time.monotonic() - began)
+    committed = results.committed()
     report.write(results.entries, REPOSITORY / "docs")
     print((REPOSITORY / "docs" / "performance.md").read_text().partition("\n## ")[0])
+    changes = verdicts.moved(committed, results.entries)
+    none = "No figure moved by more than chance since the committed results."
+    print("\n".join(changes or [none]))
     return 0
 
 

@@ -26,6 +26,8 @@ def draw(entries: Entries, folder: Path) -> list[tuple[str, str]]:
     drawn = []
     if "coming" in entries:
         drawn.append(_concurrency(entries, folder / "concurrency.svg"))
+    if "openloop" in entries:
+        drawn.append(_open_loop(entries, folder / "openloop.svg"))
     held = {name: entries[f"held {name}"] for name in _COLOURS if f"held {name}" in entries}
     if held:
         drawn.append(_grants(held, folder / "grants.svg"))
@@ -45,6 +47,23 @@ def _concurrency(entries: Entries, path: Path) -> tuple[str, str]:
     _logarithmic(rate, "clients at once", "visits a second")
     _logarithmic(latency, "clients at once", "connect to 101, median (ms)")
     return _save(figure, path, "Rate and latency against concurrency")
+
+
+def _open_loop(entries: Entries, path: Path) -> tuple[str, str]:
+    figure, (latency, answered) = plt.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
+    for name, figures in entries["openloop"]["variants"].items():
+        rates = [int(rate) for rate in figures["rates"]]
+        steps = figures["rates"].values()
+        for key, line in (("median_ms", "-"), ("p99_ms", "--")):
+            latency.plot(rates, [step[key] for step in steps], linestyle=line, marker="o",
+                         markersize=3, label=f"{name}, {key[:-3]}", color=_COLOURS[name])
+        answered.plot(rates, [step["rate"] for step in steps], marker="o", markersize=3,
+                      label=name, color=_COLOURS[name])
+    for axes, label in ((latency, "scheduled to 101 (ms)"), (answered, "let in, a second")):
+        axes.set(xlabel="clients a second, on a fixed schedule", ylabel=label)
+        axes.legend()
+    latency.set_yscale("log")
+    return _save(figure, path, "Latency against the rate of a fixed schedule")
 
 
 def _grants(held: Entries, path: Path) -> tuple[str, str]:

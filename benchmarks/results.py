@@ -23,6 +23,15 @@ class Results:
             json.loads(path.read_text()) if path.exists() else {}
         )
 
+    def committed(self) -> dict[str, dict[str, Any]]:
+        """The entries of the file as it was committed last; none where git cannot tell."""
+        shown = subprocess.run(
+            ["git", "show", f"HEAD:./{self._path.name}"], cwd=self._path.parent, check=False,
+            capture_output=True, text=True,
+        )
+        entries: dict[str, dict[str, Any]] = json.loads(shown.stdout) if shown.stdout else {}
+        return entries
+
     def put(self, name: str, full: bool, data: dict[str, Any], seconds: float) -> None:
         """Store an entry in place of the older one of that name."""
         self.entries[name] = {"taken": {"full": full, **taken(seconds)}, **data}

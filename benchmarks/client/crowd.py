@@ -80,6 +80,45 @@ class Crowd:
 
         return self._run(lambda: [come() for _ in range(at_once)])
 
+    def schedule(self, rate: float, seconds: float) -> Tally:
+        """Let clients connect at a fixed rate, and leave as soon as they are let in.
+
+        `connect` counts from the moment at which the schedule wanted a client to connect.
+        """
+        count = round(rate * seconds)
+        wanted: dict[Visitor, float] = {}
+        began = time.perf_counter()
+
+        def next_step(visitor: Visitor) -> None:
+            if visitor.is_open:
+                self._tally.connect.append((visitor.opened - wanted[visitor]) * 1000)
+                visitor.leave()
+            else:
+                wanted.pop(visitor)
+                self._note_end(visitor)
+
+        def start_due() -> float:
+            """Start those that are due; the seconds until the next one is."""
+            nonlocal count_started
+            now = time.perf_counter() - began
+            while count_started < count and count_started / rate <= now:
+                visitor = self._start(next_step)
+                wanted[visitor] = began + count_started / rate
+                count_started += 1
+            return max(0.0, count_started / rate - now) if count_started < count else PATIENCE
+
+        count_started = 0
+        tally = self._tally = Tally()
+        while count_started < count or len(self._visitors) > len(self.held):
+            wait = start_due()
+            events = self._epoll.poll(wait, 256)
+            if not events and wait == PATIENCE:
+                tally.faults["stuck"] += len(self._visitors) - len(self.held)
+                break
+            self._handle(events)
+        tally.seconds = time.perf_counter() - began
+        return tally
+
     def hold(self, count: int, at_once: int) -> Tally:
         """Let `count` clients connect, `at_once` at a time, and stay."""
         left = count
@@ -162,7 +201,10 @@ class Crowd:
             if not events:
                 self._tally.faults["stuck"] += len(self._visitors) - len(self.held)
                 return
-            for fd, _ in events:
-                visitor = self._visitors.get(fd)
-                if visitor is not None:
-                    visitor.ready()
+            self._handle(events)
+
+    def _handle(self, events: list[tuple[int, int]]) -> None:
+        for fd, _ in events:
+            visitor = self._visitors.get(fd)
+            if visitor is not None:
+                visitor.ready()

@@ -1,6 +1,7 @@
 """The load as a program: each line of input is an order in JSON, answered when it is done.
 
 - `{"do": "visits", "count": 100, "at_once": 16}`: clients connect and leave;
+- `{"do": "schedule", "rate": 300, "seconds": 10}`: clients connect at fixed times and leave;
 - `{"do": "hold", "count": 1000, "at_once": 16}`: clients connect and stay;
 - `{"do": "leave"}`: all clients that stayed leave at once;
 - `{"do": "gone", "count": 20}`: milliseconds from close frame to refused packet;
@@ -28,6 +29,9 @@ class _Program:
 
     def visits(self, count: int, at_once: int, pause: float = 0.0) -> dict[str, Any]:
         return self.crowd.visits(count, at_once, pause).as_json()
+
+    def schedule(self, rate: float, seconds: float) -> dict[str, Any]:
+        return self.crowd.schedule(rate, seconds).as_json()
 
     def hold(self, count: int, at_once: int) -> dict[str, Any]:
         return {**self.crowd.hold(count, at_once).as_json(), "held": len(self.crowd.held)}

@@ -6,7 +6,7 @@ from contextlib import ExitStack
 from typing import Any, Final
 
 from benchmarks.lab import BenchLab
-from benchmarks.plan import Plan, median, turns
+from benchmarks.plan import Plan, median, percentile, turns
 from benchmarks.variants import NONE
 
 # Seconds between visits, in which the kernel finishes deletions; and visits in one round.
@@ -15,7 +15,7 @@ _VISITS: Final = 25
 
 
 def measure(plan: Plan) -> dict[str, Any]:
-    """Medians in milliseconds by variant, and those of each round."""
+    """Milliseconds by variant: medians, those of each round, and 99th percentiles."""
     with ExitStack() as stack:
         labs = [stack.enter_context(BenchLab(one)) for one in (NONE, *plan.backends)]
         for lab in labs:
@@ -42,5 +42,9 @@ def _connects(labs: list[BenchLab], rounds: int, pause: float) -> dict[str, Any]
         },
         "connect_ms_rounds": {
             name: [median(each) for each in found] for name, found in connect.items()
+        },
+        "p99_ms": {
+            name: percentile((value for each in found for value in each), 0.99)
+            for name, found in connect.items()
         },
     }

@@ -1,0 +1,42 @@
+"""The benchmarks' arithmetic: which figures moved by more than chance."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from benchmarks.verdicts import moved
+
+
+def coming(*rates: float) -> dict[str, Any]:
+    """Results in which nftables made visits at these rates, beside 500 a second without rules."""
+    def figures(values: tuple[float, ...]) -> dict[str, Any]:
+        return {
+            "rate": sum(values) / len(values), "cpu_ms": 2.0, "faults": {},
+            "rounds": [{"rate": value, "cpu_ms": 2.0} for value in values],
+        }
+
+    none = (500.0,) * len(rates)
+    variants = {"none": figures(none), "reference": figures((20.0,)), "nftables": figures(rates)}
+    return {"coming": {"variants": variants}}
+
+
+@pytest.mark.parametrize(("after", "said"), [
+    ((400.0, 440.0), None),
+    ((390.0, 410.0), None),
+    ((300.0, 310.0), "WORSE"),
+    ((490.0, 500.0), "better"),
+])
+def test_a_figure_that_moved_more_than_its_rounds_is_told(
+    after: tuple[float, ...], said: str | None
+) -> None:
+    """The spread of the wider run is what chance may do."""
+    lines = [line for line in moved(coming(400.0, 440.0), coming(*after)) if "16 coming" in line]
+    assert [line.partition(":")[0] for line in lines] == ([said] if said else [])
+
+
+def test_a_figure_that_is_new_or_gone_has_not_moved() -> None:
+    """There is nothing to compare it with."""
+    assert moved({}, coming(400.0)) == []
+    assert moved(coming(400.0), {}) == []
