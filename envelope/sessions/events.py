@@ -1,4 +1,4 @@
-"""What the log says of a session: that it opened, got no grant, or ended.
+"""What the log says of a session: that it opened, got no grant, or ended, also before it opened.
 
 Each event has the same fields, and `id` is the session's from the first to the last. What a token
 says is quoted in the text, and there only if it is short and printable
@@ -12,7 +12,6 @@ from typing import Any
 
 from twisted.logger import Logger
 
-from envelope.credentials.claimsforlog import text_for_log
 from envelope.protocol import End
 from envelope.sessions.session import SessionData
 from envelope.sessions.usedtokens import UsedTokens
@@ -32,6 +31,14 @@ def log_failed(data: SessionData, error: str) -> None:
     """The session's grant could not be made."""
     _log.error(
         "session {id} from {address}: a grant failed: {error}{log_token}", error=error, **_who(data)
+    )
+
+
+def log_given_up(data: SessionData, end: End) -> None:
+    """The session ends before its grant is in force, so its client gets no 101."""
+    _log.info(
+        "session {id} from {address} ended before it opened: {end}{log_token}", end=end,
+        **_who(data),
     )
 
 
@@ -73,7 +80,7 @@ def log_full(tokens: UsedTokens, told: bool) -> bool:
 
 def _who(data: SessionData) -> dict[str, Any]:
     bearer = data.admission.bearer
-    subject = None if bearer is None else text_for_log(bearer.subject)
+    subject = None if bearer is None else bearer.subject
     jti = None if bearer is None else bearer.jti
     claims = {} if bearer is None else dict(bearer.claims)
     said = {"subject": subject, "jti": jti, **claims}

@@ -41,7 +41,7 @@ from envelope.sessions.answers import (
     Status,
 )
 from envelope.sessions.clientaddress import LOOPBACK, can_be_let_in
-from envelope.sessions.events import log_ended, log_failed, log_full, log_opened
+from envelope.sessions.events import log_ended, log_failed, log_full, log_given_up, log_opened
 from envelope.sessions.grants import HeldGrants
 from envelope.sessions.idle import IdleWatch
 from envelope.sessions.metrics import SessionMetrics
@@ -191,6 +191,7 @@ class Sessions(SessionTable):
     def given_up(self, data: SessionData) -> None:
         """See `SessionOwner`."""
         self._tokens.give_back(data.admission.use)
+        log_given_up(data, data.end or End.LOST)
         if data.end is not End.LOST:
             refusal = REVOKED if data.end is End.REVOKED else STOPPING
             assert refusal.counted is not None
