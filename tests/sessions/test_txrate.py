@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from twisted.internet.task import Clock
 from twisted.logger import LogEvent, formatEvent, globalLogPublisher
 
 from envelope.devices import Device
 from envelope.metrics import new_registry
 from envelope.sessions.metrics import SessionMetrics
-from envelope.sessions.txrate import CALM, TransmitRate, bits_per_second, bytes_sent, read_devices
+from envelope.sessions.txrate import (
+    CALM,
+    PERIOD,
+    QUICK_PERIOD,
+    DeviceCounts,
+    TransmitRate,
+    bits_per_second,
+    bytes_sent,
+    smoothed,
+)
 from tests.credentials.test_jwks_url import Running
 from tests.end_to_end.credentialfiles import MACHINE, SUBJECT, make_key, sign
 from tests.end_to_end.harness import BARE_PYTHON
@@ -29,7 +41,16 @@ def devices(**sent: int) -> str:
 
 
 def test_the_kernels_own_table() -> None:
-    assert bytes_sent(read_devices(), "lo") is not None
+    counts = DeviceCounts()
+    before = bytes_sent(counts(), "lo")
+    assert before is not None
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+        sender.bind(("127.0.0.1", 0))
+        sender.sendto(bytes(1000), sender.getsockname())
+    after = bytes_sent(counts(), "lo")
+    assert after is not None
+    assert after >= before + 1000
+    counts.close()
 
 
 def test_the_column_of_one_device() -> None:
@@ -64,10 +85,11 @@ class RateUnderTest:
     def hear(self, event: LogEvent) -> None:
         self.said.append(formatEvent(event))
 
-    def second(self, sends: int) -> bool:
+    def sends(self, count: int) -> bool:
+        """A tenth of a second in which it sends so many bytes; whether that is too much."""
         assert self.sent is not None
-        self.sent += sends
-        self.clock.advance(1)
+        self.sent += count
+        self.clock.advance(QUICK_PERIOD)
         return self.rate.over()
 
     def measured(self) -> float | None:
@@ -84,15 +106,26 @@ def subject() -> Iterator[RateUnderTest]:
     assert subject.clock.getDelayedCalls() == []
 
 
-def test_the_rate_is_that_of_the_last_second(subject: RateUnderTest) -> None:
+def test_the_rate_rises_at_once_and_falls_slowly(subject: RateUnderTest) -> None:
     """The limit itself is allowed; bytes from before the start do not count."""
     subject.sent = 10**12
     subject.rate.start()
     assert not subject.rate.over()
-    assert [subject.second(sends) for sends in (125, 126, 125, 0, 9999)] == [
-        False, True, False, False, True,
-    ]
-    assert subject.measured() == 9999 * 8
+    assert not subject.sends(12)
+    assert subject.measured() == pytest.approx(960)
+    assert subject.sends(14)
+    assert subject.measured() == pytest.approx(1120)
+    assert [subject.sends(0) for _ in range(4)] == [True, True, False, False]
+    assert subject.measured() == pytest.approx(1120 * 0.95**4)
+    assert subject.sends(1000)
+    assert subject.measured() == pytest.approx(80_000)
+
+
+@given(st.floats(0, 1e12), st.floats(0, 1e12))
+def test_what_is_compared_lies_between_the_old_and_the_new_rate(before: float, now: float) -> None:
+    after = smoothed(before, now)
+    assert after >= now
+    assert min(before, now) * 0.999999 <= after <= max(before, now) * 1.000001
 
 
 def test_the_device_is_measured_under_its_new_name() -> None:
@@ -125,37 +158,41 @@ def test_the_device_is_measured_under_its_new_name() -> None:
 def test_a_rate_near_the_limit_does_not_fill_the_log(subject: RateUnderTest) -> None:
     subject.rate.start()
     for _ in range(100):
-        subject.second(500)
-        subject.second(0)
+        subject.sends(13)
+        for _ in range(5):
+            subject.sends(0)
     assert subject.said == ["net1 sends more than --tx-max-rate: refusing new clients"]
-    for _ in range(CALM):
-        subject.second(0)
+    for _ in range(round(CALM / QUICK_PERIOD)):
+        subject.sends(0)
     assert subject.said[1:] == ["net1 sends less than --tx-max-rate again: admitting clients"]
 
 
 def test_a_missing_device_limits_nothing_and_is_a_warning(subject: RateUnderTest) -> None:
     subject.rate.start()
-    assert subject.second(9999)
+    assert subject.sends(9999)
     gone = subject.sent
     subject.sent = None
-    subject.clock.advance(1)
-    subject.clock.advance(1)
+    subject.clock.advance(QUICK_PERIOD)
+    subject.clock.advance(QUICK_PERIOD)
     assert not subject.rate.over()
     assert subject.said[1:] == [
         "the device net1 does not exist: its transmit rate cannot be measured"
     ]
     assert subject.rate.warnings() == subject.said[1:]
     subject.sent = gone
-    subject.clock.advance(1)
+    subject.clock.advance(QUICK_PERIOD)
     assert (subject.measured(), subject.rate.warnings()) == (0, [])
-    assert subject.second(9999)
+    assert subject.sends(9999)
 
 
 def test_without_a_limit_it_is_only_measured() -> None:
     subject = RateUnderTest(limit=None)
     subject.rate.start()
-    assert not subject.second(10**9)
-    assert subject.measured() == 8e9
+    for sent in (10**9, 10**9 + 1):
+        subject.sent = sent
+        subject.clock.advance(PERIOD)
+        assert not subject.rate.over()
+    assert subject.measured() == 8
     subject.rate.stop()
 
 
