@@ -99,7 +99,7 @@ class EnvelopeService(Service):
             self._rate,
         )
         self._control = ControlSocket(reactor, config.control, environ, Operations(
-            self.status.as_object, partial(revoke, self.sessions),
+            self.status.read, partial(revoke, self.sessions),
         ))
         self._manager = ServiceManager(
             reactor, environ, lambda: f"sessions: {len(self.sessions)}, {self.sessions.slots}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
@@ -23,7 +23,7 @@ class Answer:
     headers: tuple[tuple[str, str], ...] = ()
 
 
-View: TypeAlias = Callable[[], Answer]
+View: TypeAlias = Callable[[], Answer | Awaitable[Answer]]
 
 NOT_FOUND: Final = Answer(b"There is nothing at this path.\n", 404)
 WRONG_METHOD: Final = Answer(

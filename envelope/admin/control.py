@@ -59,7 +59,7 @@ class Operations:
     `status` returns the object of `/status`. `revoke` returns once the grants are gone.
     """
 
-    status: Callable[[], Mapping[str, Any]]
+    status: Callable[[], Awaitable[Mapping[str, Any]]]
     revoke: Callable[[Revocation], Awaitable[Revoked]]
 
 
@@ -177,8 +177,8 @@ class ControlFactory(Factory):
     async def _ask(self, query: Query) -> bytes:
         match query:
             case StatusQuery():
-                return answer_line({"status": self._operations.status()})
+                return answer_line({"status": await self._operations.status()})
             case SessionsQuery():
-                return answer_line({"sessions": self._operations.status()["sessions"]})
+                return answer_line({"sessions": (await self._operations.status())["sessions"]})
         revoked = await self._operations.revoke(query)
         return answer_line({"revoked": revoked.number, "unknown": list(revoked.unknown)})

@@ -1,16 +1,17 @@
 """A small HTTP server for operators: fixed paths, GET and HEAD, nothing that changes anything.
 
-Each path has a view: a function without arguments that returns a complete `Answer`, or a stream,
-which goes on. The site never reads a request's body, and no answer names the server's software.
+Each path has a view, which returns a complete `Answer` at once or later, or a stream that goes on.
+The site never reads a request's body, and no answer names the server's software.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from io import BytesIO
 from typing import Any, Final, Protocol
 
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IAddress, IReactorTime
 from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
@@ -35,14 +36,12 @@ _log = Logger(namespace="envelope.admin")
 require(Request, "handleContentChunk")
 require_use(HTTPChannel.allHeadersReceived, "gotLength")
 
-# Seconds without a byte from the client. Prometheus scrapes every 15 to 60 s and reuses its
-# connection.
+# Seconds without a byte from the client. Prometheus scrapes every 15 to 60 s on one connection.
 IDLE_TIMEOUT: Final = 75
-# Seconds from the close of a connection until it is aborted.
-ABORT_TIMEOUT: Final = 5
+ABORT_TIMEOUT: Final = 5  # seconds from the close of a connection until it is aborted
 # When there are more connections, `Crowd` tells which one is dropped.
 MOST_CONNECTIONS: Final = 64
-# Streams; the other connections stay free for probes.
+# Streams; others stay free for probes.
 MOST_STREAMS: Final = 32
 # Bytes of a request's body that are read and discarded, so that the client can read the answer.
 MOST_BODY: Final = 16_384
@@ -102,6 +101,7 @@ class _Request(Request):
     """One request; its body is discarded, and a long one ends the connection."""
 
     _discarded = 0
+    _lost = False
     feed: Feed | None = None
 
     def gotLength(self, length: int | None) -> None:  # noqa: ARG002
@@ -123,7 +123,16 @@ class _Request(Request):
         answer = self._answer(site)
         if isinstance(answer, Stream):
             self._begin(site, channel, answer)
+        elif isinstance(answer, Answer):
+            self._finish(answer)
+        else:
+            Deferred.fromCoroutine(_waited(answer)).addCallback(self._finish)
+
+    def _finish(self, answer: Answer) -> None:
+        if self._lost:
             return
+        channel: Any = self.channel
+        site: Site = channel.factory
         self.setResponseCode(answer.status, _PHRASES.get(answer.status))
         self.setHeader("Content-Length", str(len(answer.body)))
         self._set_headers(answer.content_type, (*site.pages.headers, *answer.headers))
@@ -132,6 +141,7 @@ class _Request(Request):
         self.finish()
 
     def connectionLost(self, reason: Failure) -> None:
+        self._lost = True
         if self.feed is not None:
             self.feed.close()
         super().connectionLost(reason)
@@ -155,7 +165,7 @@ class _Request(Request):
         ):
             self.setHeader(name, value)
 
-    def _answer(self, site: Site) -> Answer | Stream:
+    def _answer(self, site: Site) -> Answer | Awaitable[Answer] | Stream:
         hosts = self.requestHeaders.getRawHeaders(b"host", [])
         if not site.pages.is_own([host.decode("latin-1") for host in hosts]):
             return WRONG_HOST
@@ -173,6 +183,14 @@ class _Request(Request):
         except Exception:
             _log.failure("a page of the admin site could not be made")
             return BROKEN
+
+
+async def _waited(answer: Awaitable[Answer]) -> Answer:
+    try:
+        return await answer
+    except Exception:
+        _log.failure("a page of the admin site could not be made")
+        return BROKEN
 
 
 class _Channel(HTTPChannel):
@@ -199,9 +217,9 @@ class _Channel(HTTPChannel):
 
 
 class Site(HTTPFactory):
-    """Serves `pages`, without twisted.web's sessions, Server header and access log.
+    """Serves `pages`, without sessions, Server header, and access log, which scrapes would fill.
 
-    Scrapes would fill an access log. `reactor` runs the timeouts; None is the global one.
+    `reactor` runs the timeouts; None is the global one.
     """
 
     noisy = False

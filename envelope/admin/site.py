@@ -34,18 +34,20 @@ def status_site(
 ) -> Site:
     """The site of `--status`; `hosts` are the names of `--status-host`."""
     stream = StatusStream(status.as_object, reactor)
-    views = {
+    views: dict[str, View] = {
         **_common(registry, status),
         **page_views(),
-        "/status": lambda: Answer(
-            json.dumps(status.as_object()).encode() + b"\n", content_type=JSON
-        ),
+        "/status": partial(_status_answer, status),
     }
     own = frozenset(host.lower() for host in hosts)
     return Site(
         Pages(views, {"/status/stream": stream.stream}, HEADERS, partial(is_own, names=own)),
         reactor,
     )
+
+
+async def _status_answer(status: Status) -> Answer:
+    return Answer(json.dumps(await status.read()).encode() + b"\n", content_type=JSON)
 
 
 def _common(registry: CollectorRegistry, status: Status) -> dict[str, View]:

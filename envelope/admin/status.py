@@ -88,6 +88,11 @@ class Status:
         rate = [] if self._rate is None else self._rate.warnings()
         return self._credentials.warnings() + self._firewall.warnings() + rate
 
+    async def read(self) -> dict[str, Any]:
+        """The `/status` object, after a reading of what grants have let in."""
+        await self._sessions.read_traffic()
+        return self.as_object()
+
     def as_object(self) -> dict[str, Any]:
         """The `/status` object; see `envelope.admin.overview`."""
         return Overview(

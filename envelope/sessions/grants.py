@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Final
 
 from twisted.internet.defer import Deferred, succeed
 
@@ -10,6 +11,9 @@ from envelope.firewall import FirewallError, GrantId, IFirewall, Traffic
 from envelope.sessions.metrics import SessionMetrics
 from envelope.sessions.session import SessionData
 from envelope.sessions.sharing import SharedGrants
+
+# Seconds between two readings for those who watch.
+READ_APART: Final = 2.0
 
 
 class HeldGrants:
@@ -22,6 +26,7 @@ class HeldGrants:
         self._metrics = metrics
         self._now = now
         self._shared = SharedGrants()
+        self._read_at = -READ_APART
 
     def ask(self, data: SessionData) -> Deferred[None]:
         """Let the session's network in; fails with `FirewallError`. See `IFirewall.allow`."""
@@ -64,4 +69,10 @@ class HeldGrants:
 
     def read(self) -> Deferred[None]:
         """Read what grants have let in; see `IFirewall.read_traffic`."""
+        self._read_at = self._now()
         return self._firewall.read_traffic()
+
+    def refresh(self) -> None:
+        """Begin a reading, unless one has begun just before; few grants are read at once."""
+        if self._now() - self._read_at >= READ_APART:
+            self.read()

@@ -38,8 +38,10 @@ class SessionTable:
     def views(self) -> list[SessionView]:
         """Every session that has opened, in the order in which they were admitted.
 
-        What they let in is as of the last `read_traffic`.
+        What their grants let in is as of the last reading. One begins now, unless one has just
+        before; `read_traffic` waits for it.
         """
+        self._grants.refresh()
         return [
             each.data.view(self._grants.traffic(each.data.grant))
             for each in self._sessions.values() if each.data.opened_at is not None

@@ -28,6 +28,9 @@ class FakeStatus:
     def warnings(self) -> list[str]:
         return []
 
+    async def read(self) -> dict[str, object]:
+        return self.as_object()
+
     def as_object(self) -> dict[str, object]:
         self.reasons()
         self.made += 1

@@ -92,8 +92,11 @@ class Peer:
         self.result: Deferred[Revoked] = succeed(Revoked(1))
         self.status: Callable[[], dict[str, Any]] = lambda: STATUS
         self.factory = ControlFactory(
-            Operations(lambda: self.status(), self.revoke), self.clock
+            Operations(self.read, self.revoke), self.clock
         )
+
+    async def read(self) -> dict[str, Any]:
+        return self.status()
 
     def revoke(self, query: Query) -> Deferred[Revoked]:
         self.revoked.append(query)

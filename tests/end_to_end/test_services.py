@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import time
+from typing import Any
 
 import pytest
 
-from tests.end_to_end.harness import Client, Rig, Service, every_kind
+from tests.end_to_end.harness import BARE_PYTHON, Client, Rig, Service, every_kind
 from tests.end_to_end.test_flows import Peer, leave
 
 pytestmark = pytest.mark.kernel
@@ -28,6 +30,15 @@ def let_in(service: Service) -> tuple[str, int]:
     found = service.until(r"ended after \S+ s: (\w+), (\d+) packets \((\d+) bytes\) let in;")
     assert int(found[3]) >= 20 * int(found[2])
     return found[1], int(found[2])
+
+
+def sessions_shown(rig: Rig) -> list[dict[str, Any]]:
+    """The sessions of `/status`, asked for on the service's own host."""
+    program = "import sys, urllib.request as u; print(u.urlopen(sys.argv[1]).read().decode())"
+    done = rig.lab.host.run(
+        [*BARE_PYTHON, "-c", program, "http://127.0.0.1:8881/status"], check=True)
+    shown: list[dict[str, Any]] = json.loads(done.stdout)["sessions"]
+    return shown
 
 
 @every_kind
@@ -83,6 +94,8 @@ def test_packets_are_counted_and_a_silent_session_ends(rig: Rig) -> None:
             assert each.passes("udp")
             if number < 4:
                 assert each.passes("tcp")
+    shown = sessions_shown(rig)
+    assert [each["packets"] for each in shown if each["subject"] == "wehe"] == [8, 8]
     began = time.monotonic()
     for client in clients:
         assert client.event() == {"event": "close", "code": 4002, "reason": "idle"}

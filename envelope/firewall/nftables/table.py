@@ -14,7 +14,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 
 from envelope.firewall import RulesInForce, Traffic
-from envelope.firewall.cooperate import in_turns, step_by_step
+from envelope.firewall.cooperate import SLICE, in_turns, step_by_step
 from envelope.firewall.errors import ToolFailed, UnreadableRules
 from envelope.firewall.kernel import Key, Seen, TableLabel
 from envelope.firewall.lifecycle import InstalledTable
@@ -146,11 +146,14 @@ class NftTable(InstalledTable[NftSnapshot]):
     async def counts(self) -> Mapping[Key, Traffic]:
         """See `KernelTable`."""
         found: dict[Key, Traffic] = {}
+        known = 0
         try:
             for name in self._standing[0].sets:
                 for part in self._counters.counts(name):
                     found.update(keys_of(part, self._standing[0].choices))
-                    await deferLater(self._reactor, 0)
+                    if len(found) - known >= SLICE:
+                        known = len(found)
+                        await deferLater(self._reactor, 0)
         except OSError as error:
             raise UnreadableRules(str(error.strerror)) from None
         return found
