@@ -6,11 +6,13 @@ marks that turn the direction of writing, 8 kB. What does not fit is left out.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
+from types import MappingProxyType
 from typing import Any, Final
 
 # Characters.
 LONGEST: Final = 64
+NO_CLAIMS: Final[Mapping[str, str | int | float]] = MappingProxyType({})
 
 
 def text_for_log(text: str | None) -> str | None:
@@ -21,9 +23,11 @@ def text_for_log(text: str | None) -> str | None:
 
 
 def claims_for_log(
-    payload: Mapping[str, Any], names: Iterable[str]
-) -> dict[str, str | int | float]:
+    payload: Mapping[str, Any], names: Collection[str]
+) -> Mapping[str, str | int | float]:
     """The claims of these names that are numbers, or texts that fit."""
+    if not names:
+        return NO_CLAIMS
     found: dict[str, str | int | float] = {}
     for name in names:
         value = payload.get(name)

@@ -11,11 +11,12 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from sys import intern
 from typing import Any, Final
 
 from jwcrypto import jws
 
-from envelope.credentials.claimsforlog import claims_for_log, text_for_log
+from envelope.credentials.claimsforlog import NO_CLAIMS, claims_for_log, text_for_log
 from envelope.credentials.keys import Key, KeyRing, is_secret
 from envelope.credentials.strictjson import decode_base64url, decode_object
 
@@ -75,7 +76,7 @@ class Claims:
     issued_at: float | None = None
     token_id: bytes | None = None
     jti: str | None = None
-    for_log: Mapping[str, str | int | float] = field(default_factory=dict)
+    for_log: Mapping[str, str | int | float] = field(default_factory=lambda: NO_CLAIMS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,10 +182,11 @@ def _claims(payload: dict[str, Any], expected: TokenExpectations) -> Claims:
         raise ValueError("aud")
     for name in audience:
         _check_text(name)
-    jti = _text(payload, "jti")
+    jti, subject = _text(payload, "jti"), _text(payload, "sub")
     return Claims(
         issuer=_text(payload, "iss") or "",
-        subject=_text(payload, "sub"),
+        # Few subjects are in use, and each session keeps its own: as one object, if it is short.
+        subject=subject if text_for_log(subject) is None else intern(subject or ""),
         audience=tuple(audience),
         expires=_time(payload, "exp"),
         not_before=_time(payload, "nbf"),

@@ -27,7 +27,7 @@ from envelope.sessions.answers import (
     Refusal,
     unauthorised,
 )
-from envelope.sessions.slots import TakenSlots, Visitor
+from envelope.sessions.slots import TakenSlots, Visitor, visitor_of
 from envelope.sessions.usedtokens import Use, UsedTokens
 
 
@@ -91,13 +91,8 @@ class Load:
         if not self.taken.needs_slot(visitor, family):
             return True
         return (monitoring and self.taken.monitoring < self.monitoring_slots) or (
-            self.used < self.max_clients
+            self.taken.beyond(self.monitoring_slots) < self.max_clients
         )
-
-    @property
-    def used(self) -> int:
-        """How many slots of `max_clients` are used."""
-        return self.taken.taken - min(self.taken.monitoring, self.monitoring_slots)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,16 +111,13 @@ class Bearer:
     @classmethod
     def of(cls, claims: Claims) -> Bearer:
         """What is kept of the claims of an admitted client's token."""
-        return cls(
-            text_for_log(claims.subject), visitor_of(claims), claims.jti, claims.for_log
-        )
+        return cls(text_for_log(claims.subject), _visitor(claims), claims.jti, claims.for_log)
 
 
-def visitor_of(claims: Claims | None) -> Visitor | None:
-    """The visitor that a token stands for; None without a token, or without a `jti` in it."""
+def _visitor(claims: Claims | None) -> Visitor | None:
     if claims is None or claims.token_id is None:
         return None
-    return Visitor(claims.subject, claims.token_id)
+    return visitor_of(claims.token_id, claims.subject)
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +173,7 @@ def decide(
         return _unauthorised(TokenReason.MISSING)
     monitoring = claims is not None and claims.subject == MONITORING
     outcome = _after_token(request, claims, monitoring, expected, load, now, address)
-    if isinstance(outcome, Admission):
+    if use is not None and isinstance(outcome, Admission):
         outcome = replace(outcome, use=use)
     return Decision(outcome, token)
 
@@ -214,7 +206,7 @@ def _after_token(
         return request.upgrade_fault
     if load.stopping:
         return STOPPING
-    if not load.has_room(monitoring, visitor_of(claims), family_of(address)):
+    if not load.has_room(monitoring, _visitor(claims), family_of(address)):
         return FULL
     deadline = deadline_of(claims.expires if claims else None, expected, now)
     if deadline <= now:

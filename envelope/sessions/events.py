@@ -8,7 +8,7 @@ says is quoted in the text, and there only if it is short and printable
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, Final
 
 from twisted.logger import Logger
 
@@ -17,6 +17,9 @@ from envelope.sessions.session import SessionData
 from envelope.sessions.usedtokens import UsedTokens
 
 _log = Logger(namespace="envelope.sessions")
+
+# One encoder: `json.dumps` makes one for each call, which takes three times as long.
+_quoted: Final = json.JSONEncoder(ensure_ascii=False).encode
 
 
 def log_opened(data: SessionData) -> None:
@@ -86,7 +89,7 @@ def _who(data: SessionData) -> dict[str, Any]:
     said = {"subject": subject, "jti": jti, **claims}
     # A field whose name begins with log_ is not among those of --log-format=json.
     token = "".join(
-        f" {name}={json.dumps(value, ensure_ascii=False)}"
+        f" {name}={_quoted(value)}"
         for name, value in said.items() if value is not None
     )
     return {

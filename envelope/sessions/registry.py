@@ -113,7 +113,8 @@ class Sessions(SessionTable):
     @property
     def slots(self) -> Slots:
         """The slots of `--max-clients`."""
-        return Slots(self._load().used, self._config.max_clients)
+        kept = self._config.monitoring_slots
+        return Slots(self._taken.beyond(kept), self._config.max_clients)
 
     def _load(self) -> Load:
         self._tokens.forget(self._reactor.seconds())

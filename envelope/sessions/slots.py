@@ -6,16 +6,26 @@ measurement needs both. A visitor with two sessions over IPv4 and one over IPv6 
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from hashlib import blake2b
+from typing import Final, TypeAlias
 
 from envelope.addresses import AddressFamily
 
+# Who a token with a `jti` stands for: a digest of its `sub` and its `jti`.
+Visitor: TypeAlias = bytes
 
-class Visitor(NamedTuple):
-    """Who a token with a `jti` stands for: its `sub`, and the digest of its `jti`."""
 
-    subject: str | None
-    token_id: bytes
+def visitor_of(token_id: bytes, subject: str | None) -> Visitor:
+    """The visitor of a token; `token_id` is the digest of its `jti`, 16 bytes.
+
+    One digest more takes 80 bytes less a session than a pair of the two.
+    """
+    return blake2b(token_id + (subject or "").encode(), digest_size=16).digest()
+
+
+# Sessions of one visitor over IPv4 and over IPv6. Nearly every visitor has one of these numbers; as
+# the same objects, they save 70 bytes a session.
+_USUAL: Final = {each: each for each in ((1, 0), (0, 1), (1, 1))}
 
 
 class TakenSlots:
@@ -39,6 +49,10 @@ class TakenSlots:
     def monitoring(self) -> int:
         """The number of slots among them that monitoring has taken."""
         return self._monitoring
+
+    def beyond(self, kept: int) -> int:
+        """The number of slots that are taken beyond those `kept` for monitoring."""
+        return self._taken - min(self._monitoring, kept)
 
     def needs_slot(self, visitor: Visitor | None, family: AddressFamily | None) -> bool:
         """Whether another session of this visitor and family would take a slot more."""
@@ -73,7 +87,7 @@ class TakenSlots:
                 raise ValueError("no such session is in")
             slots = max(after) - max(before)
             if any(after):
-                self._sessions[visitor] = after
+                self._sessions[visitor] = _USUAL.get(after, after)
             else:
                 del self._sessions[visitor]
         if self._taken + slots < 0:

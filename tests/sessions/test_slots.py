@@ -22,11 +22,11 @@ from twisted.internet.defer import CancelledError
 from envelope.addresses import AddressFamily
 from envelope.firewall import FirewallError
 from envelope.sessions.answers import FULL, Refused
-from envelope.sessions.slots import TakenSlots, Visitor
+from envelope.sessions.slots import TakenSlots, visitor_of
 from tests.sessions.test_registry import World
 
 V4, V6 = AddressFamily.IPV4, AddressFamily.IPV6
-ANNA, BERT = Visitor("ndt", b"anna"), Visitor("ndt", b"bert")
+ANNA, BERT = visitor_of(b"anna", "ndt"), visitor_of(b"bert", "ndt")
 
 
 def test_a_visitor_over_both_families_takes_one_slot() -> None:
@@ -46,7 +46,7 @@ def test_a_visitor_over_both_families_takes_one_slot() -> None:
 def test_the_same_token_for_another_subject_is_another_visitor() -> None:
     taken = TakenSlots()
     taken.enter(ANNA, V4)
-    assert taken.needs_slot(ANNA._replace(subject="wehe"), V6)
+    assert taken.needs_slot(visitor_of(b"anna", "wehe"), V6)
 
 
 @pytest.mark.parametrize(("visitor", "family"), [(None, V4), (None, None), (ANNA, None)])
