@@ -19,11 +19,12 @@ from types import FrameType
 from typing import Final
 
 from envelope.lab import LabUnavailable, NetLab
+from envelope.lab.chart import Chart
 from envelope.lab.fixtures import KEYS, Fixtures
 from envelope.lab.narration import Narration, StepFailed
 
 # How long each session lasts, and the seconds after which the demo ends itself.
-HELD: Final = "5s"
+HELD: Final = "6s"
 TIME_LIMIT: Final = 55.0
 _OWN_RULE: Final = ("-A", "INPUT", "-p", "tcp", "--dport", "22", "-j", "ACCEPT")
 _FAMILIES: Final = ("iptables", "ip6tables")
@@ -52,11 +53,12 @@ class Demo:
         self.service_starts()
         self.refused_without_token()
         self.refused_with_a_strangers_token()
-        clients = [
-            self.let_in(target, tool)
-            for target, tool in zip(self.fixtures.targets, _FAMILIES, strict=True)
-        ]
-        self.refused_after_the_deadline(clients)
+        target4, target6 = self.fixtures.targets
+        # IPv4 last, so that most of its time is left for the measurement.
+        client6 = self.let_in(target6, "ip6tables")
+        client4 = self.let_in(target4, "iptables")
+        self.measures_until_the_deadline()
+        self.refused_after_the_deadline([client4, client6])
         self.service_stops(before)
 
     def open_to_everyone(self) -> str:
@@ -111,9 +113,26 @@ class Demo:
         self._measures(target)
         return holder
 
+    def measures_until_the_deadline(self) -> None:
+        """Show an upload and the counters of the rule that lets it in, until the grant ends."""
+        target, source = self.fixtures.targets[0], self.fixtures.lab.client().address4
+        self.out.step(f"It measures for as long as it may: {source} sends, and the rule counts")
+        upload = self.fixtures.upload(target)
+        chart = Chart(self.out)
+        counted = [(0, 0)]
+        while len(words := (line := self.fixtures.next_line(upload)).split()) == 2:
+            seconds, sent = float(words[0]), int(words[1])
+            if chart.ends_row(seconds):
+                counted.append(self.fixtures.counted(_FAMILIES[0], source))
+            chart.add(seconds, sent, *counted[-1])
+        self.out.keep(f"client: {line}")
+        self.out.check(line == "Connection reset by peer", "the deadline cut the measurement off")
+        packets, size = max(counted)
+        self.out.check(size > 0, f"until then the rule let in {packets:,} packets, {size:,} bytes")
+
     def refused_after_the_deadline(self, clients: list[subprocess.Popen[str]]) -> None:
         """The service revokes the grants, and then closes the clients' connections."""
-        self.out.step(f"At the deadline, {HELD} later, both addresses are refused again")
+        self.out.step(f"Since the deadline, {HELD} after the start, both addresses are refused")
         for client, target, tool in zip(clients, self.fixtures.targets, _FAMILIES, strict=True):
             closed = self.fixtures.next_line(client)
             self._expect("the service", closed, "closes with 4000 deadline")

@@ -55,6 +55,19 @@ class Fixtures:
         lines = (done.stdout or done.stderr).strip().splitlines()
         return done.returncode == 0, lines[-1] if lines else "prints nothing"
 
+    def upload(self, target: str) -> subprocess.Popen[str]:
+        """Let the client upload without end; see `programs.upload`."""
+        return self._start(self.lab.client(), _program("upload", target, MEASUREMENT_PORT))
+
+    def counted(self, tool: str, source: str) -> tuple[int, int]:
+        """The packets and bytes that the rule of `source`'s grant has counted; 0 without a rule."""
+        listed = self.run_tool(tool, "-vnxL", "ENVELOPE-GRANTS")
+        for line in listed.splitlines():
+            if f" {source} " in line:
+                packets, size, *_ = line.split()
+                return int(packets), int(size)
+        return 0, 0
+
     def service_options(self, held: str) -> list[str]:
         """The service's options for sessions of `held`; paths are relative to the folder."""
         return [

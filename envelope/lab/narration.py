@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from typing import TextIO
 
+# To the first column, and erase the line (ECMA-48: CR, and EL).
+_LINE_START = "\r\033[K"
 _BOLD, _GREEN, _RED, _DIM = "1", "32", "31", "2"
 
 
@@ -17,6 +19,7 @@ class Narration:
 
     def __init__(self, out: TextIO) -> None:
         self._out = out
+        self._terminal = out.isatty() and os.environ.get("TERM") != "dumb"
         self._colour = out.isatty() and not os.environ.get("NO_COLOR")
         self._step = 0
 
@@ -28,6 +31,17 @@ class Narration:
     def say(self, text: str) -> None:
         """Write one line."""
         self._line(f"   {text}")
+
+    def draw(self, text: str) -> None:
+        """Show a line that the next one replaces, if `out` is a terminal."""
+        if self._terminal:
+            print(f"{_LINE_START}   {text}", end="", file=self._out, flush=True)
+
+    def keep(self, text: str) -> None:
+        """Write one line instead of the one that was drawn."""
+        if self._terminal:
+            print(_LINE_START, end="", file=self._out)
+        self.say(text)
 
     def quote(self, command: str, text: str) -> None:
         """Show a command and its output."""

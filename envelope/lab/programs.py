@@ -1,7 +1,7 @@
 """The demo's programs besides the service: a measurement server, and a client.
 
-They run on the demo's hosts as `python programs.py serve|measure|hold …`. They import the standard
-library only, so that they start fast and share no code with the service.
+They run on the demo's hosts as `python programs.py serve|measure|upload|hold …`. They import the
+standard library only, so that they start fast and share no code with the service.
 """
 
 from __future__ import annotations
@@ -12,12 +12,19 @@ import socket
 import ssl
 import struct
 import sys
+import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import BinaryIO
 
 # Bytes that the measurement server sends to each client.
 VOLUME = 32 * 2**20
+# What a client wants is its first byte.
+_DOWNLOAD, _UPLOAD = b"d", b"u"
+_CHUNK = 2**18
+# Seconds between two lines of an upload.
+_INTERVAL = 0.1
 # Seconds for connecting, and for each answer.
 _TIMEOUT = 2.0
 # The first byte of a close frame (RFC 6455 section 5.2: FIN and opcode 8).
@@ -25,14 +32,22 @@ _CLOSE = 0x88
 
 
 def serve(port: str) -> int:
-    """Listen on IPv4 and IPv6, and send `VOLUME` bytes to each client."""
+    """Listen on IPv4 and IPv6; send `VOLUME` bytes to each client, or receive what it uploads."""
     listener = socket.create_server(("::", int(port)), family=socket.AF_INET6, dualstack_ipv6=True)
-    volume = bytes(VOLUME)
     _print("is ready")
     while True:
         connection, _ = listener.accept()
-        with connection:
-            connection.sendall(volume)
+        threading.Thread(target=_serve_one, args=(connection,), daemon=True).start()
+
+
+def _serve_one(connection: socket.socket) -> None:
+    with connection, suppress(OSError):
+        if connection.recv(1) == _UPLOAD:
+            buffer = bytearray(_CHUNK)
+            while connection.recv_into(buffer):
+                pass
+        else:
+            connection.sendall(bytes(VOLUME))
 
 
 def measure(address: str, port: str) -> int:
@@ -40,6 +55,7 @@ def measure(address: str, port: str) -> int:
     began, count = time.monotonic(), 0
     try:
         with socket.create_connection((address, int(port)), _TIMEOUT) as connection:
+            connection.sendall(_DOWNLOAD)
             while chunk := connection.recv(2**16):
                 count += len(chunk)
     except OSError as error:
@@ -48,6 +64,27 @@ def measure(address: str, port: str) -> int:
     rate = count * 8 / (time.monotonic() - began) / 1e9
     _print(f"{count / 2**20:.0f} MiB at {rate:.1f} Gbit/s")
     return 0 if count == VOLUME else 1
+
+
+def upload(address: str, port: str) -> int:
+    """Send without end; print the seconds and bytes since the start, ten times a second.
+
+    The last line says why it ended.
+    """
+    count, chunk = 0, bytes(_CHUNK)
+    try:
+        with socket.create_connection((address, int(port)), _TIMEOUT) as connection:
+            connection.sendall(_UPLOAD)
+            began = told = time.monotonic()
+            while True:
+                count += connection.send(chunk)
+                now = time.monotonic()
+                if now - told >= _INTERVAL:
+                    told = now
+                    _print(f"{now - began:.3f} {count}")
+    except OSError as error:
+        _print(error.strerror or str(error))
+        return 1
 
 
 def hold(address: str, port: str, trusted: str, path: str) -> int:
@@ -116,5 +153,7 @@ def _read_close(incoming: BinaryIO) -> tuple[int, str]:
 
 
 if __name__ == "__main__":
-    commands: dict[str, Callable[..., int]] = {"serve": serve, "measure": measure, "hold": hold}
+    commands: dict[str, Callable[..., int]] = {
+        "serve": serve, "measure": measure, "upload": upload, "hold": hold,
+    }
     sys.exit(commands[sys.argv[1]](*sys.argv[2:]))

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from envelope.lab import LabUnavailable, demo
+from envelope.lab.chart import Chart
 from envelope.lab.narration import Narration, StepFailed
 
 ENVELOPE = Path(sys.executable).with_name("envelope")
@@ -40,10 +41,11 @@ def test_every_step_has_the_expected_result(lab, tmp_path_factory, tmp_path, kin
             (tools / f"{family}{part}").symlink_to(f"/usr/sbin/{family}-{kind}{part}")
     out, err = start(tmp_path, tools).communicate(timeout=60)
     assert err == ""
-    assert re.findall(r"^(\d+)\.", out, re.MULTILINE) == [str(n) for n in range(1, 10)]
+    assert re.findall(r"^(\d+)\.", out, re.MULTILINE) == [str(n) for n in range(1, 11)]
     assert out.rstrip().endswith("Every step went as expected; the two hosts are gone")
     assert "-s 203.0.113.7/32" in out
     assert "-s 2001:db8::7/128" in out
+    assert len(re.findall(r"^ +\d\.\d s  #+ +[\d.]+ Gbit/s", out, re.MULTILINE)) > 3
     assert "NOT AS EXPECTED" not in out
     assert "\033" not in out
     assert list(tmp_path.iterdir()) == []
@@ -113,6 +115,20 @@ def test_an_unexpected_result_is_raised() -> None:
     with pytest.raises(StepFailed, match="the sky is green"):
         Narration(out).check(False, "the sky is green")
     assert out.getvalue() == "   NOT AS EXPECTED  the sky is green\n"
+
+
+def test_a_measurement_is_drawn_a_row_each_half_second() -> None:
+    """A tenth of the rate is a tenth of the bar; on a terminal the row is drawn in between too."""
+    for out, drawn in ((io.StringIO(), False), (Terminal(), True)):
+        chart = Chart(Narration(out))
+        for tenth in range(1, 11):
+            sent = 10**8 * tenth if tenth < 6 else 5 * 10**8 + 10**7 * (tenth - 5)
+            chart.add(tenth / 10, sent, 1000 * tenth, 2**30)
+        rows = out.getvalue().split("\n")[1:-1]
+        assert [row.count("\033[K") for row in rows] == ([5, 5] if drawn else [0, 0])
+        kept = [row.rpartition("\033[K")[2] for row in rows]
+        assert [row.count("#") for row in kept] == [25, 2]
+        assert kept[0].split()[-6:] == ["8.0", "Gbit/s", "5,000", "packets", "1.00", "GiB"]
 
 
 class Terminal(io.StringIO):
