@@ -1,4 +1,4 @@
-.PHONY: help prepare demo check test coverage lint versions constraints soak mutants fuzz bench bench-full dist image clean
+.PHONY: help prepare demo check test coverage lint versions constraints soak mutants fuzz bench bench-full dist image release clean
 
 # How long (seconds) each of the three targets of "make fuzz" runs.
 FUZZ_SECONDS ?= 30
@@ -77,6 +77,9 @@ dist: prepare  ## build a wheel and an sdist in dist/; the same commit gives the
 
 image: prepare  ## do the Dockerfile's steps without an engine, and try the image (as root, 2 minutes)
 	@.venv/bin/python tools/try-image
+
+release: prepare  ## go through the checklist of a release (half an hour); tools/release --help
+	@.venv/bin/python tools/release
 
 clean:  ## remove what the other targets made, .venv included
 	@rm -rf .venv dist tests/node/node_modules *.egg-info .coverage .coverage.* .mypy_cache .ruff_cache .hypothesis crash-*
