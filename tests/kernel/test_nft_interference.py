@@ -42,6 +42,10 @@ INTERFERENCE: dict[str, tuple[list[str], set[str]]] = {
         [f"flush chain {OURS} grants", f"delete set {OURS} grants4",
          f"add set {OURS} grants4 {{{{ type ipv4_addr; flags interval; }}}}",
          f"add element {OURS} grants4 {{{{ 10.0.0.0/8 }}}}"], {"chain", "baseline", "grant"}),
+    "a set that does not count": (
+        [f"flush chain {OURS} grants", f"delete set {OURS} grants4",
+         f"add set {OURS} grants4 {{{{ type ipv4_addr; flags timeout; }}}}"],
+        {"chain", "baseline", "grant"}),
     "a set gone": (
         [f"flush chain {OURS} grants", f"delete set {OURS} grants6"], {"chain", "baseline"}),
     "the jump deleted": ([f"delete rule {OURS} input handle {{jump}}"], {"jump"}),

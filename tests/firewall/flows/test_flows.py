@@ -214,6 +214,23 @@ def test_a_network_that_is_let_in_again_is_spared() -> None:
     assert rig.sockets.open
 
 
+def test_flows_that_another_grant_of_the_network_allows_live_on() -> None:
+    """Whether it is there when one ends, or comes before the flows are cut."""
+    rig = Rig()
+    rig.start()
+    first, second = PortRange("tcp", 5000, 5000), PortRange("tcp", 6000, 6001)
+    flows = [connection(False, port=port) for port in (5000, 6000, 7000)]
+    rig.sockets.open = [*flows]
+    rig.run(rig.flows.ended(A, True, (second,)))
+    assert rig.sockets.open == [flows[1]]
+    rig.sockets.open = [*flows]
+    ended = rig.flows.ended(A, True)
+    rig.flows.granted(A, (first,))
+    assert not ended.called
+    rig.run(ended)
+    assert rig.sockets.open == [flows[0]]
+
+
 def test_a_kernel_that_does_not_answer_holds_nobody_up(logged) -> None:
     """It is said."""
     rig = Rig()
