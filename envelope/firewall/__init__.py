@@ -6,7 +6,7 @@ and for tests. One suite (`tests/firewall/test_contract.py`) holds all of them t
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
 from twisted.internet.defer import Deferred
@@ -42,11 +42,13 @@ class Traffic:
     """What a grant has let in, as the kernel counted it.
 
     `exact`: nothing that was let in is missing. Otherwise it is what the last reading showed.
+    `unused`: the grant is over, and never let a packet in, also not for earlier sessions.
     """
 
     packets: int
     bytes: int
     exact: bool
+    unused: bool = field(default=False, compare=False)
 
 
 class IFirewall(Protocol):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, Final, Protocol
 
 from twisted.internet.defer import Deferred, gatherResults, succeed
@@ -10,7 +11,7 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from envelope.addresses import Network, PortRange
+from envelope.addresses import PortRange
 from envelope.config import Config
 from envelope.firewall import FirewallError, GrantId, RulesInForce, Traffic
 from envelope.firewall.claim import Claim, ClaimTaken, ClaimUnavailable
@@ -18,6 +19,7 @@ from envelope.firewall.devicewatch import DeviceWatch
 from envelope.firewall.flows import Flows
 from envelope.firewall.flows.conntrack import Conntrack
 from envelope.firewall.flows.sockets import KernelSockets
+from envelope.firewall.granted import Granted
 from envelope.firewall.kernel import KernelTable, W, key_of
 from envelope.firewall.leftovers import Leftovers, OtherTable
 from envelope.firewall.metrics import FirewallMetrics
@@ -29,6 +31,7 @@ _log = Logger(namespace="envelope.firewall")
 
 # How often (seconds) the kernel's rules are compared with ours; the contract allows 30.
 CHECK_EVERY: Final = 10.0
+
 
 class Table(KernelTable[W], Protocol[W]):
     """A table of the kernel with its structure; see `envelope.firewall.lifecycle`."""
@@ -78,8 +81,7 @@ class KernelFirewall:
         self._claimed: Claim | None = None
         self._devices = DeviceWatch(reactor, config.device, self._guard)
         self._flows = Flows(reactor, KernelSockets(), Conntrack())
-        # The services that each network is let in to.
-        self._granted: dict[Network, set[int]] = {}
+        self._granted = Granted(config.services)
         self._services = config.services
         self._leftovers = Leftovers(others)
 
@@ -123,14 +125,13 @@ class KernelFirewall:
             answer: Deferred[None] = Deferred()
             answer.errback(FirewallError("this kernel does not speak the client's family"))
             return answer
-        is_new = service not in self._granted.get(network, ())
-        self._granted.setdefault(network, set()).add(service)
+        is_new = self._granted.add(grant)
         self._flows.granted(network, self._services[service].ports)
 
         def refused(failure: Failure) -> Failure:
             # One that was let in before keeps its grant.
             if is_new:
-                self._forget(grant)
+                self._granted.remove(grant)
             return failure
 
         return reconciler.allow(key_of(grant), end).addErrback(refused)
@@ -140,31 +141,19 @@ class KernelFirewall:
         reconciler = self._by_version.get(grant.network.version)
         if reconciler is None:
             return succeed(None)
-        self._forget(grant)
-        revoked = reconciler.revoke(key_of(grant))
-        return revoked.addCallback(lambda traffic: self._ended(grant, traffic))
-
-    def _forget(self, grant: GrantId) -> None:
-        services = self._granted.get(grant.network, set())
-        services.discard(grant.service)
-        if not services:
-            self._granted.pop(grant.network, None)
+        self._granted.remove(grant)
+        return reconciler.revoke(key_of(grant)).addCallback(partial(self._ended, grant))
 
     def _ended(self, grant: GrantId, traffic: Traffic | None) -> Deferred[Traffic | None]:
-        network, service = grant
-        left = self._granted.get(network, set())
-        ports = [self._services[each].ports for each in left]
-        if service in left or not all(ports):
-            # The network has the grant again, or one that opens everything.
+        cut = self._granted.ended(grant, traffic)
+        if cut is None:
             return succeed(traffic)
-        others = any(each.version == network.version for each in self._granted)
-        still_open = tuple(each for part in ports for each in part)
-        return self._flows.ended(network, others, still_open).addCallback(lambda _: traffic)
+        return self._flows.ended(cut).addCallback(lambda _: traffic)
 
     def traffic(self, grant: GrantId) -> Traffic | None:
         """See `IFirewall.traffic`."""
         reconciler = self._by_version.get(grant.network.version)
-        return None if reconciler is None else reconciler.counting.traffic(key_of(grant))
+        return reconciler.counting.traffic(key_of(grant)) if reconciler else None
 
     def read_traffic(self) -> Deferred[None]:
         """See `IFirewall.read_traffic`."""
@@ -210,10 +199,8 @@ class KernelFirewall:
     def rules(self) -> RulesInForce:
         """See `IFirewall.rules`."""
         found = [reconciler.rules() for _, reconciler in self._tables if self._checks.running]
-        return RulesInForce(
-            tuple(line for each in found for line in each.wanted),
-            tuple(line for each in found for line in each.held),
-        )
+        wanted = tuple(line for each in found for line in each.wanted)
+        return RulesInForce(wanted, tuple(line for each in found for line in each.held))
 
     def _guard(self, names: tuple[str, ...]) -> None:
         also = tuple(name for name in names if name != self._config.device)
@@ -227,7 +214,7 @@ class KernelFirewall:
             reconciler.check()
         if self._leftovers.problems:
             Deferred.fromCoroutine(self._leftovers.clear())
-        Deferred.fromCoroutine(self._flows.look([*self._granted])).addErrback(
+        Deferred.fromCoroutine(self._flows.look(self._granted.networks)).addErrback(
             lambda failure: _log.failure("looking at flows broke", failure=failure)
         )
 

@@ -40,6 +40,7 @@ from envelope.firewall.flows.connections import (
 from envelope.firewall.flows.cutter import Cutter
 from envelope.firewall.flows.judge import Judge
 from envelope.firewall.flows.udp import UdpFlows
+from envelope.firewall.granted import Cut
 from envelope.firewall.policy import RuleChoices
 
 _EVERYONE: Final = {4: ip_network("0.0.0.0/0"), 6: ip_network("::/0")}
@@ -156,20 +157,18 @@ class Flows:
                     failures.append(str(error.strerror))
         return failures
 
-    def ended(
-        self, network: Network, others: bool, still_open: tuple[PortRange, ...] = ()
-    ) -> Deferred[None]:
+    def ended(self, cut: Cut) -> Deferred[None]:
         """Destroy what was opened under a grant, now that it is over; fires when that is done.
 
-        `still_open` are the ports that other grants of the network open. `others` says whether
-        there are more grants of its family; until the last of them ends, the `--proxy-port`s stay
-        open to everyone. Never fails.
+        Until the last grant of its family ends, the `--proxy-port`s stay open to everyone. Nothing
+        is listed for an unused grant: that takes the kernel half a millisecond. Never fails.
         """
-        if others:
-            return self._end(Ended(network, (*self._open, *self._proxies, *still_open)))
-        ends = [Ended(network, self._open)]
-        if self._proxies:
-            ends.append(Ended(_EVERYONE[network.version], self._open, self._proxies))
+        ends = []
+        if not cut.unused:
+            proxies = self._proxies if cut.others else ()
+            ends.append(Ended(cut.network, (*self._open, *proxies, *cut.still_open)))
+        if self._proxies and not cut.others:
+            ends.append(Ended(_EVERYONE[cut.network.version], self._open, self._proxies))
         return gatherResults([self._end(each) for each in ends]).addCallback(lambda _: None)
 
     def _end(self, ended: Ended) -> Deferred[None]:

@@ -58,6 +58,7 @@ class _Entry:
             self.packets + self.rule_packets - self.told_packets,
             self.bytes + self.rule_bytes - self.told_bytes,
             self.ended and self.exact,
+            self.ended and self.exact and not self.packets,
         )
 
 

@@ -17,6 +17,7 @@ from envelope.firewall.flows import Flows
 from envelope.firewall.flows.connections import Ended, UdpFlow
 from envelope.firewall.flows.cutter import MOST_AT_ONCE, Cutter
 from envelope.firewall.flows.udp import APART
+from envelope.firewall.granted import Cut
 from envelope.firewall.policy import RuleChoices
 from tests.support.flowkernel import HERE, THERE, MemorySockets, MemoryTracking, connection
 
@@ -92,7 +93,7 @@ def test_flows_through_another_name_of_the_device_end_too() -> None:
         rig.flows.guard(names)
         rig.sockets.open = [connection(False)]
         rig.clock.advance(1)
-        rig.run(rig.flows.ended(A, False))
+        rig.run(rig.flows.ended(Cut(A, (), others=False, unused=False)))
         assert (rig.sockets.open == []) is ends, names
     rig.flows.stop()
 
@@ -106,7 +107,7 @@ def test_where_flows_are_kept_or_rules_are_the_operators_nothing_is_done(options
     assert not rig.tracking.is_loose
     rig.run(rig.flows.start(True))
     assert rig.tracking.is_loose
-    rig.run(rig.flows.ended(A, False))
+    rig.run(rig.flows.ended(Cut(A, (), others=False, unused=False)))
     assert not rig.sockets.destroyed
 
 
@@ -134,7 +135,7 @@ def test_nothing_is_asked_of_the_kernel_after_the_end() -> None:
     rig.start()
     rig.flows.close()
     rig.sockets.open, lists = [connection(False)], rig.sockets.lists
-    rig.run(rig.flows.ended(A, False))
+    rig.run(rig.flows.ended(Cut(A, (), others=False, unused=False)))
     rig.run(rig.flows.look([A]))
     assert rig.sockets.lists == lists
 
@@ -163,7 +164,7 @@ def test_sockets_that_cannot_be_destroyed_are_left_alone() -> None:
     rig.sockets.indestructible = "Operation not permitted"
     rig.sockets.open = [connection(False)]
     rig.start()
-    rig.run(rig.flows.ended(A, False))
+    rig.run(rig.flows.ended(Cut(A, (), others=False, unused=False)))
     assert len(rig.sockets.open) == 1
     assert not rig.tracking.is_loose
 
@@ -185,11 +186,25 @@ def test_a_grants_end_takes_its_clients_connections_alone() -> None:
     kept = [connection(True, port=40000), connection(False, remote="203.0.113.8"),
             connection(False, port=8880), connection(False, port=443)]
     rig.sockets.open = [*kept, connection(False), connection(None, "udp", 5000)]
-    rig.run(rig.flows.ended(A, True))
+    rig.run(rig.flows.ended(Cut(A, (), others=True, unused=False)))
     assert rig.sockets.open == kept
     rig.sockets.open.append(connection(False, port=443, remote="192.0.2.1"))
-    rig.run(rig.flows.ended(A, False))
+    rig.run(rig.flows.ended(Cut(A, (), others=False, unused=False)))
     assert rig.sockets.open == kept[:3], "the last grant takes the proxies' ports along"
+
+
+def test_under_a_grant_that_let_nothing_in_nothing_was_opened() -> None:
+    """So no sockets are listed, but for the proxies' ports, which all strangers could use."""
+    rig = Rig()
+    rig.start()
+    before = rig.sockets.lists
+    rig.run(rig.flows.ended(Cut(A, (), others=False, unused=True)))
+    assert rig.sockets.lists == before
+    rig = Rig(proxy_port=(443,))
+    rig.start()
+    rig.sockets.open = [connection(False, port=443, remote="192.0.2.1")]
+    rig.run(rig.flows.ended(Cut(A, (), others=False, unused=True)))
+    assert rig.sockets.open == []
 
 
 def test_ends_of_the_same_moment_share_a_list() -> None:
@@ -207,7 +222,7 @@ def test_a_network_that_is_let_in_again_is_spared() -> None:
     rig = Rig()
     rig.start()
     rig.sockets.open = [connection(False)]
-    ended = rig.flows.ended(A, True)
+    ended = rig.flows.ended(Cut(A, (), others=True, unused=False))
     rig.flows.granted(A)
     assert ended.called
     rig.clock.pump([0.01] * 10)
@@ -236,7 +251,7 @@ def test_a_kernel_that_does_not_answer_holds_nobody_up(logged) -> None:
     rig = Rig()
     rig.start()
     rig.sockets.broken = True
-    rig.run(rig.flows.ended(A, True))
+    rig.run(rig.flows.ended(Cut(A, (), others=True, unused=False)))
     assert "flows may stay open after their grant: no buffer space" in lines(logged)
 
 
@@ -256,10 +271,10 @@ def test_udp_flows_of_clients_stay_theirs() -> None:
         flow(5000), flow(5001), flow(53), flow(5000, remote="203.0.113.8"),
         flow(5000, turned=True), flow(45000, turned=True), flow(41000, turned=True),
     ]
-    rig.run(rig.flows.ended(A, True))
+    rig.run(rig.flows.ended(Cut(A, (), others=True, unused=False)))
     held = [(flow(5000), False), (flow(5000), True)]
     assert rig.tracking.held == held
-    rig.run(rig.flows.ended(A, True))
+    rig.run(rig.flows.ended(Cut(A, (), others=True, unused=False)))
     assert rig.tracking.held == held, "too soon"
     rig.clock.advance(APART)
     rig.clock.advance(0)

@@ -150,6 +150,7 @@ class LedgerModel(RuleBasedStateMachine):
             assert total <= self.let_in[key]
             assert traffic.bytes == 100 * traffic.packets
             assert not traffic.exact or total == self.let_in[key]
+            assert not traffic.unused or self.let_in[key] == 0
         assert not self.certain[key] or (traffic is not None and traffic.exact)
         self.forget(key)
 

@@ -1,0 +1,72 @@
+"""Which networks hold which grants, and what has to be cut when one of them ends. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from envelope.addresses import Network, PortRange
+from envelope.config.subjects import Service
+from envelope.firewall import GrantId, Traffic
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """What ends with a grant.
+
+    `still_open` are the ports that other grants of its network open. `others` says whether there
+    are more grants of its family. With `unused`, nothing can have been opened under it.
+    """
+
+    network: Network
+    still_open: tuple[PortRange, ...]
+    others: bool
+    unused: bool
+
+
+class Granted:
+    """The grants that callers have asked for and not revoked."""
+
+    def __init__(self, services: Sequence[Service]) -> None:
+        self._services = services
+        # The services of each network's grants.
+        self._held: dict[Network, set[int]] = {}
+        # Networks that may have flows which were spared for the sake of another grant.
+        self._spared: set[Network] = set()
+
+    @property
+    def networks(self) -> list[Network]:
+        """The networks with grants."""
+        return [*self._held]
+
+    def add(self, grant: GrantId) -> bool:
+        """Add a grant; return whether it is new."""
+        held = self._held.setdefault(grant.network, set())
+        is_new = grant.service not in held
+        held.add(grant.service)
+        return is_new
+
+    def remove(self, grant: GrantId) -> None:
+        """Remove a grant, if it is there."""
+        held = self._held.get(grant.network, set())
+        held.discard(grant.service)
+        if not held:
+            self._held.pop(grant.network, None)
+
+    def ended(self, grant: GrantId, traffic: Traffic | None) -> Cut | None:
+        """What is to be cut now that the kernel has ended a grant, which let in `traffic`.
+
+        None when its network has the grant again, or another one that opens everything.
+        """
+        network, service = grant
+        unused = traffic is not None and traffic.unused and network not in self._spared
+        held = self._held.get(network, set())
+        if held and not unused:
+            self._spared.add(network)
+        elif not held:
+            self._spared.discard(network)
+        ports = [self._services[each].ports for each in held]
+        if service in held or not all(ports):
+            return None
+        others = any(each.version == network.version for each in self._held)
+        return Cut(network, tuple(each for part in ports for each in part), others, unused)
