@@ -20,7 +20,7 @@ from envelope.addresses import PortRange
 from envelope.config.listen import ListenSpec
 from envelope.front.eviction import DropReason
 from envelope.front.factory import FrontFactory
-from envelope.front.listeners import listen, reachable, service_ports
+from envelope.front.listeners import ListenError, listen, reachable, service_ports
 from envelope.front.metrics import ConnectionMetrics
 from envelope.runtime.accepting import accept_carefully, start_accepting
 
@@ -55,11 +55,21 @@ class Doors:
             _log.info("listening on {host}", host=port.getHost(), log_own_address=True)
 
     async def open_for_operators(
-        self, spec: ListenSpec, site: IProtocolFactory, what: str
+        self, spec: ListenSpec, site: IProtocolFactory, what: str, required: bool = True
     ) -> None:
-        """Bind the sockets of `spec` and accept connections; the log says that `what` is there."""
+        """Bind the sockets of `spec` and accept connections; the log says that `what` is there.
+
+        Unless it is `required`, the log says when this host does not have the address.
+        """
         self._opening = listen(self._reactor, spec, site, None)
-        for port in await self._opening:
+        try:
+            ports = await self._opening
+        except ListenError as error:
+            if required or not error.absent:
+                raise
+            _log.warn("no {what}: {error}", what=what, error=str(error))
+            return
+        for port in ports:
             self.operators.append(port)
             accept_carefully(port, self._reactor, self._front.free_descriptor)
             start_accepting(port)

@@ -181,7 +181,9 @@ class EnvelopeService(Service):
             site = status_site(
                 self.registry, self.status, self._config.status_host, self._reactor)
             for spec in self._config.status:
-                await self._doors.open_for_operators(spec, site, "status page")
+                # The default may be missing where there is no 127.0.0.1.
+                given = spec not in Config().status
+                await self._doors.open_for_operators(spec, site, "status page", given)
             self._control.open()
         except (ListenError, ControlError) as error:
             raise StartError(str(error)) from None

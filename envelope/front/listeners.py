@@ -6,6 +6,7 @@ before the first connection. `envelope.config.listen` parses the options.
 
 from __future__ import annotations
 
+import errno
 import re
 import socket
 from collections.abc import Callable
@@ -40,7 +41,12 @@ USER_TIMEOUT: Final = 30
 
 
 class ListenError(Exception):
-    """The service cannot listen; the text is one line that names the option's value."""
+    """The service cannot listen; the text is one line that names the option's value.
+
+    `absent`: this host does not have the address.
+    """
+
+    absent = False
 
 
 def _ignored() -> None:
@@ -193,7 +199,9 @@ def _refused(spec: ListenSpec, error: Exception) -> ListenError:
         lacking = missing(of_this_process().effective, [Capability.NET_BIND_SERVICE])
         reason = " is missing: ".join((*lacking, reason))
         return ListenError(f"cannot listen on {spec.text}: {reason}")
-    return ListenError(f"cannot listen on {spec.text}: {reason[:1].lower()}{reason[1:]}")
+    refused = ListenError(f"cannot listen on {spec.text}: {reason[:1].lower()}{reason[1:]}")
+    refused.absent = getattr(error, "errno", None) == errno.EADDRNOTAVAIL
+    return refused
 
 
 def _parse_fault(error: Exception) -> str:

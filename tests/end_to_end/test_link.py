@@ -83,7 +83,7 @@ OPERATORS = (
     "add table inet envelope",
     "add chain inet envelope input { type filter hook input priority filter; policy accept; }",
     "add rule inet envelope input iifname lo accept",
-    "add rule inet envelope input iifname eth0 tcp dport 9990 reject with tcp reset",
+    "add rule inet envelope input iifname eth0 tcp dport { 8881, 9990 } reject with tcp reset",
 )
 
 
@@ -161,15 +161,19 @@ def test_protocols_without_ports_are_let_in_by_name_or_number(rig) -> None:
 @every_kind
 @pytest.mark.parametrize("baseline", ["service", "operator"])
 def test_a_grant_opens_no_admin_port(rig, baseline) -> None:
-    """An operator's own rules decide about it; ours refuse it, unless `--allow` names it."""
+    """An operator's own rules decide about it; ours refuse it, unless `--allow` names it.
+
+    The same for the port of the status page.
+    """
     if baseline == "operator":
         refuse_admin(rig)
-    service = rig.start("--admin=:9990", f"--baseline={baseline}")
+    service = rig.start("--admin=:9990", "--status=:8881", f"--baseline={baseline}")
     rig.serve(9000)
     for to in (rig.lab.host.address4, rig.lab.host.address6):
         client = rig.client(rig.token(), to=to)
         assert client.event()["status"] == 101
-        assert not program(rig.lab.client(), KNOCK, to, "9990").startswith("let in")
+        for port in ("9990", "8881"):
+            assert not program(rig.lab.client(), KNOCK, to, port).startswith("let in")
         assert rig.reaches(9000, to)
         client.tell("close")
         assert client.event()["code"] == 1000
@@ -186,5 +190,6 @@ def refuse_admin(rig: Rig) -> None:
         return
     for tool in (f"iptables-{rig.kind}", f"ip6tables-{rig.kind}"):
         rig.lab.host.run([tool, "-A", "INPUT", "-i", "lo", "-j", "ACCEPT"], check=True)
-        rig.lab.host.run([tool, "-A", "INPUT", "-i", "eth0", "-p", "tcp", "--dport", "9990",
-                          "-j", "REJECT", "--reject-with", "tcp-reset"], check=True)
+        for port in ("9990", "8881"):
+            rig.lab.host.run([tool, "-A", "INPUT", "-i", "eth0", "-p", "tcp", "--dport", port,
+                              "-j", "REJECT", "--reject-with", "tcp-reset"], check=True)

@@ -178,6 +178,8 @@ def test_a_start_that_cannot_succeed_is_one_line_and_changes_nothing(rig) -> Non
         "a tool that is not there": [f"--{tool}=/nonexistent/{tool}"],
         "a tool that fails": [f"--{tool}=/bin/false", "--listen=:8882"],
         "the port is taken": [],
+        "the status page's port is taken": [
+            "--listen=:8882", "--admin=none", "--status=127.0.0.1:8880"],
         "firewall without tokens": ["--token-required=false", "--firewall=iptables"],
         "a certificate without its key": [f"--cert={folder / 'rubbish'}"],
     }

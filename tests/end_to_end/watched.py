@@ -94,10 +94,12 @@ class Watched:
         assert self.service.process.stdout is not None
         self.service.process.stdout.close()
 
-    def get(self, path: str, site: str = "") -> tuple[int, Any]:
+    def get(self, path: str, site: str = page, host: str = "") -> tuple[int, str]:
         """The status and the text of a path on the status page, or on another site."""
+        request = urllib.request.Request(
+            f"http://{site}{path}", headers={"Host": host} if host else {})
         try:
-            with urllib.request.urlopen(f"http://{site or self.page}{path}") as answer:
+            with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
                 return answer.status, answer.read().decode()
         except urllib.error.HTTPError as error:
             with error:

@@ -116,18 +116,19 @@ function drawNotices(status) {
 const rows = new Map(); // By the session's id.
 
 function drawSessions(sessions) {
-  const body = at("sessions").tBodies[0], first = !rows.size && !body.dataset.drawn;
-  body.dataset.drawn = "yes";
+  const body = at("sessions").tBodies[0];
   put("sessions-count", sessions.length ? sessions.length.toLocaleString() : "");
   at("no-sessions").hidden = sessions.length > 0;
   at("sessions").parentNode.hidden = !sessions.length;
   const open = new Set(sessions.map(session => session.id));
   for (const [id, { row }] of rows) if (!open.has(id)) { row.remove(); rows.delete(id); }
+  const few = document.body.dataset.drawn && sessions.length - rows.size < 20; // Those that come then are marked.
+  document.body.dataset.drawn = "yes";
   for (const session of sessions) {
     let known = rows.get(session.id);
     if (!known) {
       known = { row: makeRow(session) };
-      if (!first) known.row.className = "new";
+      if (few) known.row.className = "new";
       rows.set(session.id, known);
       body.append(known.row);
     }
@@ -148,11 +149,11 @@ function makeRow(session) {
   bar.append(make("i"));
   ends.append(" ", bar);
   const claims = make("td", undefined, "claims");
-  claims.append(...Object.entries(session.claims).map(([name, value]) => {
+  for (const [name, value] of Object.entries(session.claims)) {
     const claim = make("span", undefined, "claim");
-    claim.append(make("b", name), String(value));
-    return claim;
-  }));
+    claim.append(make("b", name), ` ${value}`);
+    claims.append(claim, " ");
+  }
   const cells = [
     ["Ends in", ends], ["Address", make("td", session.address ?? "unknown", "mono")], ["Subject", make("td", session.subject ?? "–")],
     ["Since", make("td", clock(session.since))], ["Packets in", make("td", "", "number")], ["Bytes in", make("td", "", "number")],
@@ -176,7 +177,8 @@ let judged = [], shownRules = "";
 
 function drawRules({ wanted, held }) {
   const inForce = new Set(held), asked = new Set(wanted);
-  judged = [...wanted.map(line => [line, inForce.has(line) ? "held" : "missing"]), ...held.filter(line => !asked.has(line)).map(line => [line, "stray"])];
+  judged = wanted.map(line => [line, inForce.has(line) ? "held" : "missing"]);
+  judged.push(...held.filter(line => !asked.has(line)).map(line => [line, "stray"]));
   const wrong = judged.filter(([, word]) => word !== "held");
   const missing = wrong.filter(([, word]) => word === "missing").length, strays = wrong.length - missing, good = judged.length - wrong.length;
   const managed = status_.options.firewall !== "none";
@@ -184,7 +186,8 @@ function drawRules({ wanted, held }) {
   put("rules-more", managed ? `held, ${missing} missing, ${strays} stray` : "managed");
   at("rules-short").closest(".tile").className = `tile ${missing ? "alert" : strays ? "notable" : ""}`;
   put("rules-words", !managed ? "The firewall is not managed (--firewall=none)." : !judged.length ? "Not in force yet."
-    : `${plural(good, "rule")} held, ${missing || "none"} missing, ${strays ? plural(strays, "stray") : "no strays"}. Grants are among them; the kernel is looked at every 10 seconds.`);
+    : `${plural(good, "rule")} held, ${missing || "none"} missing, ${strays ? plural(strays, "stray") : "no strays"}. ` +
+      "Grants are among them; the kernel is looked at every 10 seconds.");
   at("rules-wrong").replaceChildren(...wrong.slice(0, 50).map(ruleItem));
   at("rules-all").hidden = !judged.length;
   drawAllRules();
