@@ -25,13 +25,15 @@ COMMANDS: Final = {
     "sessions": "list the open sessions of a running service",
     "revoke": "end sessions of a running service",
     "status": "show the state of a running service",
+    "completion": "print the completion for a shell",
+    "man": "print the manual page",
     "demo": "show the service at work, on two hosts made of network namespaces",
 }
 
 
 def usage() -> str:
     """The text of `envelope --help`."""
-    lines = [f"  {name:8}  {what}" for name, what in COMMANDS.items()]
+    lines = [f"  {name:10}  {what}" for name, what in COMMANDS.items()]
     return "\n".join([
         "Usage: envelope COMMAND [options]", "",
         "Commands (each has its own --help):", *lines, "",

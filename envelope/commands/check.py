@@ -15,7 +15,8 @@ from envelope.config import Config
 from envelope.preflight.findings import Finding, Level
 from envelope.text import printable
 
-_USAGE: Final = """\
+FLAGS: Final = {"json": "print a list of objects instead of lines"}
+USAGE: Final = """\
 Usage: envelope check [service options] [--json]
 
 Tries every precondition of a start with these options, and undoes it. Prints a line for each: ok,
@@ -29,7 +30,7 @@ def main(argv: list[str]) -> int:
     from envelope.config.options import ServiceOptions, parse
 
     if "--help" in argv:
-        print(f"{_USAGE}{ServiceOptions().getUsage()}", end="")
+        print(f"{USAGE}{ServiceOptions().getUsage()}", end="")
         return 0
     as_json = "--json" in argv
     argv = [word for word in argv if word != "--json"]

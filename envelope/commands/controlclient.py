@@ -13,6 +13,7 @@ from twisted.python import usage
 
 from envelope.admin.wire import VERSION, query_line
 from envelope.commands.failing import Failed
+from envelope.commands.values import FILE
 from envelope.config.control import control_path
 from envelope.config.values import path as read_path
 
@@ -32,6 +33,7 @@ CONTROL_PARAMETER: Final = [
 class ControlOptions(usage.Options):
     """The option that the three commands share."""
 
+    takes: Final = {"control": FILE}
     optParameters = [CONTROL_PARAMETER]  # noqa: RUF012
 
     def postOptions(self) -> None:

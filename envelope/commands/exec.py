@@ -11,6 +11,7 @@ from typing import Any, Final
 from twisted.python import usage
 
 from envelope.commands.execution import CANNOT_RUN, NOT_FOUND, Choices, Execution, say
+from envelope.commands.values import PROGRAM, words
 from envelope.config.values import parse_duration
 
 _SERVICE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -34,6 +35,8 @@ class Options(usage.Options):
         "opened, 126 or 127 if CMD cannot be run, 130 after Ctrl-C without CMD. Options may begin "
         "with one dash. No proxy is used."
     )
+    takes: Final = {"family": words("4", "6", "both")}
+    arguments: Final = PROGRAM
     optParameters = [  # noqa: RUF012
         ["url", None, None, "ws:// or wss:// URL with its token, as envelope sign --url prints it"],
         ["locate-url", None, None, "URL of Locate, without the service [default: M-Lab's]"],

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from twisted.python import usage
 
+from envelope.commands.values import FILE
 from envelope.credentials.keys import KeyFileError, KeyRing, members_of, public_half, public_key
 
 
@@ -20,6 +21,8 @@ class Options(usage.Options):
         "public or private. Refuses keys that the service would refuse, so the output can always "
         "be used for --verify-key."
     )
+
+    arguments: Final = FILE
 
     def parseArgs(self, *files: str) -> None:
         """Take the files."""

@@ -11,6 +11,8 @@ from typing import Any, Final
 from jwcrypto import jwk
 from twisted.python import usage
 
+from envelope.commands.values import FILE, words
+
 _KINDS: Final[dict[str, dict[str, Any]]] = {
     "EdDSA": {"kty": "OKP", "crv": "Ed25519"},
     "ES256": {"kty": "EC", "crv": "P-256"},
@@ -29,6 +31,7 @@ class Options(usage.Options):
         "only, and DIR/jwk_sig_ALG_KID.pub, the public key for the service's --verify-key. "
         "Prints both paths. Never overwrites a file. Writes neither when it cannot write both."
     )
+    takes: Final = {"alg": words(*_KINDS), "out": FILE}
     optParameters = [  # noqa: RUF012
         ["alg", None, "EdDSA", "EdDSA (Ed25519), ES256 (P-256) or RS256 (RSA, 3072 bits)"],
         ["kid", None, None, "the key's name in tokens: letters, digits, '_', '-' and '.' "

@@ -5,11 +5,13 @@ from __future__ import annotations
 import getopt
 from collections.abc import Sequence
 from ipaddress import ip_network
+from typing import Final
 
 from twisted.python import usage
 
 from envelope.commands.controlclient import CONTROL_PARAMETER, ControlOptions
 from envelope.commands.failing import Failed
+from envelope.commands.values import SESSIONS
 
 
 class Options(ControlOptions):
@@ -21,6 +23,7 @@ class Options(ControlOptions):
         "Their grants are gone when the command ends, and their clients get the close code 4001. "
         "Exits with 1 if there is no such session."
     )
+    arguments: Final = SESSIONS
     optParameters = [  # noqa: RUF012
         ["network", None, None, "end every session whose client's address lies in this network"],
         CONTROL_PARAMETER,

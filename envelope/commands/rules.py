@@ -16,7 +16,7 @@ from envelope.firewall.iptables import rules_text
 from envelope.firewall.nftables import nft_text
 from envelope.firewall.policy import IPV4, IPV6, RuleChoices
 
-_USAGE: Final = """\
+USAGE: Final = """\
 Usage: envelope rules [service options]
 
 Prints the exact rules that a start with these options would install; changes nothing.
@@ -39,7 +39,7 @@ def main(argv: list[str]) -> int:
     from envelope.config.options import ServiceOptions, parse
 
     if "--help" in argv:
-        print(f"{_USAGE}{ServiceOptions().getUsage()}", end="")
+        print(f"{USAGE}{ServiceOptions().getUsage()}", end="")
         return 0
     try:
         config = parse(argv, os.environ)

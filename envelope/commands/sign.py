@@ -12,6 +12,7 @@ from typing import Any, Final
 from jwcrypto import jwk, jws
 from twisted.python import usage
 
+from envelope.commands.values import FILE
 from envelope.config.values import parse_duration
 from envelope.credentials.keys import (
     Key,
@@ -36,6 +37,7 @@ class Options(usage.Options):
         "has the claims iss, aud, sub, exp, iat and jti. --claim adds one or, for tests, replaces "
         "one: --claim exp=1 makes a token that has expired."
     )
+    takes: Final = {"private": FILE}
     optParameters = [  # noqa: RUF012
         ["private", None, None, "the private JWK, as envelope keygen writes it"],
         ["machine", None, None, "the machine's name, the token's audience"],

@@ -59,7 +59,10 @@ def test_wrong_usage_is_one_line(capsys, argv, status) -> None:
     assert said.err.startswith("envelope")
 
 
-@pytest.mark.parametrize("command", ["keygen", "sign", "jwks", "exec", "rules"])
+@pytest.mark.parametrize("command", [
+    "keygen", "sign", "jwks", "exec", "rules", "check", "sessions", "revoke", "status",
+    "completion", "man",
+])
 def test_each_command_has_a_help(capsys, command) -> None:
     """Its exit status is 0."""
     try:
