@@ -69,6 +69,19 @@ def test_a_session_that_is_not_in_cannot_leave() -> None:
         taken.leave(None, None)
 
 
+def test_monitoring_over_both_families_takes_one_of_the_slots_kept_for_it() -> None:
+    """A second one takes the other."""
+    world = World(max_clients=1, monitoring_slots=2)
+    for jti in "ab":
+        for address in ("203.0.113.7", "2001:db8::7"):
+            world.admit(ip_address(address), f"monitoring {jti}")
+            assert world.sessions.slots.used == 0
+    assert len(world.sessions) == 4
+    world.admit(ip_address("203.0.113.7"), "monitoring c")
+    assert world.sessions.slots.used == 1
+    assert world.admit(ip_address("203.0.113.7"), "ndt c")[0] is FULL
+
+
 def slots_needed(sessions: list[tuple[str | None, int]]) -> int:
     """How many slots these sessions (jti, IP version) need, paired one by one."""
     slots: list[list[tuple[str | None, int]]] = []

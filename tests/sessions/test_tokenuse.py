@@ -11,6 +11,7 @@ from envelope.firewall import FirewallError
 from envelope.protocol import End
 from envelope.sessions.admission import Admission
 from envelope.sessions.answers import Refused
+from envelope.sessions.usedtokens import UsedTokens
 from tests.sessions.test_registry import ADDRESS, OTHER, World, result
 
 TOKEN = "ndt one"
@@ -136,3 +137,13 @@ def test_a_used_token_is_refused_whatever_the_wall_clock_says() -> None:
     world.sessions._verify = lambda _text, now: Claims(
         "locate", "ndt", (), 1_000_200.0, token_id=b"new")
     assert reason(world) is None
+
+
+def test_expired_tokens_are_forgotten_when_the_next_client_asks() -> None:
+    """So that there is memory for its own."""
+    world = world_of()
+    world.sessions._tokens = UsedTokens("once", most=1)
+    world.admit(ADDRESS, TOKEN)
+    assert reason(world, token="ndt two") is TokenReason.REPLAYED
+    world.clock.advance(31)
+    assert reason(world, token="ndt two") is None
