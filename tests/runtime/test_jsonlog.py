@@ -91,6 +91,33 @@ def test_another_observer_would_show_addresses() -> None:
         ServiceLog().choose({"syslog": False, "logger": "x"}, "text", "none")
 
 
+@pytest.mark.parametrize("log_format", ["text", "json"])
+def test_no_part_of_an_event_shows_an_address(tmp_path: Path, log_format: str) -> None:
+    """Neither message, field nor traceback; but those that this host listens on are shown."""
+    log = ServiceLog()
+    log.choose({"syslog": False, "logger": None, "logfile": str(tmp_path / "log"),
+                "nodaemon": True}, log_format, "none")
+    observe = log._to_file()
+    log.start()
+    try:
+        raise RuntimeError("no route to 192.0.2.1 or [2001:db8::1]:443")
+    except RuntimeError:
+        failure = Failure()
+    for event in (
+        {**EVENT, "rule": "-s 192.0.2.1/32 -j ACCEPT", "log_failure": failure},
+        {**EVENT, "log_format": "listening on {address}", "log_own_address": True},
+    ):
+        observe(event)
+    log._close()
+    *hidden, own = (tmp_path / "log").read_text().splitlines()
+    assert "listening on 192.0.2.1" in own
+    shown = "\n".join(hidden)
+    assert "session a86b388b2caf from - ended after 3.0 s" in shown
+    assert "no route to - or [-]:443" in shown
+    assert "192.0.2" not in shown
+    assert "2001:db8" not in shown
+
+
 def serve(folder: Path, *options: str) -> list[str]:
     """What a service prints that judges two tokens."""
     key = make_key(folder)
