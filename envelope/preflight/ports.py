@@ -38,7 +38,6 @@ def listeners(config: Config) -> list[tuple[str, ListenSpec]]:
         *(("--listen", spec) for spec in config.listen),
         *(("--admin", spec) for spec in config.admin),
         *(("--status", spec) for spec in config.status),
-        *(("--status", spec) for spec in config.status),
     ]
 
 

@@ -378,3 +378,9 @@ def test_a_feature_that_is_missing_is_named_and_a_tool_that_hangs_is_tried_once(
 def test_a_tool_that_is_missing_is_another_check() -> None:
     config = replace(CONFIG, firewall="nftables", nft=Path("/nowhere/nft"))
     assert try_features(config, "", lambda *_: "") == []
+
+
+def test_each_listener_is_tried_once() -> None:
+    """Those of clients, of the admin endpoints and of the status page."""
+    options = [option for option, _ in listeners(Config())]
+    assert options == ["--listen", "--admin", "--status"]
