@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from OpenSSL import SSL
 
 from benchmarks.processes import cpu_seconds
-from envelope.credentials.keyfiles import load_key_ring
+from envelope.credentials.keyfiles import KeyFiles
 from envelope.credentials.tls import ServerTLS
 from envelope.credentials.tokens import TokenExpectations, verify
 
@@ -63,7 +63,7 @@ def _carry(giver: SSL.Connection, taker: SSL.Connection) -> None:
 
 def token_ms(folder: Path) -> dict[str, float]:
     """CPU milliseconds of one Ed25519 verification alone, and of a token's whole check."""
-    keys = load_key_ring((folder / "token.pub",))
+    keys = KeyFiles((folder / "token.pub",)).ring
     expected = TokenExpectations("locate", None)
     tokens = (folder / "tokens").read_text().split()[:_TIMES]
     public = _public_key(folder)

@@ -1,12 +1,33 @@
-"""The benchmarks' arithmetic: which figures moved by more than chance."""
+"""The benchmarks can be imported, and say which figures moved by more than chance."""
 
 from __future__ import annotations
 
+import ast
+import importlib.util
+import pkgutil
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+import benchmarks
 from benchmarks.verdicts import moved
+
+MODULES = [each.name for each in pkgutil.walk_packages(benchmarks.__path__, "benchmarks.")]
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_what_a_benchmark_imports_of_the_service_exists(name: str) -> None:
+    """A name that moved would be missed only by whoever measures next."""
+    spec = importlib.util.find_spec(name)
+    assert spec is not None
+    assert spec.origin is not None
+    for node in ast.walk(ast.parse(Path(spec.origin).read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("envelope"):
+            module = importlib.import_module(node.module or "")
+            for alias in node.names:
+                assert hasattr(module, alias.name) or importlib.util.find_spec(
+                    f"{node.module}.{alias.name}"), f"{node.module} has no {alias.name}"
 
 
 def coming(*rates: float) -> dict[str, Any]:

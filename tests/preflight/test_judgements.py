@@ -31,7 +31,7 @@ from envelope.preflight.machine import (
     read_default_route,
 )
 from envelope.preflight.packets import CLIENT_MAC, HOST_MAC, Target, accepted, first_packet
-from envelope.preflight.ports import find_control
+from envelope.preflight.ports import find_control, listeners
 from envelope.preflight.strangers import judge_diversions, judge_mixture
 from envelope.preflight.targets import grant_targets, service_targets
 from envelope.runtime.inbound import serving_ports
