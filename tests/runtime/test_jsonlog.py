@@ -92,11 +92,12 @@ def test_another_observer_would_show_addresses() -> None:
 
 
 @pytest.mark.parametrize("log_format", ["text", "json"])
-def test_no_part_of_an_event_shows_an_address(tmp_path: Path, log_format: str) -> None:
+def test_no_part_of_an_event_shows_an_address(
+    capfd: pytest.CaptureFixture[str], log_format: str
+) -> None:
     """Neither message, field nor traceback; but those that this host listens on are shown."""
     log = ServiceLog()
-    log.choose({"syslog": False, "logger": None, "logfile": str(tmp_path / "log"),
-                "nodaemon": True}, log_format, "none")
+    log.choose({"syslog": False, "logger": None, "nodaemon": True}, log_format, "none")
     observe = log._to_file()
     log.start()
     try:
@@ -109,7 +110,7 @@ def test_no_part_of_an_event_shows_an_address(tmp_path: Path, log_format: str) -
     ):
         observe(event)
     log._close()
-    *hidden, own = (tmp_path / "log").read_text().splitlines()
+    *hidden, own = capfd.readouterr().out.splitlines()
     assert "listening on 192.0.2.1" in own
     shown = "\n".join(hidden)
     assert "session a86b388b2caf from - ended after 3.0 s" in shown
