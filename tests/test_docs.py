@@ -13,14 +13,18 @@ from envelope.config import OPTIONS
 from envelope.metrics import new_registry
 
 ROOT = Path(__file__).parent.parent
-PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+PAGES = sorted([
+    *ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "examples").rglob("*.md"),
+])
 NAMES = [str(page.relative_to(ROOT)) for page in PAGES]
 
 FENCED = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 HEADING = re.compile(r"^#{1,6} +(.+?) *$", re.MULTILINE)
 # A path of this repository as pages write it, with or without a test's name behind it.
-PATH = re.compile(r"`((?:envelope|tests|benchmarks|tools|deploy|docs)/[a-z0-9_./-]+)(?:::\w+)?`")
+PATH = re.compile(
+    r"`((?:envelope|tests|benchmarks|tools|deploy|docs|examples)/[a-z0-9_./-]+)(?:::\w+)?`"
+)
 METRIC = re.compile(r"(?:envelope|controller)(?:_[a-z]+)+")
 
 
