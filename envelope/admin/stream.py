@@ -42,7 +42,6 @@ class StatusStream:
         self._clients: dict[_Client, None] = {}
         self._content = b""
         self._event = b""
-        self._made_at = 0.0
         self._loop = LoopingCall(self._tick)
         self._loop.clock = clock
 
@@ -53,7 +52,8 @@ class StatusStream:
 
     def _begin(self, outlet: Outlet) -> Feed:
         client = _Client(outlet, self._clock.seconds, self._left)
-        if not self._clients or self._clock.seconds() - self._made_at >= PERIOD:
+        if not self._clients:
+            # Otherwise the event is at most `PERIOD` old.
             self._refresh()
         self._clients[client] = None
         client.offer(self._event)
@@ -75,7 +75,6 @@ class StatusStream:
 
     def _refresh(self) -> bool:
         """Make the event anew; whether it says something new."""
-        self._made_at = self._clock.seconds()
         made = self._make()
         clocks = {name: made.pop(name) for name in CLOCKS}
         before, self._content = self._content, _json(made)

@@ -20,6 +20,9 @@ class Subject:
     name: str
     ports: tuple[PortRange, ...] = ()
 
+    def __str__(self) -> str:
+        return "=".join(filter(None, (self.name, "+".join(map(str, self.ports)))))
+
     @classmethod
     def parse(cls, text: str) -> Subject:
         """Read `NAME` or `NAME=PROTO/PORT[-PORT][+PROTO/PORT...]`; raise `ValueError`."""

@@ -13,6 +13,7 @@ from envelope.admin.history import History
 from envelope.admin.overview import Overview
 from envelope.config import OPTIONS, Config
 from envelope.config.shown import shown
+from envelope.config.subjects import Subject
 from envelope.credentials.inuse import CertificateInUse, KeyInUse
 from envelope.firewall import RulesInForce
 from envelope.sessions.view import SessionView, Slots
@@ -20,6 +21,7 @@ from envelope.sessions.view import SessionView, Slots
 SECRET = "tell-nobody"
 CONFIG = Config(
     verify_key=(Path("/keys/one.pub"),), machine="mlab1.lga03", timeout=90.0,
+    subject=(Subject("ndt"), Subject.parse("wehe=tcp/1-2+udp/3")),
     verify_jwks_url=f"https://keys.example:8443/set.json?auth={SECRET}",
     grant_port=(PortRange("tcp", 5201, 5210),), proxy_port=(80, 443),
 )
@@ -93,6 +95,8 @@ def test_options_are_shown_as_they_were_written() -> None:
     assert options["listen"] == [":8880"]
     assert options["verify-key"] == ["/keys/one.pub"]
     assert options["grant-port"] == ["tcp/5201-5210"]
+    assert options["subject"] == ["ndt", "wehe=tcp/1-2+udp/3"]
+    assert not any("(" in str(value) for value in options.values()), "every option has a text"
     assert options["proxy-port"] == [80, 443]
     assert (options["timeout"], options["token-required"], options["cert"]) == (90.0, True, None)
 

@@ -333,6 +333,20 @@ def test_the_stream_is_made_once_for_all(viewer: Viewer) -> None:
     assert viewer.status.made == 4, "nobody watches"
 
 
+def test_one_that_comes_later_takes_no_event_from_others(viewer: Viewer) -> None:
+    viewer.ask("/status/stream")
+    viewer.clock.advance(0.5)
+    viewer.status.sessions = 1
+    late = Visitor(viewer.site)
+    late.ask("/status/stream")
+    viewer.clock.advance(0.5)
+    assert [each["sessions"] for each in events(viewer)] == [0, 1]
+    viewer.clock.advance(1)
+    assert [each["sessions"] for each in events(late)] == [0, 1]
+    for each in (viewer, late):
+        each.leave()
+
+
 def test_a_head_of_the_stream_ends(viewer: Viewer) -> None:
     assert viewer.ask("/status/stream", "HEAD")[::2] == (200, b"")
     assert viewer.ask("/livez")[0] == 200
