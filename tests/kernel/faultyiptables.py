@@ -31,6 +31,7 @@ ORDERS = {
     "die-before-commit": "dies when all but the end of a transaction is applied",
     "die-before-echo": "applies, and dies before it says so",
     "refuse-long": "nft alone: refuses long transactions, as the kernel does in user namespaces",
+    "no-counters": "nft alone: knows no counters in sets, as versions before 0.9.5",
     "save-fails": "cannot show the rules",
     "save-garbles": "shows rules that cannot be parsed",
     "save-truncates": "shows the beginning of the rules",

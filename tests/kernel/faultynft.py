@@ -38,8 +38,10 @@ def die():
     os.kill(os.getpid(), 9)
 
 def refuses(text):
-    return told("fail") or (
-        told("poison") and (b"{poison4} " in text or b"{poison6} " in text))
+    if told("no-counters") and b"counter;" in text:
+        return "syntax error, unexpected counter"
+    poison = told("poison") and (b"{poison4} " in text or b"{poison6} " in text)
+    return "told to fail" if told("fail") or poison else ""
 
 def show():
     with open(here + "/shown", "a") as file:
@@ -64,7 +66,7 @@ def once():
     if told("die-when-asked") or told("die-midway") or told("die-before-commit"):
         die()
     if refuses(text):
-        sys.exit("Error: told to fail")
+        sys.exit("Error: " + refuses(text))
     if told("refuse-long") and len(text) > 20000:
         sys.exit("netlink: Error: Could not process rule: Message too long")
     if told("truncate"):
@@ -94,7 +96,7 @@ def stay():
                 child.kill()
                 die()
             if refuses(line):
-                say(b"Error: told to fail\n" + line)
+                say(b"Error: " + refuses(line).encode() + b"\n" + line)
                 continue
             if told("truncate"):
                 commands = line.strip().split(b"; ")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+from collections.abc import Iterator
 from ipaddress import ip_network
 
 import pytest
@@ -11,6 +13,7 @@ from twisted.internet.defer import gatherResults
 from envelope.addresses import PortRange
 from envelope.config.subjects import Subject
 from envelope.firewall import GrantId, Traffic
+from envelope.firewall.nftables.counters import Counted, ElementCounters
 from tests.kernel.firewallundertest import SERVICE, FirewallUnderTest, later, settled
 from tests.kernel.udpprobe import PORT, Listener, addresses
 
@@ -94,6 +97,48 @@ async def test_a_grant_that_others_delete_is_counted_all_the_same(make, listener
     await settled(lambda: subject.transactions() > done)
     send(listener, CLIENT, 1)
     assert await firewall.revoke(GRANTS[CLIENT]) == Traffic(6, 6 * 29, False)
+
+
+class Unasked(ElementCounters):
+    """A process without CAP_NET_ADMIN: the kernel tells it nothing and answers nothing."""
+
+    def listen(self) -> None:
+        """Hear nothing."""
+
+    def counts(self, name: str) -> Iterator[list[Counted]]:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+
+@ensureDeferred
+async def test_without_privileges_the_tool_reads_the_counters(make, listener) -> None:
+    """A session's last figures are those of the last reading then."""
+    subject = make("nftables")
+    subject.firewall._tables[0][0]._counters = Unasked()
+    await subject.firewall.open(SERVICE)
+    await gatherResults([subject.firewall.allow(each, later(600)) for each in GRANTS.values()])
+    for number, source in enumerate(GRANTS, 2):
+        send(listener, source, number)
+    await subject.firewall.read_traffic()
+    for number, (source, grant) in enumerate(GRANTS.items(), 2):
+        expected = Traffic(number, number * SIZES[source], False)
+        assert subject.firewall.traffic(grant) == expected
+        send(listener, source, 1)
+        assert await subject.firewall.revoke(grant) == expected
+
+
+@ensureDeferred
+async def test_an_nft_that_knows_no_counters_lets_in_all_the_same(make, listener) -> None:
+    """And nothing is told of what it does not know."""
+    subject = make("nftables")
+    subject.tools.order("no-counters")
+    await subject.firewall.open(SERVICE)
+    await subject.firewall.allow(GRANTS[CLIENT], later(600))
+    send(listener, CLIENT, 1)
+    await subject.firewall.read_traffic()
+    assert subject.firewall.traffic(GRANTS[CLIENT]) is None
+    await subject.listed()
+    assert await subject.firewall.revoke(GRANTS[CLIENT]) is None
+    assert subject.firewall.problems() == []
 
 
 @pytest.mark.parametrize("kind", EXACT)

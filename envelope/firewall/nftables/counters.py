@@ -7,15 +7,20 @@ what a grant has let in is known exactly, without a reading before its end. It n
 
 from __future__ import annotations
 
+import re
 import socket
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import suppress
 from ipaddress import IPv6Address
 from typing import Final, NamedTuple
 
 from envelope.firewall import Traffic
+from envelope.firewall.cooperate import slices
 from envelope.firewall.kernel import Key, key_for
+from envelope.firewall.nftables.grants import key_of_element, pieces_of
 from envelope.firewall.nftables.rules import read_set_name
+from envelope.firewall.nftables.snapshot import NftSnapshot
 from envelope.firewall.policy import RuleChoices
 from envelope.netlink import NETLINK_NETFILTER, Events, Netlink, attribute, attributes
 
@@ -28,6 +33,8 @@ _TABLE, _SET, _ELEMENTS = 1, 2, 3
 _KEY, _EXPRESSION, _EXPRESSIONS = 1, 7, 11
 _VALUE, _NAME, _DATA = 1, 1, 2
 _BYTES, _PACKETS = 1, 2
+# An element as nft prints it.
+_COUNTED: Final = re.compile(r'([^\s"]+)(?: [^"]*)? counter packets (\d+) bytes (\d+)')
 _ATTRIBUTE: Final = struct.Struct("=HH")
 _OURS: Final = b"envelope\0"
 # Bytes that wait to be read, of others' transactions too: some 10,000 elements.
@@ -55,10 +62,9 @@ class ElementCounters:
 
     def listen(self) -> None:
         """Hear of deleted elements from now on, where the kernel allows it."""
-        try:
-            self._events = Events(NETLINK_NETFILTER, _GROUP, _BUFFER)
-        except OSError:
-            self._events = None
+        if self._events is None:
+            with suppress(OSError):
+                self._events = Events(NETLINK_NETFILTER, _GROUP, _BUFFER)
 
     def deleted(self) -> Iterator[Counted]:
         """The elements that were deleted since the last call; some may be lost under a flood."""
@@ -139,3 +145,19 @@ def _text_of(address: bytes) -> str:
     text = socket.inet_ntop(socket.AF_INET6, address)
     # inet_ntop(3) writes some addresses in a mixed form, and ipaddress does not.
     return str(IPv6Address(address)) if "." in text else text
+
+
+def counts_in(
+    snapshot: NftSnapshot, choices: RuleChoices
+) -> Generator[int, None, dict[Key, Traffic]]:
+    """What nft prints that each grant's element has counted, in steps; raises `UnreadableRules`."""
+    found: dict[Key, Traffic] = {}
+    for name, shown in snapshot.sets.items():
+        for pieces in slices(pieces_of(name, shown.elements) if read_set_name(name) else ()):
+            for piece in pieces:
+                match = _COUNTED.match(piece)
+                key = key_of_element(name, match[1], choices) if match else None
+                if match is not None and key is not None:
+                    found[key] = Traffic(int(match[2]), int(match[3]), exact=False)
+            yield len(pieces)
+    return found

@@ -136,7 +136,7 @@ def grants_in(
                     _note(name, element, reading, found)
                 yield len(part)
             continue
-        for pieces in slices(_pieces(name, shown.elements)):
+        for pieces in slices(pieces_of(name, shown.elements)):
             for piece in pieces:
                 _note(name, piece, reading, found)
             yield len(pieces)
@@ -199,12 +199,12 @@ def _note(name: str, piece: str, reading: Reading, found: dict[Key, Second]) -> 
     match = _ELEMENT.fullmatch(piece)
     if match is None:
         raise UnreadableRules(f"an element of the set {name} that cannot be read")
-    key = _key_of(name, match["name"], reading.choices)
+    key = key_of_element(name, match["name"], reading.choices)
     if key is not None:
         found[key] = reading.grant(key, _left(match["more"]))
 
 
-def _pieces(name: str, elements: str) -> list[str]:
+def pieces_of(name: str, elements: str) -> list[str]:
     """The elements of a set, each with what nft prints behind it."""
     text = " ".join(elements.split())
     if not text:
@@ -225,7 +225,8 @@ def _left(more: str) -> str | None:
     return match[1] if match is not None else None
 
 
-def _key_of(name: str, element: str, choices: RuleChoices) -> Key | None:
+def key_of_element(name: str, element: str, choices: RuleChoices) -> Key | None:
+    """The key of an element of a set of ours; None for one that cannot be a grant."""
     if name == PROXIES:
         return EVERYONE.get(_FAMILIES.get(element, 0))
     if not _ADDRESS.fullmatch(element):

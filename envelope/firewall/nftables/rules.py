@@ -56,16 +56,21 @@ def is_own_set(name: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Structure:
-    """Everything but the grants; `loose`: nf_conntrack_tcp_loose was 1 before the first start."""
+    """Everything but the grants; `loose`: nf_conntrack_tcp_loose was 1 before the first start.
+
+    `counts`: elements count what they let in, which old versions of nft cannot say.
+    """
 
     choices: RuleChoices
     loose: bool = False
+    counts: bool = True
 
     @property
     def sets(self) -> dict[str, str]:
         """Our sets, each with its declaration. Those of grants count, element by element."""
+        counter = " counter;" if self.counts else ""
         sets = {
-            set_name(version, number): f"type ipv{version}_addr; flags timeout; counter;"
+            set_name(version, number): f"type ipv{version}_addr; flags timeout;{counter}"
             for number in range(len(self.choices.services)) for version in (4, 6)
         }
         if self.choices.proxy_port:

@@ -12,14 +12,15 @@ from typing import Final
 
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
+from twisted.logger import Logger
 
-from envelope.firewall import RulesInForce, Traffic
+from envelope.firewall import FirewallError, RulesInForce, Traffic
 from envelope.firewall.cooperate import SLICE, in_turns, step_by_step
 from envelope.firewall.errors import ToolFailed, UnreadableRules
 from envelope.firewall.kernel import Key, Seen, TableLabel
 from envelope.firewall.lifecycle import InstalledTable
 from envelope.firewall.metrics import FirewallMetrics
-from envelope.firewall.nftables.counters import ElementCounters, keys_of
+from envelope.firewall.nftables.counters import ElementCounters, counts_in, keys_of
 from envelope.firewall.nftables.generation import Certainty
 from envelope.firewall.nftables.grants import (
     EARLIER,
@@ -45,8 +46,12 @@ from envelope.firewall.nftables.snapshot import Chain, NftSnapshot
 from envelope.firewall.nftables.tool import Nft
 from envelope.firewall.policy import BACKSTOP, RuleChoices
 
+# What an nft says that knows no counters in sets.
+_NO_COUNTERS: Final = "unexpected counter"
 # nft's words for EMSGSIZE, when nothing of a transaction was taken.
 _TOO_LONG: Final = "Message too long"
+
+_log = Logger(namespace="envelope.firewall")
 
 
 class NftTable(InstalledTable[NftSnapshot]):
@@ -72,6 +77,7 @@ class NftTable(InstalledTable[NftSnapshot]):
         self._nft = nft
         self._certainty = Certainty(generation, reactor.seconds, trust)
         self._counters = counters
+        self._can_count = True
         # What deleted elements had counted that nobody has asked for yet.
         self._deleted: list[tuple[Key, Traffic]] = []
         # Grants whose element may have run out, with its counter, before it was replaced.
@@ -89,12 +95,23 @@ class NftTable(InstalledTable[NftSnapshot]):
 
     # -- the structure ---------------------------------------------------------------------
 
+    async def install(self, choices: RuleChoices, loose: bool) -> None:
+        """See `InstalledTable`; with an nft that knows no counters in sets, nothing is counted."""
+        try:
+            await super().install(choices, loose)
+        except FirewallError as error:
+            if _NO_COUNTERS not in str(error):
+                raise
+            _log.warn("nft is too old to count what grants let in (before 0.9.5)")
+            self._can_count = False
+            await super().install(choices, loose)
+
     async def _read(self) -> NftSnapshot:
         return NftSnapshot.of(await self._nft.show())
 
     def _first_lines(self, found: NftSnapshot, choices: RuleChoices, loose: bool) -> list[str]:
         self.was_loose = loose or was_loose(found)
-        self._structure = Structure(choices, self.was_loose)
+        self._structure = Structure(choices, self.was_loose, self._can_count)
         self._counters.listen()
         return install(found, self._structure, probe())
 
@@ -144,18 +161,21 @@ class NftTable(InstalledTable[NftSnapshot]):
         return shown_in_force(*self._standing, wanted, in_force, self._seen)
 
     async def counts(self) -> Mapping[Key, Traffic]:
-        """See `KernelTable`."""
+        """See `KernelTable`; where this process may not ask the kernel, nft does."""
+        structure, _ = self._standing
         found: dict[Key, Traffic] = {}
         known = 0
         try:
-            for name in self._standing[0].sets:
+            for name in structure.sets:
                 for part in self._counters.counts(name):
-                    found.update(keys_of(part, self._standing[0].choices))
+                    found.update(keys_of(part, structure.choices))
                     if len(found) - known >= SLICE:
                         known = len(found)
                         await deferLater(self._reactor, 0)
-        except OSError as error:
-            raise UnreadableRules(str(error.strerror)) from None
+        except OSError:
+            snapshot = NftSnapshot.of(await self._nft.show())
+            steps = counts_in(snapshot, structure.choices)
+            return await step_by_step(self._reactor, steps)
         return found
 
     def deleted(self) -> Sequence[tuple[Key, Traffic]]:
