@@ -66,12 +66,9 @@ class Config:
         "File with the certificates, in PEM, of the authorities that the host of --verify-jwks-url "
         "is verified with. Without it, those that this system trusts.",
     )
-    issuer: str = one(
-        "locate", values.name, "The issuer (iss) that an access token must name."
-    )
+    issuer: str = one("locate", values.name, "The issuer (iss) that an access token must name.")
     machine: str | None = optional(
-        values.name,
-        "This machine's name, which an access token's audience (aud) must contain.",
+        values.name, "This machine's name, which an access token's audience (aud) must contain."
     )
     subject: tuple[Subject, ...] = many(
         "", Subject.parse,
@@ -92,8 +89,7 @@ class Config:
     )
     timeout: Seconds = one(
         "60s", values.positive_duration,
-        "How long a grant may last at least, even if its token expires earlier: seconds, or as "
-        "90s, 1m30s, 2h.",
+        "How long a grant may last at least, even if its token expires earlier: seconds, or 1m30s.",
     )
     max_duration: Seconds | None = optional(
         values.positive_duration,
@@ -136,9 +132,7 @@ class Config:
         "How many leading bits of an IPv4 client's address a grant opens, 8 to 32: 32 is the "
         "client alone, 24 its whole /24.",
     )
-    grant_prefix6: int = one(
-        "128", values.whole_number(16, 128), "The same for IPv6, 16 to 128."
-    )
+    grant_prefix6: int = one("128", values.whole_number(16, 128), "The same for IPv6, 16 to 128.")
     grant_port: tuple[PortRange, ...] = many(
         "", PortRange.parse,
         "PROTO/PORT[-PORT] that a grant opens; without any, a grant opens everything.",
@@ -149,8 +143,7 @@ class Config:
     )
     established: Literal["cut", "keep"] = one(
         "cut", values.choice("cut", "keep"),
-        "cut: connections that a client opened under its grant end with the grant. keep: they "
-        "continue.",
+        "cut: connections that a client opened under its grant end with it. keep: they continue.",
     )
     iptables: Path | None = optional(
         values.path,
@@ -187,13 +180,11 @@ class Config:
     )
     request_timeout: Seconds = one(
         "8s", values.positive_duration,
-        "How long it may take from a client's connecting until its whole request has arrived: "
-        "seconds, or as 1m30s.",
+        "How long a client's whole request may take, from its connecting on: seconds, or 1m30s.",
     )
     max_header_bytes: int = one(
         "16384", values.whole_number(1024, 1_048_576),
-        "The largest size of a request's head in bytes, at least 1024; a token alone may take "
-        "8192.",
+        "The largest size of a request's head in bytes, at least 1024; a token may take 8192.",
     )
     tx_device: str | None = optional(
         values.device, "The network device whose transmit rate is measured."
@@ -227,8 +218,7 @@ class Config:
     )
     drain: Seconds = one(
         "0s", values.duration,
-        "How long open sessions may continue after SIGTERM before they are closed: seconds, or as "
-        "1m30s.",
+        "How long open sessions may continue after SIGTERM before they are closed: seconds, or 2m.",
     )
     log_claim: tuple[str, ...] = many(
         "", values.name,

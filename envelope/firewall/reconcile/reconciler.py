@@ -39,9 +39,7 @@ class Reconciler(Generic[W]):
     def __init__(
         self, reactor: IReactorTime, table: KernelTable[W], metrics: FirewallMetrics
     ) -> None:
-        self._reactor = reactor
-        self._table = table
-        self._metrics = metrics
+        self._reactor, self._table, self._metrics = reactor, table, metrics
         self._wanted = Wanted(table.written)
         self._in_force: InForce[W] = InForce()
         self._backlog = Backlog()
@@ -50,10 +48,9 @@ class Reconciler(Generic[W]):
         self._reports = Reports(table.label, metrics.drift)
         self._contest = Contest()
         self._retry = Retry(reactor, self._try_again)
-        self._running = self._dismissed = self._must_look = False
+        self._running = self._dismissed = self._must_look = self._is_working = False
         # Whether the last look, or the mending after it, failed.
         self._blind = False
-        self._is_working = False
         self._working: Deferred[None] = succeed(None)
 
     # -- start and stop --------------------------------------------------------------------
