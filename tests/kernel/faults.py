@@ -272,7 +272,7 @@ FAULTS: Final = (
           "tests/firewall/flows/test_flows.py",
           "self._cutter.spare(network, ports)", "pass"),
     Fault("a grant's end cuts flows that another one allows", "tests/firewall/flows/test_flows.py",
-          "(*self._open, *self._proxies, *still_open)", "(*self._open, *self._proxies)"),
+          "(*self._open, *proxies, *cut.still_open)", "(*self._open, *proxies)"),
     # -- several services, counting, and idle sessions
     Fault("a grant opens more than its subject's ports", "tests/kernel/test_services.py",
           "for port in _matches(service)", 'for port in ("",)', NFTABLES),
