@@ -236,10 +236,10 @@ def test_flows_that_another_grant_of_the_network_allows_live_on() -> None:
     first, second = PortRange("tcp", 5000, 5000), PortRange("tcp", 6000, 6001)
     flows = [connection(False, port=port) for port in (5000, 6000, 7000)]
     rig.sockets.open = [*flows]
-    rig.run(rig.flows.ended(A, True, (second,)))
+    rig.run(rig.flows.ended(Cut(A, (second,), others=True, unused=False)))
     assert rig.sockets.open == [flows[1]]
     rig.sockets.open = [*flows]
-    ended = rig.flows.ended(A, True)
+    ended = rig.flows.ended(Cut(A, (), others=True, unused=False))
     rig.flows.granted(A, (first,))
     assert not ended.called
     rig.run(ended)
