@@ -252,6 +252,6 @@ def _limit(entries: Entries) -> Iterator[Row]:
     floor = entries.get("profile", {}).get("floor")
     cost = entries.get("coming", {}).get("variants", {}).get("none", {}).get("cpu_ms")
     if floor and cost:
-        least = floor["handshake_ms"] + floor["signature"]
+        least = floor["handshake_ms"] + floor["signature"] + 2 * floor["transaction_ms"]
         yield Row(10, "none: CPU a visit", "≤ 2 x the physical limit", f"{cost:.2f} ms",
                   f"{least:.2f} ms", cost / least, 2)
