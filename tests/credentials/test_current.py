@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,7 +17,7 @@ from envelope.config.subjects import Subject as Wanted
 from envelope.credentials.current import CredentialError, Credentials
 from envelope.credentials.freshness import unknown_kid_delay
 from envelope.credentials.tokens import Claims, TokenRefusal
-from tests.end_to_end.credentialfiles import MACHINE, SUBJECT, sign
+from tests.end_to_end.credentialfiles import MACHINE, SUBJECT, sign, write_certificate
 
 URL = "https://192.0.2.1/jwks"
 
@@ -27,14 +29,16 @@ def make(kid: str) -> jwk.JWK:
 class Subject:
     """Credentials without a certificate, whose server of keys never answers."""
 
-    def __init__(self, folder: Path, **more: object) -> None:
+    def __init__(
+        self, folder: Path, wall: Callable[[], float] = time.time, **more: object
+    ) -> None:
         self.folder = folder
         self.reactor = MemoryReactorClock()
         self.own = make("own")
         (folder / "own.pub").write_text(self.own.export_public())
         config = Config(machine=MACHINE, subject=(Wanted(SUBJECT),), **more)  # type: ignore[arg-type]
         self.credentials = Credentials(
-            config, self.reactor, CollectorRegistry(), chance=lambda: 1.0
+            config, self.reactor, CollectorRegistry(), wall, lambda: 1.0
         )
 
     def verify(self, key: jwk.JWK) -> object:
@@ -100,3 +104,30 @@ def test_what_cannot_be_used_at_the_start_is_named(tmp_path: Path, name: str) ->
     value = (path,) if name == "verify_key" else path
     with pytest.raises(CredentialError, match=r"bad\.pem"):
         Subject(tmp_path, verify_jwks_url=URL, **{name: value})
+
+
+def test_operators_are_shown_the_keys_and_the_certificate_in_use(tmp_path: Path) -> None:
+    """With the moment since when each is in use; a key that stays keeps its own."""
+    write_certificate(tmp_path)
+    own = tmp_path / "own.pub"
+    moments = iter(range(1, 100))
+    subject = Subject(
+        tmp_path, lambda: float(next(moments)), verify_key=(own,), cert=tmp_path / "cert.pem",
+        key=tmp_path / "key.pem",
+    )
+    (before,) = subject.credentials.keys_in_use()
+    assert (before.kid, before.alg, before.source) == ("own", "EdDSA", "verify-key")
+    certificate = subject.credentials.certificate_in_use()
+    assert certificate is not None
+    assert certificate.names == ("203.0.113.1",)
+    assert certificate.not_before < certificate.not_after
+    keys = {"keys": [json.loads(subject.own.export_public()),
+                     json.loads(make("new").export_public())]}
+    own.write_text(json.dumps(keys))
+    subject.credentials.start()
+    subject.credentials.reload()
+    kept, new = subject.credentials.keys_in_use()
+    assert kept == before
+    assert (new.kid, new.since > before.since) == ("new", True)
+    subject.credentials.stop()
+    assert Subject(tmp_path, verify_key=(own,)).credentials.certificate_in_use() is None

@@ -22,6 +22,7 @@ from tests.end_to_end.harness import PATIENCE, Service
 
 _LISTENING = r"listening on .*port=(\d+)[,)]"
 _ADMIN = r"metrics and health on .*port=(\d+)\)"
+_STATUS = r"status page on .*port=(\d+)\)"
 _GONE = (ConnectionResetError, BrokenPipeError, ssl.SSLEOFError, ssl.SSLZeroReturnError)
 
 
@@ -42,7 +43,7 @@ class ServiceProcess:
             sys.executable, str(Path(sys.executable).with_name("twistd")), "-n", "--pidfile=",
             *own, "envelope", "--firewall=none", f"--verify-key={folder / 'key.pub'}",
             f"--machine={MACHINE}", f"--subject={SUBJECT}", "--admin=tcp:0:interface=127.0.0.1",
-            "--status=none",
+            "--status=tcp:0:interface=127.0.0.1",
             *(f"--listen={place}" for place in listen), *options,
         ]
         if tls:
@@ -54,6 +55,7 @@ class ServiceProcess:
         try:
             self.ports = [int(self.service.until(_LISTENING)[1]) for _ in listen]
             self.admin_port = int(self.service.until(_ADMIN)[1])
+            self.status_port = int(self.service.until(_STATUS)[1])
             self.service.until(r"\bready(?:\"})?$")
             self._idle = self.sockets()
         except BaseException:

@@ -73,17 +73,28 @@ def test_the_hosts_own_connection_survives_start_and_stop(rig) -> None:
 
 def test_health_and_metrics_follow_the_state(rig) -> None:
     """They are served on the host's loopback."""
-    rig.start()
+    base, heartbeat = "http://127.0.0.1:9990", "http://localhost:8000"
+    rig.start("--admin=tcp:9990:interface=127.0.0.1", "--admin=localhost:8000")
+    assert get(rig, f"{heartbeat}/health") == (200, '{"ready": true}\n\n')
     client = rig.client(rig.token())
     assert client.event()["status"] == 101
-    base = "http://127.0.0.1:9990"
     assert get(rig, f"{base}/livez")[0] == 200
     assert get(rig, f"{base}/readyz") == (200, '{"ready": true}\n\n')
+    assert get(rig, f"{base}/health") == get(rig, f"{heartbeat}/health") == (
+        503, '{"ready": false, "reasons": ["no slot is free"]}\n\n')
     status, metrics = get(rig, f"{base}/metrics")
     assert status == 200
     assert 'envelope_sessions{family="ipv4"} 1.0' in metrics
     assert 'envelope_grants{family="ipv4"} 1.0' in metrics
     assert "envelope_build_info" in metrics
+    status = json.loads(get(rig, "http://127.0.0.1:8881/status")[1])
+    assert [each["address"] for each in status["sessions"]] == [rig.lab.client().address4]
+    assert sorted(status["rules"]["wanted"]) == sorted(status["rules"]["held"])
+    rules = {line.removeprefix("iptables ") for line in status["rules"]["held"]}
+    assert {line for line in rig.grants().splitlines() if "ENVELOPE" in line} <= rules
+    client.tell("close")
+    assert client.event()["code"] == 1000
+    assert get(rig, f"{heartbeat}/health")[0] == 200
 
 
 def test_sighup_reads_the_keys_again_and_a_bad_file_keeps_the_old(rig) -> None:

@@ -15,7 +15,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
-from itertools import cycle
+from itertools import cycle, product
 from pathlib import Path
 from typing import Any
 
@@ -48,10 +48,12 @@ class Watched(ServiceProcess):
         self.served.append(answer)
         return answer
 
-    def ask_admin(self, target: str, method: str = "GET", more: bytes = b"") -> None:
-        """Send the admin endpoint a request with the canary in every possible place."""
-        with socket.create_connection(("127.0.0.1", self.admin_port), PATIENCE) as stream:
-            head = f"{method} {target} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n".encode()
+    def ask_operators(
+        self, port: int, target: str, method: str = "GET", more: bytes = b"Host: localhost\r\n"
+    ) -> None:
+        """Send a site for operators a request with the canary in every possible place."""
+        with socket.create_connection(("127.0.0.1", port), PATIENCE) as stream:
+            head = f"{method} {target} HTTP/1.1\r\nConnection: close\r\n".encode()
             stream.sendall(head + more + b"\r\n")
             with suppress(ConnectionResetError):
                 while answer := stream.recv(65536):
@@ -176,10 +178,11 @@ def test_no_secret_is_shown_whatever_is_sent_and_whatever_fails(running: Watched
     send_tokens_everywhere(running)
     misbehave_in_sessions(running)
     make_reloads_and_accepts_fail(running)
-    for page in PAGES:
-        running.ask_admin(page)
-        running.ask_admin(f"{page}?{CANARY.decode()}", more=b"Cookie: " + CANARY + b"\r\n")
-        running.ask_admin(f"{page}{CANARY.decode()}", CANARY.decode())
+    for page, port in product(PAGES, (running.admin_port, running.status_port)):
+        running.ask_operators(port, page)
+        more = b"Host: %s\r\nCookie: %s\r\n" % (CANARY, CANARY)
+        running.ask_operators(port, f"{page}?{CANARY.decode()}", more=more)
+        running.ask_operators(port, f"{page}{CANARY.decode()}", CANARY.decode())
     words = [CANARY, *private_parts(running), b"eyJ"]
     # The environment is inherited, and coverage puts base64 of its own there.
     search("the environment", [running.environment()], words[:-1])
