@@ -25,10 +25,16 @@ LONGEST_PAUSE: Final = 600.0
 # The part of a lifetime, and of a pause, after which the next fetch may come.
 _EARLIEST_REFRESH: Final = 0.8
 _EARLIEST_RETRY: Final = 0.5
-# Seconds over which fetches are spread at least, when answers stay fresh for a minute or less; and
-# over which those for an unknown kid are spread, whose clients wait for the key.
+# Seconds over which fetches are spread at least, when answers stay fresh for a minute or less.
 _LEAST_SPREAD: Final = 15.0
+# Seconds from one fetch to the next that an unknown kid may cause: anybody can send such tokens.
+LEAST_BETWEEN: Final = 60.0
+# Seconds over which fetches for an unknown kid are spread, whose clients wait for the key; and over
+# which they are spread when the last fetch is less than `LEAST_BETWEEN` ago. A flood of such tokens
+# on a whole fleet causes the second kind, minute after minute; within 3 s each time, the services
+# would stay in step (tests/support/fleet.py).
 _UNKNOWN_KID_SPREAD: Final = 3.0
+_REPEATED_SPREAD: Final = 30.0
 
 
 def lifetime(headers: Iterable[tuple[str, str]], now: float) -> float:
@@ -90,6 +96,8 @@ def retry_after(failures: int, chance: float) -> float:
     return pause * (_EARLIEST_RETRY + (1 - _EARLIEST_RETRY) * chance)
 
 
-def unknown_kid_delay(chance: float) -> float:
-    """Seconds from the moment that a token with an unknown `kid` may cause a fetch."""
-    return chance * _UNKNOWN_KID_SPREAD
+def unknown_kid_delay(since: float, chance: float) -> float:
+    """Seconds until an unknown `kid` may cause a fetch, `since` seconds after the last one."""
+    if since >= LEAST_BETWEEN:
+        return chance * _UNKNOWN_KID_SPREAD
+    return LEAST_BETWEEN - since + chance * _REPEATED_SPREAD

@@ -7,7 +7,7 @@ keys is down, the services that use its keys go on.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
@@ -23,9 +23,6 @@ from envelope.credentials.publishedkeys import KeySet, read_set, summary
 from envelope.runtime.timers import Timer
 
 _log = Logger(namespace="envelope.remotekeys")
-
-# Seconds from one fetch to the next that an unknown kid may cause: anybody can send such tokens.
-LEAST_BETWEEN: Final = 60.0
 
 
 class RemoteKeys:
@@ -91,12 +88,12 @@ class RemoteKeys:
             self._fetch()
 
     def unknown_kid(self) -> None:
-        """Fetch soon, since a token names an unknown key; `LEAST_BETWEEN` limits how often."""
+        """Fetch soon, since a token names an unknown key; `freshness` limits how often."""
         # Once for each fetch: the earliest of many draws would be no spread any more.
         if self._timer.running and not self._hurried:
             self._hurried = True
-            soonest = max(self._clock.seconds(), self._began + LEAST_BETWEEN)
-            soonest += freshness.unknown_kid_delay(self._chance())
+            now = self._clock.seconds()
+            soonest = now + freshness.unknown_kid_delay(now - self._began, self._chance())
             if self._due_at > soonest:
                 self._fetch_at(soonest)
 

@@ -65,7 +65,7 @@ def test_only_a_token_with_an_unknown_kid_causes_a_fetch(tmp_path: Path) -> None
     before = subject.connections
     assert subject.verify(make("new")) == "unknown-key"
     assert subject.connections == before
-    subject.reactor.advance(unknown_kid_delay(1.0))
+    subject.reactor.advance(unknown_kid_delay(61, 1.0))
     assert subject.connections == before + 1
     assert began > 3
     subject.credentials.stop()

@@ -109,4 +109,12 @@ def test_a_refresh_is_never_within_a_minute_nor_much_too_late(
 
 @given(CHANCES)
 def test_a_client_with_a_new_key_waits_a_few_seconds_at_most(chance: float) -> None:
-    assert 0 <= unknown_kid_delay(chance) <= 3
+    assert 0 <= unknown_kid_delay(60, chance) <= 3
+
+
+@given(st.floats(0, 60, exclude_max=True), CHANCES)
+def test_repeated_fetches_for_unknown_keys_are_a_minute_apart_and_spread(
+    since: float, chance: float
+) -> None:
+    moment = since + unknown_kid_delay(since, chance)
+    assert moment == pytest.approx(60 + 30 * chance)

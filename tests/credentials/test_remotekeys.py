@@ -13,11 +13,16 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.logger import LogEvent, formatEvent, globalLogPublisher
 
-from envelope.credentials.freshness import DEFAULT_LIFETIME, LONGEST_PAUSE, SHORTEST
+from envelope.credentials.freshness import (
+    DEFAULT_LIFETIME,
+    LEAST_BETWEEN,
+    LONGEST_PAUSE,
+    SHORTEST,
+)
 from envelope.credentials.httpreply import FetchFailed, FetchOutcome, Reply
 from envelope.credentials.metrics import CredentialMetrics
 from envelope.credentials.publishedkeys import MOST_LINES
-from envelope.credentials.remotekeys import LEAST_BETWEEN, RemoteKeys
+from envelope.credentials.remotekeys import RemoteKeys
 from tests.support.leakdetector import LoggedFailures
 
 ORIGIN = "https://keys.example/jwks"
