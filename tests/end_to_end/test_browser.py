@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -56,8 +57,9 @@ class Browsing(ServiceProcess):
 
     def __init__(self, folder: Path) -> None:
         self.cert, key = Authority(folder).issue("127.0.0.1", "::1")
-        super().__init__(folder, "--timeout=1s", "--max-clients=2", f"--cert={self.cert}",
-                         f"--key={key}", listen=(":0",), tls=False)
+        self.control = f"--control={folder / 'control'}"
+        super().__init__(folder, self.control, "--timeout=1s", "--max-clients=2",
+                         f"--cert={self.cert}", f"--key={key}", listen=(":0",), tls=False)
 
     def url(self, host: str = "127.0.0.1", **claims: Any) -> str:
         token = self.token(**claims).decode()
@@ -111,6 +113,14 @@ def test_the_documented_page_opens_holds_and_closes(
 def test_the_deadline_is_seen(service: Browsing, page: Any) -> None:
     run(page, service.url(exp=time.time() + 1.5))
     assert seen(page, 2) == ["measures 127.0.0.1", "4000 deadline"]
+
+
+def test_a_revocation_is_seen(service: Browsing, page: Any) -> None:
+    run(page, service.url())
+    seen(page, 1)
+    subprocess.run([sys.executable, Path(sys.executable).with_name("envelope"), "revoke", "--all",
+                    service.control], check=True, stdout=subprocess.DEVNULL)
+    assert seen(page, 2)[1:] == ["4001 revoked"]
 
 
 def test_a_page_that_is_left_gives_up_its_envelope(service: Browsing, page: Any) -> None:
