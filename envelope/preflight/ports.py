@@ -51,9 +51,11 @@ async def _find_port(reactor: Any, option: str, spec: ListenSpec, running: bool)
     try:
         ports = await listen(reactor, spec, Factory(), None)
     except ListenError as error:
-        if not running:
-            return fail(str(error), f"stop what listens there (ss -lntp), or change {option}")
-        return fail(f"{error} (an envelope runs here)", f"stop that one, or change {option}")
+        if "in use" not in str(error):
+            return fail(str(error), f"correct {option}, or what the line says")
+        if running:
+            return fail(f"{error} (an envelope runs here)", f"stop that one, or change {option}")
+        return fail(str(error), f"stop what listens there (ss -lntp), or change {option}")
     for port in ports:
         await maybeDeferred(port.stopListening)
     return ok(f"{option}={spec} can be opened")

@@ -111,7 +111,9 @@ class KernelSockets:
     def why_indestructible(self) -> str:
         """See `SocketTable`."""
         nobody = socket.inet_aton("127.0.0.1")
-        name = _ENDPOINTS.pack(1, 1, nobody, nobody) + _ANY[-12:]
+        # No socket has the cookie 0 (sock_gen_cookie). Without one, a server that listens on the
+        # port would be found, and destroyed.
+        name = _ENDPOINTS.pack(1, 1, nobody, nobody) + _ANY[-12:-8] + bytes(8)
         try:
             for _ in self.connections("tcp", (ip_network("192.0.2.1/32"),)):
                 pass
