@@ -16,7 +16,6 @@ from typing import IO
 import pytest
 
 from envelope import __version__
-from envelope.commands import COMMANDS
 
 ROOT = Path(__file__).parent.parent
 TWISTD = "from twisted.scripts.twistd import run; run()"
@@ -97,13 +96,15 @@ def test_what_was_installed_is_what_runs(installed: Path) -> None:
 
 
 @pytest.mark.parametrize(("path", "command"), [
-    ("share/man/man1/envelope.1", "man"),
-    ("share/bash-completion/completions/envelope", "completion"),
-    ("share/zsh/site-functions/_envelope", "completion"),
-    ("share/fish/vendor_completions.d/envelope.fish", "completion"),
+    ("share/man/man1/envelope.1", ("man",)),
+    ("share/bash-completion/completions/envelope", ("completion", "bash")),
+    ("share/zsh/site-functions/_envelope", ("completion", "zsh")),
+    ("share/fish/vendor_completions.d/envelope.fish", ("completion", "fish")),
 ])
-def test_what_commands_print_is_installed(installed: Path, path: str, command: str) -> None:
-    assert (installed / path).exists() == (command in COMMANDS)
+def test_what_commands_print_is_installed(
+    installed: Path, path: str, command: tuple[str, ...]
+) -> None:
+    assert (installed / path).read_text() == run(installed, "bin/envelope", *command)
 
 
 def test_the_unit_is_installed(installed: Path) -> None:
