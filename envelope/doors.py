@@ -6,6 +6,7 @@ touched. Those of operators are served at once, during the start and the stop to
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
@@ -52,7 +53,10 @@ class Doors:
         for port in await self._opening:
             self.clients.append(port)
             accept_carefully(port, self._reactor, self._front.free_descriptor)
-            _log.info("listening on {host}", host=port.getHost(), log_own_address=True)
+            _log.info(
+                "listening on {log_host}", event="listening", what="clients",
+                log_own_address=True, **_place(port.getHost()),
+            )
 
     async def open_for_operators(
         self, spec: ListenSpec, site: IProtocolFactory, what: str, required: bool = True
@@ -74,7 +78,8 @@ class Doors:
             accept_carefully(port, self._reactor, self._front.free_descriptor)
             start_accepting(port)
             _log.info(
-                "{what} on {host}", what=what, host=port.getHost(), log_own_address=True
+                "{what} on {log_host}", event="listening", what=what, log_own_address=True,
+                **_place(port.getHost()),
             )
 
     def accept_clients(self) -> None:
@@ -93,3 +98,9 @@ class Doors:
     def shut_ports(self) -> tuple[PortRange, ...]:
         """The ports of operators that other machines could connect to; no grant opens them."""
         return service_ports(reachable(self.operators))
+
+
+def _place(host: Any) -> dict[str, Any]:
+    """The fields that say where a socket listens; a UNIX socket has no port."""
+    address = getattr(host, "host", None) or os.fsdecode(getattr(host, "name", None) or b"-")
+    return {"address": address, "port": getattr(host, "port", None), "log_host": host}

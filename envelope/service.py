@@ -167,7 +167,7 @@ class EnvelopeService(Service):
             await self._attempt(port.stopListening)
         await self._attempt(self._control.close)
         self._manager.close()
-        _log.info("stopped")
+        _log.info("stopped", event="stopped")
 
     # -- the steps of both -----------------------------------------------------------------
 
@@ -211,7 +211,7 @@ class EnvelopeService(Service):
         self._doors.accept_clients()
         if self._credentials.tls is None:
             _log.warn("INSECURE: no certificate, so tokens travel in the clear")
-        _log.info("ready")
+        _log.info("ready", event="ready")
         self._manager.ready()
         if not self._report.ready():
             _log.warn("the command that waited for this start has ended, so the start is given up")
@@ -232,7 +232,8 @@ class EnvelopeService(Service):
 
     async def _drain(self) -> None:
         if len(self.sessions) and self._config.drain:
-            _log.info("draining for at most {seconds:g} s", seconds=self._config.drain)
+            _log.info("draining for at most {seconds:g} s", event="draining",
+                      seconds=self._config.drain)
             await self._at_most(self._config.drain, self.sessions.when_empty())
 
     async def _attempt(self, step: Callable[[], object]) -> None:

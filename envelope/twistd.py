@@ -14,6 +14,7 @@ from twisted.python import usage
 from envelope import preflight
 from envelope._version import __version__
 from envelope.config.options import ServiceOptions
+from envelope.config.shown import as_words, shown
 from envelope.preflight.findings import StartError
 from envelope.runtime.background import in_foreground, report_for
 from envelope.runtime.capabilities import keep_memory_private
@@ -127,7 +128,11 @@ def makeService(options: Options) -> EnvelopeService:
     except StartError as error:
         tell(str(error))
         raise SystemExit(1) from None
-    _log.info("envelope {version}", version=__version__)
+    _log.info("envelope {version}", event="start", version=__version__)
+    _log.info(
+        "options: {log_given}", event="options", options=shown(options.config),
+        log_given=as_words(options.config) or "all at their defaults", log_own_address=True,
+    )
     # Only now are all forks done.
     reactor.callWhenRunning(service_log.start)
     signals.begin()

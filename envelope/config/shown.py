@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TypeAlias
 from urllib.parse import urlsplit
 
 from envelope.config import OPTIONS, Config
+from envelope.text import printable
 
 # None is an option without a value, such as `--max-duration` when it is not given.
 Shown: TypeAlias = str | int | float | bool | list[str | int] | None
@@ -21,6 +23,22 @@ def shown(config: Config) -> dict[str, Shown]:
     if config.verify_jwks_url is not None:
         values["verify-jwks-url"] = without_secrets(config.verify_jwks_url)
     return values
+
+
+def as_words(config: Config) -> str:
+    """The options that differ from their defaults, as on a command line."""
+    usual = shown(Config())
+    return " ".join(
+        f"--{name}={shlex.quote(printable(_text(each)))}"
+        for name, value in shown(config).items() if value != usual[name]
+        for each in (value if isinstance(value, list) else [value])
+    )
+
+
+def _text(value: Shown) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def without_secrets(url: str) -> str:

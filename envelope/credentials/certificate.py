@@ -89,11 +89,14 @@ class WatchedCertificate:
 
     def _report_expiry(self) -> None:
         not_after = self.tls.validity.not_after
-        _log.info("the certificate is valid until {end}", end=utc_text(not_after))
+        _log.info(
+            "the certificate is valid until {until}", event="certificate",
+            until=utc_text(not_after),
+        )
         self._metrics.certificate_ends(not_after.timestamp())
 
     def _check(self) -> None:
         for line in self._complaints():
-            _log.warn("{line}", line=line)
+            _log.warn("{line}", event="certificate-warning", line=line)
         delay = self.tls.validity.next_change(self._now())
         self._timer.start(delay.total_seconds(), self._check)

@@ -110,14 +110,14 @@ class Reload:
                 self._reported = False
         else:
             self._trouble = None
-            self._log.info("read the {what} again", what=self._what)
+            self._log.info("read the {what} again", event="reloaded", what=self._what)
         self._wait()
 
     def _report(self) -> None:
         self._reported = True
         self._log.error(
             "kept the old {what}: {error}; trying again until the files can be used",
-            what=self._what, error=self._trouble,
+            event="reload-failed", what=self._what, error=self._trouble,
         )
         self._failed()
 

@@ -136,7 +136,8 @@ class RemoteKeys:
         before, self.keys = self.keys, found.keys
         if [key.identity for key in before] != [key.identity for key in self.keys]:
             kids = ", ".join(key.kid for key in self.keys)
-            _log.info("the keys of {origin} are now: {kids}", origin=self._origin, kids=kids)
+            _log.info("the keys of {origin} are now: {kids}", event="keys",
+                      origin=self._origin, kids=kids)
             self._changed()
 
     def _failed(self, failure: Failure) -> float:
@@ -153,7 +154,8 @@ class RemoteKeys:
         wait = freshness.retry_after(self._failures, self._chance())
         _log.warn(
             "could not fetch the keys of {origin}: {trouble}; {kept} kept, again in {wait:.0f} s",
-            origin=self._origin, trouble=self._trouble, kept=len(self.keys), wait=wait,
+            event="keys-failed", origin=self._origin, trouble=self._trouble, kept=len(self.keys),
+            wait=wait,
         )
         return wait
 

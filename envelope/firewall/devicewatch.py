@@ -102,9 +102,10 @@ class DeviceWatch:
             self._changed(judgement.names)
         names = printable(" and ".join(judgement.names))
         if judgement.problem:
-            _log.error("{problem}: guarding {names}", problem=judgement.problem, names=names)
+            _log.error("{problem}: guarding {names}", event="device-changed",
+                       problem=judgement.problem, names=names)
         else:
-            _log.info("the device {name} is as it was", name=self._name)
+            _log.info("the device {name} is as it was", event="device-back", name=self._name)
 
     def stop(self) -> None:
         """Watch no more."""

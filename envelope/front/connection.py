@@ -134,8 +134,9 @@ class Connection(Protocol):
         self._opening = None
         self._closing = True
         _log.debug(
-            "refused with {status} a client at {address}: {reason}", status=refusal.status,
-            address=str(self.address), reason=refusal.token or refusal.counted or "-",
+            "refused with {status} a client at {address}: {reason}", event="refused",
+            status=refusal.status, address=str(self.address),
+            reason=refusal.token or refusal.counted or "-",
         )
         with together(self.transport):
             self.transport.write(refusal_response(refusal, method))

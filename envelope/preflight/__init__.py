@@ -53,4 +53,4 @@ def check(config: Config, environ: Mapping[str, str]) -> None:
             if found.level == Level.FAIL:
                 raise StartError(str(found))
             if found.level == Level.WARN:
-                _log.warn("{line}", line=str(found))
+                _log.warn("{line}", event="start-warning", line=str(found))

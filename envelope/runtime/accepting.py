@@ -93,7 +93,7 @@ class CarefulSocket:
             self._silent_until = now + SILENCE
             _log.warn(
                 "no connection can be accepted now: {why}; raise the limit of open files, or lower "
-                "--max-connections", why=error.strerror,
+                "--max-connections", event="descriptors-used-up", why=error.strerror,
             )
         # Linux looks for a descriptor before it looks for a connection, so none may be waiting.
         rest = 0.0 if self._free_descriptor() else REST

@@ -26,22 +26,23 @@ def log_opened(data: SessionData) -> None:
     """The session is open; `seconds` is how long it may last."""
     _log.info(
         "session {id} from {address} opened for {seconds:.0f} s{log_token}",
-        seconds=data.admission.duration, **_who(data),
+        event="session-opened", seconds=data.admission.duration, **_who(data),
     )
 
 
 def log_failed(data: SessionData, error: str) -> None:
     """The session's grant could not be made."""
     _log.error(
-        "session {id} from {address}: a grant failed: {error}{log_token}", error=error, **_who(data)
+        "session {id} from {address}: a grant failed: {error}{log_token}",
+        event="session-failed", error=error, **_who(data),
     )
 
 
 def log_given_up(data: SessionData, end: End) -> None:
     """The session ends before its grant is in force, so its client gets no 101."""
     _log.info(
-        "session {id} from {address} ended before it opened: {end}{log_token}", end=end,
-        **_who(data),
+        "session {id} from {address} ended before it opened: {end}{log_token}",
+        event="session-given-up", end=end, **_who(data),
     )
 
 
@@ -54,7 +55,7 @@ def log_ended(data: SessionData, seconds: float, end: End) -> None:
     traffic = data.traffic
     _log.info(
         "session {id} from {address} ended after {seconds:.1f} s: {end}{log_let_in}{log_token}",
-        seconds=seconds, end=end,
+        event="session-ended", seconds=seconds, end=end,
         packets=None if traffic is None else traffic.packets,
         bytes=None if traffic is None else traffic.bytes,
         exact=traffic is not None and traffic.exact, shared=data.shared,
@@ -76,7 +77,7 @@ def log_full(tokens: UsedTokens, told: bool) -> bool:
     if tokens.full and not told:
         _log.warn(
             "{number} used tokens are remembered, which is the most: refusing tokens that were not "
-            "used yet", number=len(tokens),
+            "used yet", event="tokens-full", number=len(tokens),
         )
     return tokens.full
 

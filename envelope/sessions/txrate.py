@@ -172,11 +172,12 @@ class TransmitRate:
         if self._over and not self._told_over:
             self._told_over = True
             _log.info(
-                "{device} sends more than --tx-max-rate: refusing new clients", device=self._device
+                "{device} sends more than --tx-max-rate: refusing new clients", event="over-rate",
+                device=self._device,
             )
         elif self._told_over and self._calm >= CALM:
             self._told_over = False
             _log.info(
                 "{device} sends less than --tx-max-rate again: admitting clients",
-                device=self._device,
+                event="under-rate", device=self._device,
             )

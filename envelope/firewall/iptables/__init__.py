@@ -71,7 +71,8 @@ class IptablesFirewall(KernelFirewall):
 
     def _watch_clock(self) -> None:
         if steps := self._clock.steps():
-            _log.info("wall clock stepped by {step} s; grant ends moved with it", step=sum(steps))
+            _log.info("wall clock stepped by {step} s; grant ends moved with it",
+                      event="clock-stepped", step=sum(steps))
             for _, reconciler in self._tables:
                 reconciler.rewrite()
 

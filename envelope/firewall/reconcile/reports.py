@@ -37,13 +37,15 @@ class Reports:
     def refused(self, error: str) -> None:
         """The tool refused something; `error` is one line."""
         if error != self.trouble:
-            _log.error("{table}: {error}", table=self._label, error=error)
+            _log.error("{table}: {error}", event="firewall-trouble", table=self._label,
+                       error=error)
         self.trouble = error
 
     def well(self) -> None:
         """Nothing is refused any more."""
         if self.trouble is not None:
-            _log.info("{table}: the rules hold again", table=self._label)
+            _log.info("{table}: the rules hold again", event="firewall-well",
+                      table=self._label)
         self.trouble = None
 
     def differs(self, kinds: Iterable[DriftKind], grants: int = 0, networks: int = 0) -> None:
@@ -61,7 +63,7 @@ class Reports:
         if news.keys() - ({DriftKind.JUMP} if self._contested else set()):
             _log.warn(
                 "{table}: others changed the rules ({kinds}); repairing them",
-                table=self._label, kinds=", ".join(sorted(news)),
+                event="drift", table=self._label, kinds=", ".join(sorted(news)),
             )
 
     def problem(self, revoking: int) -> str | None:
