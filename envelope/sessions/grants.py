@@ -48,6 +48,7 @@ class HeldGrants:
         if end is None:
             asked_at = self._now()
             return self._firewall.revoke(grant).addCallback(self._left, data, asked_at)
+        self.refresh()
         data.traffic = self._firewall.traffic(grant)
         # The grant goes on for other sessions, with their latest deadline. The session need not
         # wait for that, and a failure is tried again by the firewall.

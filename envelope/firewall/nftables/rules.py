@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import IPv4Network, IPv6Network
 from typing import Final, TypeAlias
 
@@ -43,6 +44,7 @@ def set_name(version: int, service: int = 0) -> str:
     return f"grants{version}_{service}" if service else f"grants{version}"
 
 
+@lru_cache(maxsize=1 << 8)
 def read_set_name(name: str) -> tuple[int, int] | None:
     """The address family and the service of a set of grants; None for another set."""
     match = _SET.fullmatch(name)

@@ -169,7 +169,7 @@ class NftTable(InstalledTable[NftSnapshot]):
             for name in structure.sets:
                 for part in self._counters.counts(name):
                     found.update(keys_of(part, structure.choices))
-                    if len(found) - known >= SLICE:
+                    if len(found) - known >= SLICE // 2:
                         known = len(found)
                         await deferLater(self._reactor, 0)
         except OSError:

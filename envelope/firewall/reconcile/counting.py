@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Container, Mapping
+from functools import partial
 from typing import Generic
 
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from envelope.firewall import Traffic
+from envelope.firewall.cooperate import in_turns
 from envelope.firewall.errors import ToolFailed, UnreadableRules
 from envelope.firewall.kernel import KernelTable, Key, W
 from envelope.firewall.reconcile.ledger import Ledger
@@ -19,7 +22,8 @@ _log = Logger(namespace="envelope.firewall")
 class Counting(Generic[W]):
     """What the grants of one table have let in."""
 
-    def __init__(self, table: KernelTable[W]) -> None:
+    def __init__(self, reactor: IReactorTime, table: KernelTable[W]) -> None:
+        self._reactor = reactor
         self._table = table
         self._ledger = Ledger()
         self._reading: list[Deferred[None]] = []
@@ -66,7 +70,8 @@ class Counting(Generic[W]):
                           table=self._table.label, why=str(error))
             self._failed = True
         self._ledger.deleted(self._table.deleted())
-        self._ledger.read(number, counts)
+        await in_turns(self._reactor, counts.items(), partial(self._ledger.note, number))
+        self._ledger.finish(number)
 
     def _answer(self) -> None:
         waiting, self._reading = self._reading, []

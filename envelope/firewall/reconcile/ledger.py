@@ -113,20 +113,24 @@ class Ledger:
             self._entries[key] = _Entry(changed=next(self._numbers))
 
     def begin(self) -> int:
-        """A reading begins; returns its number for `read`."""
+        """A reading begins; returns its number, for `note` and `finish`."""
         return next(self._numbers)
 
-    def read(self, number: int, counts: Mapping[Key, Traffic]) -> None:
-        """A reading is over: what the rules that stand have counted; nothing where it failed.
+    def note(self, number: int, counts: Iterable[tuple[Key, Traffic]]) -> tuple[()]:
+        """Rules that stand have counted so much, as a reading has shown.
 
         Grants that were written since it began are left out: what was read may be of an older rule.
         """
-        self._last_reading = number
-        for key, counted in counts.items():
+        for key, counted in counts:
             entry = self._entries.get(key)
             if entry is not None and entry.changed < number and not entry.ended:
                 entry.read_as(counted.packets, counted.bytes)
                 entry.read = number
+        return ()
+
+    def finish(self, number: int) -> None:
+        """A reading is over. What it did not show, or all of it where it failed, is not known."""
+        self._last_reading = number
 
     def traffic(self, key: Key) -> Traffic | None:
         """What a grant has let in as of the last reading; None if that did not show it."""

@@ -43,7 +43,7 @@ class Reconciler(Generic[W]):
         self._wanted = Wanted(table.written)
         self._in_force: InForce[W] = InForce()
         self._backlog = Backlog()
-        self.counting = Counting(table)
+        self.counting = Counting(reactor, table)
         self._waiters = Waiters(reactor, self._too_late, self.counting.end)
         self._reports = Reports(table.label, metrics.drift)
         self._contest = Contest()
