@@ -5,7 +5,7 @@ import subprocess
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.request import urlopen
 
-# Each machine's name, where clients find it, and its --admin. In earnest, URLs begin with wss://.
+# Each machine's name, where clients find it, and its --admin. In production, URLs begin with wss://.
 MACHINES = [("mlab1", "ws://127.0.0.1:8880", "http://127.0.0.1:9990")]
 PATH = "/v0/envelope/access"
 SIGN = ("envelope", "sign", "--private=jwk_sig_EdDSA_example", "--subject=speed")
