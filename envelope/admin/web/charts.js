@@ -43,7 +43,6 @@ class Chart {
     this.title = document.querySelector(`#${id}-title`).textContent;
     document.getElementById(id).append(this.legend, this.plotBox, this.details);
     this.shape = "";
-    this.details.addEventListener("toggle", () => this.fill());
     new ResizeObserver(() => this.plot?.setSize(this.size())).observe(this.plotBox);
   }
 
@@ -51,8 +50,9 @@ class Chart {
 
   // `series` are {name, values, dash}; `moments` are seconds since the epoch, the last one now.
   update(moments, series) {
-    Object.assign(this, { moments, series });
     const shape = JSON.stringify(series.map(each => each.name)) + colour("ground");
+    if (shape === this.shape && moments.at(-1) === this.moments.at(-1)) return; // No new sample.
+    Object.assign(this, { moments, series });
     const data = [moments, ...(this.bars ? stacked(series) : series.map(each => each.values))];
     if (shape !== this.shape) {
       this.plot?.destroy();
@@ -94,7 +94,6 @@ class Chart {
   }
 
   fill() {
-    if (!this.details.open || !this.series) return;
     const head = make("tr");
     head.append(...["Time", ...this.series.map(each => each.name)].map(name => Object.assign(make("th", name), { scope: "col" })));
     const rows = this.moments.map((moment, at) => {
