@@ -48,8 +48,10 @@ PROMISED = {
     "envelope_grant_seconds": {()},
     "envelope_revoke_seconds": {()},
     "envelope_session_seconds": {(end,) for end in (
-        "client", "deadline", "data", "revoked", "shutdown", "lost",
+        "client", "deadline", "data", "idle", "revoked", "shutdown", "lost",
     )},
+    "envelope_session_received_bytes": {("ipv4",), ("ipv6",)},
+    "envelope_session_received_packets": {("ipv4",), ("ipv6",)},
     "envelope_firewall_transactions": set(
         product(("ipv4", "ipv6", "inet"), ("ok", "failed", "timeout"))
     ),

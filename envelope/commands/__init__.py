@@ -59,10 +59,15 @@ def _run(argv: list[str] | None) -> int:
     from twisted.python.usage import UsageError
 
     from envelope.commands.failing import Failed
-    from envelope.runtime.stdout import flush_or_discard, open_closed_streams
+    from envelope.runtime.stdout import (
+        flush_or_discard,
+        open_closed_streams,
+        replace_unknown_characters,
+    )
 
     argv = sys.argv[1:] if argv is None else argv
     open_closed_streams()
+    replace_unknown_characters()
     name = f"envelope {argv[0]}" if argv and argv[0] in COMMANDS else "envelope"
     try:
         try:

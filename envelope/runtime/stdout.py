@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+from io import TextIOWrapper
 from typing import Final
 
 _STDERR: Final = 2
@@ -21,6 +22,13 @@ def open_closed_streams() -> None:
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115
+
+
+def replace_unknown_characters() -> None:
+    """Write a ? for each character that the standard streams' encoding does not have."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="replace")
 
 
 def flush_or_discard() -> None:

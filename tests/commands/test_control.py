@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import socket
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BytesIO, TextIOWrapper
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +88,14 @@ def test_sessions(capsys, tmp_path, monkeypatch) -> None:
         monkeypatch.setenv("ENVELOPE_CONTROL", str(path))
         assert main(["sessions"]) == 0
     assert capsys.readouterr().out == "no session is open\n"
+
+
+def test_a_terminal_without_unicode(tmp_path, monkeypatch) -> None:
+    path, output = tmp_path / "control", BytesIO()
+    monkeypatch.setattr(sys, "stdout", TextIOWrapper(output, "ascii"))
+    with answering(path, line(sessions=[SESSION])):
+        assert main(["sessions", f"--control={path}"]) == 0
+    assert b"wide=??" in output.getvalue()
 
 
 @pytest.mark.parametrize(("argv", "members", "answer", "status", "said"), [
