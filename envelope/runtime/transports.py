@@ -46,6 +46,11 @@ class PromptServer(Server):
     # While `together` gathers them, what was written.
     _gathered: list[bytes] | None = None
 
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        # Twisted makes two texts of the client's address for its log, which take 200 bytes.
+        self.logstr = self.repstr = "client"
+
     @contextmanager
     def together(self) -> Iterator[None]:
         """Send in one piece what is written meanwhile."""

@@ -6,6 +6,7 @@ fails decides the answer.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -111,7 +112,10 @@ class Bearer:
     @classmethod
     def of(cls, claims: Claims) -> Bearer:
         """What is kept of the claims of an admitted client's token."""
-        return cls(text_for_log(claims.subject), _visitor(claims), claims.jti, claims.for_log)
+        subject = text_for_log(claims.subject)
+        # Thousands of sessions share a few subjects.
+        shared = None if subject is None else sys.intern(subject)
+        return cls(shared, _visitor(claims), claims.jti, claims.for_log)
 
 
 def _visitor(claims: Claims | None) -> Visitor | None:
