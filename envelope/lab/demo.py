@@ -190,6 +190,7 @@ def main() -> int:
         with _signals():
             return _run(out)
     except Ended as ended:
+        out.finish()
         problem, status = str(ended), ended.status
     except LabUnavailable as reason:
         problem, status = str(reason), 1

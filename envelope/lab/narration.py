@@ -21,6 +21,7 @@ class Narration:
         self._out = out
         self._terminal = out.isatty() and os.environ.get("TERM") != "dumb"
         self._colour = out.isatty() and not os.environ.get("NO_COLOR")
+        self._drawn = False
         self._step = 0
 
     def step(self, title: str) -> None:
@@ -35,13 +36,22 @@ class Narration:
     def draw(self, text: str) -> None:
         """Show a line that the next one replaces, if `out` is a terminal."""
         if self._terminal:
+            # Before, since Ctrl-C may come while it prints.
+            self._drawn = True
             print(f"{_LINE_START}   {text}", end="", file=self._out, flush=True)
 
     def keep(self, text: str) -> None:
         """Write one line instead of the one that was drawn."""
-        if self._terminal:
+        if self._drawn:
             print(_LINE_START, end="", file=self._out)
+            self._drawn = False
         self.say(text)
+
+    def finish(self) -> None:
+        """Begin a new line after one that was drawn."""
+        if self._drawn:
+            print(file=self._out, flush=True)
+            self._drawn = False
 
     def quote(self, command: str, text: str) -> None:
         """Show a command and its output."""
@@ -60,5 +70,6 @@ class Narration:
         return f"\033[{style}m{text}\033[0m" if self._colour else text
 
     def _line(self, text: str) -> None:
+        self.finish()
         # Flushed, so that the reader of a pipe sees each step when it happens.
         print(text, file=self._out, flush=True)

@@ -117,23 +117,39 @@ def test_an_unexpected_result_is_raised() -> None:
     assert out.getvalue() == "   NOT AS EXPECTED  the sky is green\n"
 
 
-def test_a_measurement_is_drawn_a_row_each_half_second() -> None:
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+ERASED = "\r\033[K"
+
+
+def test_a_measurement_is_drawn_a_row_each_half_second(monkeypatch) -> None:
     """A tenth of the rate is a tenth of the bar; on a terminal the row is drawn in between too."""
-    for out, drawn in ((io.StringIO(), False), (Terminal(), True)):
+    monkeypatch.setenv("TERM", "xterm")
+    plain, terminal = io.StringIO(), Terminal()
+    for out in (plain, terminal):
         chart = Chart(Narration(out))
         for tenth in range(1, 11):
             sent = 10**8 * tenth if tenth < 6 else 5 * 10**8 + 10**7 * (tenth - 5)
             chart.add(tenth / 10, sent, 1000 * tenth, 2**30)
-        rows = out.getvalue().split("\n")[1:-1]
-        assert [row.count("\033[K") for row in rows] == ([5, 5] if drawn else [0, 0])
-        kept = [row.rpartition("\033[K")[2] for row in rows]
-        assert [row.count("#") for row in kept] == [25, 2]
-        assert kept[0].split()[-6:] == ["8.0", "Gbit/s", "5,000", "packets", "1.00", "GiB"]
+    first, second = plain.getvalue().splitlines()[1:]
+    assert (first.count("#"), second.count("#")) == (25, 2)
+    assert first.split()[-6:] == ["8.0", "Gbit/s", "5,000", "packets", "1.00", "GiB"]
+    lines = terminal.getvalue().split("\n")[1:-1]
+    assert [line.count(ERASED) for line in lines] == [5, 5]
+    assert [line.rpartition(ERASED)[2] for line in lines] == [first, second]
 
 
-class Terminal(io.StringIO):
-    def isatty(self) -> bool:
-        return True
+def test_what_follows_a_line_that_is_drawn_is_a_new_line(monkeypatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    out = Terminal()
+    narration = Narration(out)
+    narration.draw("a row")
+    narration.say("the end")
+    narration.finish()
+    assert out.getvalue() == f"{ERASED}   a row\n   the end\n"
 
 
 @pytest.mark.parametrize(("no_color", "coloured"), [("", True), ("1", False)])
