@@ -181,5 +181,6 @@ class ControlFactory(Factory):
             case SessionsQuery():
                 return answer_line({"sessions": (await self._operations.status())["sessions"]})
         revoked = await self._operations.revoke(query)
-        _log.info("an operator ended {number} sessions", event="revoked", number=revoked.number)
+        _log.info("sessions ended by an operator: {number}", event="revoked",
+                  number=revoked.number)
         return answer_line({"revoked": revoked.number, "unknown": list(revoked.unknown)})

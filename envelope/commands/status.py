@@ -46,6 +46,8 @@ def status_lines(status: Mapping[str, Any]) -> Iterator[str]:
     yield f"envelope {status['version']}, up {lasting(status['uptime'])}"
     yield "ready" if status["ready"] else f"not ready: {'; '.join(status['reasons'])}"
     yield f"slots: {slots['used']} of {slots['total']} used"
+    if status["tx_bits_per_second"] is not None:
+        yield _rate(status["tx_bits_per_second"], status["options"])
     refused = [f"{reason}: {number}" for reason, number in status["refusals"].items() if number]
     yield f"refused: {', '.join(refused) or 'nobody'}"
     yield from _rules(status["rules"])
@@ -59,6 +61,12 @@ def status_lines(status: Mapping[str, Any]) -> Iterator[str]:
         yield f"certificate for {', '.join(certificate['names'])}: {how_long}"
     for warning in status["warnings"]:
         yield f"warning: {warning}"
+
+
+def _rate(rate: float, options: Mapping[str, Any]) -> str:
+    limit = options["tx-max-rate"]
+    most = "" if limit is None else f" of at most {limit / 1e6:.1f}"
+    return f"{options['tx-device']} sends {rate / 1e6:.1f}{most} Mbit/s"
 
 
 def _rules(rules: Mapping[str, list[str]]) -> Iterator[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from contextlib import suppress
-from ipaddress import ip_network
+from ipaddress import ip_address, ip_network
 from typing import Any
 
 import pytest
@@ -25,10 +25,12 @@ from envelope.admin.control import (
     ControlProtocol,
     Operations,
     Revoked,
+    revoke,
 )
 from envelope.admin.wire import (
     MOST_REQUEST,
     Query,
+    Revocation,
     RevokeAll,
     RevokeIds,
     RevokeNetwork,
@@ -38,6 +40,7 @@ from envelope.admin.wire import (
     query_line,
     read_query,
 )
+from tests.sessions.test_registry import World
 from tests.support.leakdetector import LoggedFailures
 
 STATUS = {"version": "9", "sessions": [{"id": "a"}]}
@@ -217,3 +220,23 @@ def test_of_too_many_connections_the_oldest_is_dropped(peer: Peer) -> None:
     for protocol, _ in connections:
         protocol.connectionLost()
     assert not peer.clock.getDelayedCalls()
+
+
+@pytest.mark.parametrize(("what", "number", "unknown"), [
+    (RevokeAll(), 3, []),
+    (RevokeNetwork(ip_network("203.0.113.7/32")), 2, []),
+    (RevokeNetwork(ip_network("192.0.2.0/24")), 0, []),
+    (RevokeIds(("nosuch",)), 0, ["nosuch"]),
+])
+def test_what_is_revoked(what: Revocation, number: int, unknown: list[str]) -> None:
+    """The answer comes when the firewall has removed the last of the grants."""
+    world = World(max_clients=3)
+    for text in ("203.0.113.7", "203.0.113.7", "203.0.113.8"):
+        world.admit(ip_address(text))
+    world.firewall.hold_back = True
+    answers: list[Revoked] = []
+    Deferred.fromCoroutine(revoke(world.sessions, what)).addCallback(answers.append)
+    assert bool(answers) == (not number)
+    world.firewall.release()
+    assert answers == [Revoked(number, unknown)]
+    assert len(world.sessions) == 3 - number

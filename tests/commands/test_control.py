@@ -34,6 +34,7 @@ STATUS: dict[str, Any] = {
     "refusals": {"expired": 2, "empty": 0}, "rules": {"wanted": ["a", "b"], "held": ["b", "c"]},
     "keys": [{"kid": "k", "alg": "EdDSA", "source": "verify-key", "since": 5.0}],
     "certificate": {"names": ["a.example"], "not_before": 0.0, "not_after": 905.0, "since": 0.0},
+    "tx_bits_per_second": 1_250_000, "options": {"tx-device": "eth0", "tx-max-rate": 800e6},
 }
 
 
@@ -144,6 +145,7 @@ def test_status(capsys, tmp_path) -> None:
     assert "0123456789ab" in text
     assert list(status_lines(STATUS)) == [
         "envelope 1, up 1h06m", "not ready: starting; x", "slots: 1 of 2 used",
+        "eth0 sends 1.2 of at most 800.0 Mbit/s",
         "refused: expired: 2", "rules: 1 of 2 in force", "  missing: a", "  stray: c",
         "key k: EdDSA, from --verify-key, in use for 16m40s",
         "certificate for a.example: expired 1m40s ago", "warning: look",
