@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
-from benchmarks import report, verdicts
+from benchmarks import report, trace, verdicts
 from benchmarks.lab import REPOSITORY, BenchLab, CannotRun
 from benchmarks.plan import Plan, tell
 from benchmarks.points import (
@@ -55,6 +55,7 @@ def measurements(plan: Plan) -> Iterator[Measurement]:
         yield f"blocking {backend.name}", partial(
             blocking.measure, plan, backend, 10000 if large else 1000
         )
+    yield "trace", partial(trace.point, plan)
     yield "profile", partial(profile.measure, plan, plan.backends[0])
 
 

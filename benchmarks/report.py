@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import plots
+from benchmarks.trace import PARTS
 from benchmarks.verdicts import Row, rows
 
 Entries = Mapping[str, Mapping[str, Any]]
@@ -23,7 +24,7 @@ def write(entries: Entries, docs: Path) -> None:
         _text("goals"),
         "## How it grows\n",
         *(f"![{title}](performance/{name})\n" for name, title in drawn),
-        _held(entries), _floor(entries), _where(entries),
+        _held(entries), _trace(entries), _floor(entries), _where(entries),
         _text("choices"),
         _taken(entries),
     ]
@@ -67,6 +68,20 @@ def _held(entries: Entries) -> str:
         ("backend", "held", "connect to 101 (ms)", "the same with none (ms)",
          "close to rule gone (ms)", "packets per second / no rules"), lines,
     )
+
+
+def _trace(entries: Entries) -> str:
+    entry = entries.get("trace")
+    if entry is None:
+        return ""
+    lines = [
+        (name, change, *(f"{ms:.2f}" for ms in by_part.values()))
+        for name, changes in entry["variants"].items() for change, by_part in changes.items()
+    ]
+    return "\n".join([
+        "## Where the time of one change goes\n", _text("trace"),
+        _table(("backend", "change", *PARTS), lines),
+    ])
 
 
 def _floor(entries: Entries) -> str:

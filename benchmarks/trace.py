@@ -21,9 +21,10 @@ from contextlib import ExitStack
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 from benchmarks.lab import REPOSITORY, BenchLab, CannotRun
-from benchmarks.plan import median, turns
+from benchmarks.plan import Plan, median, turns
 from benchmarks.points.unloaded import PAUSE
 from benchmarks.variants import BACKENDS, Variant
 from envelope.lab import LabUnavailable
@@ -87,6 +88,23 @@ def measure(variant: Variant, checkouts: tuple[Path, ...], visits: int) -> list[
                 for name, values in by_part.items():
                     found[which].setdefault(change, defaultdict(list))[name] += values
     return found
+
+
+def medians(found: Parts) -> dict[str, dict[str, float]]:
+    """The median of each part, in milliseconds."""
+    return {
+        change: {part: median(values) for part, values in by_part.items()}
+        for change, by_part in found.items()
+    }
+
+
+def point(plan: Plan) -> dict[str, Any]:
+    """For the page: each backend's medians."""
+    visits = plan.pick(25, 100)
+    return {"variants": {
+        backend.name: medians(measure(backend, (REPOSITORY,), visits)[0])
+        for backend in plan.backends
+    }}
 
 
 def main() -> int:
