@@ -82,20 +82,34 @@ class Sandbox:
 
     def reached(self, targets: Iterable[Target]) -> set[Target]:
         """Those of `targets` that at least one client reaches now."""
-        missing, found = set(targets), set[Target]()
+        missing = set(targets)
         for number in range(len(CLIENTS[4])):
-            for target in missing:
-                client, host = CLIENTS[target.version][number], self._host[target.version]
-                # Another port each time: connection tracking knows the last one.
-                self._source_port += 1
-                self._raw.send(first_packet(target, client, host, self._source_port))
-            end = time.monotonic() + _PATIENCE
-            while missing and (left := end - time.monotonic()) > 0:
-                heard = self._heard(left)
-                found |= heard & missing
-                missing -= heard
-            if not missing:
-                break
+            if missing:
+                self._send(missing, number)
+                missing -= self._arrived(missing)
+        return set(targets) - missing
+
+    def reached_slowly(self, targets: Iterable[Target]) -> set[Target]:
+        """The same with one client and one packet after the other, for rules that limit a rate."""
+        found = set[Target]()
+        for target in sorted(targets):
+            select.select([], [], [], _PATIENCE)
+            self._send([target], 0)
+            found |= self._arrived({target})
+        return found
+
+    def _send(self, targets: Iterable[Target], number: int) -> None:
+        for target in targets:
+            client, host = CLIENTS[target.version][number], self._host[target.version]
+            # Another port each time: connection tracking knows the last one.
+            self._source_port += 1
+            self._raw.send(first_packet(target, client, host, self._source_port))
+
+    def _arrived(self, expected: set[Target]) -> set[Target]:
+        found = set[Target]()
+        end = time.monotonic() + _PATIENCE
+        while found != expected and (left := end - time.monotonic()) > 0:
+            found |= self._heard(left) & expected
         return found
 
     def _heard(self, patience: float) -> set[Target]:

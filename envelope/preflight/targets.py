@@ -11,7 +11,7 @@ from envelope.preflight.packets import Target
 from envelope.preflight.ports import listeners
 
 # Ports of each protocol. A rule of others that drops one port more than these is not found.
-_MOST: Final = 16
+_MOST: Final = 8
 # Tried when a grant opens every port, besides those that something listens on.
 _ANY_PORT: Final = 50_505
 _PROTOCOLS: Final[tuple[Literal["tcp", "udp"], ...]] = ("tcp", "udp")
