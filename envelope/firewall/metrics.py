@@ -27,7 +27,7 @@ class FirewallMetrics:
             ["kind"], registry=registry,
         ), DriftKind)
         self._grants = children(Gauge(
-            "envelope_grants", "Networks let in by the kernel's rules now.",
+            "envelope_grants", "Grants in the kernel's rules now.",
             ["family"], registry=registry,
         ), AddressFamily)
 

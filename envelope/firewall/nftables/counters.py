@@ -46,8 +46,8 @@ _NUMBERS: Final = struct.Struct(">Q4xQ")
 _COUNTED: Final = re.compile(r'([^\s"]+)(?: [^"]*)? counter packets (\d+) bytes (\d+)')
 _ATTRIBUTE: Final = struct.Struct("=HH")
 _OURS: Final = b"envelope\0"
-# Bytes that wait to be read, of others' transactions too: some 10,000 elements.
-_BUFFER: Final = 4 << 20
+# Bytes that may wait to be read, of others' transactions too: some 15,000 elements.
+_BUFFER: Final = 2 << 20
 # Datagrams that are read in a row; each holds a transaction's elements, up to 8 kB.
 _MOST: Final = 4096
 
