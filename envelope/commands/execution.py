@@ -205,7 +205,9 @@ class Execution:
 
 def _notify(state: bytes) -> None:
     """Tell a service manager; see sd_notify(3)."""
-    place = os.environ.get("NOTIFY_SOCKET", "")
-    if place.startswith(("/", "@")):
+    from envelope.runtime.servicemanager import notify_address
+
+    address = notify_address(os.environ)
+    if address is not None:
         with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
-            sender.sendto(state, f"\0{place[1:]}" if place.startswith("@") else place)
+            sender.sendto(state, address)

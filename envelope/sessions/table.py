@@ -69,9 +69,14 @@ class SessionTable:
         return _end(self._sessions.values(), End.REVOKED)
 
     async def when_revoked(self) -> None:
-        """Return once no session is left that was ended like this: their grants are gone."""
-        while any(each.data.end is End.REVOKED for each in self._sessions.values()):
-            await self._left.wait()
+        """Return once none is left of the sessions that were ended like this: no grant is."""
+        ended = [each for each, session in self._sessions.items()
+                 if session.data.end is End.REVOKED]
+        while ended:
+            if ended[-1] in self._sessions:
+                await self._left.wait()
+            else:
+                ended.pop()
 
     def end_all(self, why: End) -> None:
         """End every session."""
