@@ -335,5 +335,5 @@ async def look(firewall: IFirewall) -> None:
         return
     for _, reconciler in firewall._tables:
         reconciler.check()
-        while reconciler._working is not None:
+        while reconciler._is_working:
             await deferLater(reactor, 0.01)
