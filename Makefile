@@ -1,4 +1,4 @@
-.PHONY: help prepare demo check test coverage lint versions constraints soak mutants fuzz bench bench-full dist image release clean
+.PHONY: help prepare demo check test coverage lint versions constraints soak mutants fuzz bench bench-full dist docs reference image release clean
 
 # How long (seconds) each of the three targets of "make fuzz" runs.
 FUZZ_SECONDS ?= 30
@@ -74,6 +74,16 @@ bench-full: prepare  ## the large measurements too, in half an hour
 
 dist: prepare  ## build a wheel and an sdist in dist/; the same commit gives the same bytes
 	@.venv/bin/python tools/dist
+
+docs: prepare  ## write docs/reference.md from the code, and make a site of the pages in build/docs
+	@.venv/bin/python -c 'import furo, myst_parser' 2>/dev/null || \
+	.venv/bin/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	@.venv/bin/python tools/reference
+	@.venv/bin/python -m sphinx -q -W --keep-going -b html -c docs . build/docs
+	@echo build/docs/docs/README.html
+
+reference: prepare  ## write docs/reference.md from the code
+	@.venv/bin/python tools/reference
 
 image: prepare  ## do the Dockerfile's steps without an engine, and try the image (as root, 2 minutes)
 	@.venv/bin/python tools/try-image
