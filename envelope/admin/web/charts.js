@@ -30,8 +30,8 @@ const total = values => values.reduce((sum, one) => sum + one, 0);
 
 class Chart {
   // `show` turns a value into words. Bars stand on each other: each series is then drawn with those behind it added.
-  constructor(id, show, bars = false) {
-    Object.assign(this, { show, bars });
+  constructor(id, show, kind) {
+    Object.assign(this, { show, kind, bars: kind === "bars" });
     this.plotBox = make("div", undefined, "plot");
     this.plotBox.role = "img";
     this.legend = make("p", undefined, "legend");
@@ -75,12 +75,14 @@ class Chart {
         { ...axis, size: 26, space: 70, values: (_, ticks) => ticks.map(tick => clock(tick).replace(/(:\d\d):\d\d/, "$1")) },
         { ...axis, size: this.bars ? 36 : 74, space: 34, values: (_, ticks) => ticks.map(tick => Number.isInteger(tick) || !this.bars ? this.show(tick) : "") },
       ],
-      series: [{}, ...this.series.map((each, place) => ({
-        stroke: colour(`c${place % COLOURS}`), width: this.bars ? 0 : 2, dash: each.dash && [6, 5],
-        fill: this.bars ? colour(`c${place % COLOURS}`) : undefined, points: { show: !each.dash && !this.bars, size: 4 },
-        paths: this.bars ? uPlot.paths.bars({ size: [0.8, 10] }) : undefined,
-      }))],
+      series: [{}, ...this.series.map((each, place) => this.line(each, colour(`c${place % COLOURS}`)))],
     };
+  }
+
+  line({ dash }, stroke) {
+    if (this.bars) return { fill: stroke, stroke, width: 0, points: { show: false }, paths: uPlot.paths.bars({ size: [0.9, 10] }) };
+    const fill = this.kind === "area" && !dash ? `${stroke}26` : undefined;
+    return { stroke, fill, width: 1.5, dash: dash && [6, 5], points: { show: this.kind === "dots", size: 3, fill: stroke, width: 0 } };
   }
 
   tell(place) {
@@ -114,9 +116,9 @@ function stacked(series) {
 }
 
 const charts = {
-  refusals: new Chart("refusals", times, true),
-  grants: new Chart("grants", milliseconds),
-  rate: new Chart("rate", bits),
+  refusals: new Chart("refusals", times, "bars"),
+  grants: new Chart("grants", milliseconds, "dots"),
+  rate: new Chart("rate", bits, "area"),
 };
 
 function drawCharts(status) {
