@@ -19,6 +19,8 @@ HEADERS: Final = (
     ("Cross-Origin-Resource-Policy", "same-origin"),
     ("Cross-Origin-Opener-Policy", "same-origin"),
     ("Referrer-Policy", "no-referrer"),
+    # nginx would keep events back until they fill its buffer.
+    ("X-Accel-Buffering", "no"),
 )
 
 _SCRIPT: Final = "text/javascript; charset=utf-8"
