@@ -278,7 +278,7 @@ FAULTS: Final = (
           "for port in _matches(service)", 'for port in ("",)', NFTABLES),
     Fault("what a replaced rule has counted is lost", "tests/firewall/reconcile/test_ledger.py",
           "                entry.add()\n", "                entry.rule_packets = 0\n"),
-    Fault("what the kernel tells of deleted elements is not heard", "tests/kernel/test_counting.py",
+    Fault("what the kernel tells of deletions is not heard", "tests/kernel/test_counting.py",
           "self._events = Events(NETLINK_NETFILTER, _GROUP, _BUFFER)", "pass", NFTABLES),
     Fault("a session with traffic ends as idle", "tests/sessions/test_idle.py",
           "if packets != last.packets:", "if False:"),

@@ -1,9 +1,4 @@
-"""What the elements of our sets have counted, asked of the kernel and told by it.
-
-The kernel tells listeners of each element that a transaction has deleted, with its counter as it
-was when no packet could reach it any more (nf_tables_setelem_notify, `nft monitor` shows it). So
-what a grant has let in is known exactly, without a reading before its end. It needs CAP_NET_ADMIN.
-"""
+"""What the elements of our sets have counted: asked of the kernel, told by it, or printed."""
 
 from __future__ import annotations
 
@@ -11,21 +6,20 @@ import re
 import socket
 import struct
 from collections.abc import Generator, Iterable, Iterator
-from contextlib import suppress
 from ipaddress import IPv6Address
 from typing import Final, NamedTuple
 
 from envelope.firewall import Traffic
 from envelope.firewall.cooperate import slices
+from envelope.firewall.deletions import Deletions
 from envelope.firewall.kernel import Key, key_for
 from envelope.firewall.nftables.grants import key_of_element, pieces_of
 from envelope.firewall.nftables.rules import read_set_name
 from envelope.firewall.nftables.snapshot import NftSnapshot
 from envelope.firewall.policy import RuleChoices
-from envelope.netlink import NETLINK_NETFILTER, Events, Netlink, attribute, attributes
+from envelope.netlink import NETLINK_NETFILTER, Netlink, attribute, attributes
 
-# linux/netfilter/nfnetlink.h and nf_tables.h
-_GROUP: Final = 7
+# linux/netfilter/nf_tables.h
 _GET, _DELETED = 10 << 8 | 13, 10 << 8 | 14
 _INET: Final = 1
 _FAMILY: Final = struct.Struct("=BBH")
@@ -46,10 +40,6 @@ _NUMBERS: Final = struct.Struct(">Q4xQ")
 _COUNTED: Final = re.compile(r'([^\s"]+)(?: [^"]*)? counter packets (\d+) bytes (\d+)')
 _ATTRIBUTE: Final = struct.Struct("=HH")
 _OURS: Final = b"envelope\0"
-# Bytes that may wait to be read, of others' transactions too: some 15,000 elements.
-_BUFFER: Final = 2 << 20
-# Datagrams that are read in a row; each holds a transaction's elements, up to 8 kB.
-_MOST: Final = 4096
 
 
 class Counted(NamedTuple):
@@ -66,29 +56,16 @@ class ElementCounters:
 
     def __init__(self) -> None:
         self._kernel = Netlink(NETLINK_NETFILTER)
-        # None where the kernel tells nothing.
-        self._events: Events | None = None
+        self._deletions = Deletions(_DELETED)
 
     def listen(self) -> None:
         """Hear of deleted elements from now on, where the kernel allows it."""
-        if self._events is None:
-            with suppress(OSError):
-                self._events = Events(NETLINK_NETFILTER, _GROUP, _BUFFER)
+        self._deletions.listen()
 
     def deleted(self) -> Iterator[Counted]:
         """The elements that were deleted since the last call; some may be lost under a flood."""
-        for _ in range(_MOST):
-            if self._events is None:
-                return
-            try:
-                messages = self._events.read()
-            except OSError:
-                continue
-            if not messages:
-                return
-            for kind, body in messages:
-                if kind == _DELETED:
-                    yield from elements(body)
+        for message in self._deletions.read():
+            yield from elements(message)
 
     def counts(self, name: str) -> Iterator[list[Counted]]:
         """The elements of a set, read datagram by datagram; raises `OSError`."""
@@ -100,9 +77,7 @@ class ElementCounters:
     def close(self) -> None:
         """Hear no more, and let go of the kernel."""
         self._kernel.close()
-        events, self._events = self._events, None
-        if events is not None:
-            events.close()
+        self._deletions.close()
 
 
 def elements(message: bytes) -> Iterator[Counted]:

@@ -80,6 +80,7 @@ class Ledger:
                 entry.add()
                 entry.exact = entry.exact and counted.exact
                 entry.ended = True
+                entry.changed = next(self._numbers)
 
     def written(self, grants: Mapping[Key, object | None], awaited: Container[Key]) -> None:
         """Grants were written, or deleted with None; callers wait for the `awaited`.
@@ -123,7 +124,9 @@ class Ledger:
         """
         for key, counted in counts:
             entry = self._entries.get(key)
-            if entry is not None and entry.changed < number and not entry.ended:
+            if entry is not None and entry.changed < number:
+                # A rule may have been replaced for the sake of its place alone.
+                entry.ended = False
                 entry.read_as(counted.packets, counted.bytes)
                 entry.read = number
         return ()
