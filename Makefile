@@ -1,4 +1,4 @@
-.PHONY: help prepare demo check test coverage lint versions constraints soak mutants fuzz bench bench-full dist docs reference image release clean
+.PHONY: help prepare demo check test coverage lint versions constraints soak mutants fuzz bench bench-full dist docs reference image unit release clean
 
 # How long (seconds) each of the three targets of "make fuzz" runs.
 FUZZ_SECONDS ?= 30
@@ -88,8 +88,11 @@ reference: prepare  ## write docs/reference.md from the code
 image: prepare  ## do the Dockerfile's steps without an engine, and try the image (as root, 2 minutes)
 	@.venv/bin/python tools/try-image
 
+unit: prepare  ## run the units of deploy/ under a systemd of their own (as root, 2 minutes)
+	@.venv/bin/python tools/try-unit
+
 release: prepare  ## go through the checklist of a release (half an hour); tools/release --help
 	@.venv/bin/python tools/release
 
 clean:  ## remove what the other targets made, .venv included
-	@rm -rf .venv dist tests/node/node_modules *.egg-info .coverage .coverage.* .mypy_cache .ruff_cache .hypothesis crash-*
+	@rm -rf .venv build dist tests/node/node_modules *.egg-info .coverage .coverage.* .mypy_cache .ruff_cache .hypothesis crash-*
