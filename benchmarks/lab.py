@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import resource
 import select
 import subprocess
@@ -119,7 +120,8 @@ class BenchLab:
         if not self.variant.list_grants:
             return 0
         listed = self.net.host.run(self.variant.list_grants, check=True).stdout
-        return listed.count("10.9.")
+        # Prefixes that lead to further chains are no grants.
+        return len(re.findall(r"10\.9\.\d+\.\d+(?!/(?:[12]?\d|3[01])\b|[\d.])", listed))
 
     def metric(self, name: str) -> float:
         """The sum of all samples of a metric."""

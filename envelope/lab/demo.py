@@ -109,7 +109,11 @@ class Demo:
         self._expect("the service", answer, "answers 101")
         grants = self.fixtures.run_tool(tool, "-S", "ENVELOPE-GRANTS")
         self.out.quote(f"{tool} -S ENVELOPE-GRANTS", grants)
-        self.out.check(f"-s {source}/" in grants, f"a rule with an end accepts {source}")
+        end = grants.rstrip().rpartition(" ")[2]
+        ends = self.fixtures.run_tool(tool, "-S", end)
+        self.out.quote(f"{tool} -S {end}", ends)
+        accepts = f"-s {source}/" in grants and "--datestop" in ends
+        self.out.check(accepts, f"a rule with an end accepts {source}")
         self._measures(target)
         return holder
 

@@ -89,7 +89,8 @@ def test_rules_prints_what_a_start_would_install(capsys, tmp_path) -> None:
     assert "-A ENVELOPE -p tcp -m tcp --dport 8880 -j ACCEPT" in printed
     assert "-A ENVELOPE -p ipv6-icmp -j ACCEPT" in printed
     assert "-P INPUT DROP" in printed
-    assert "-s NETWORK -p tcp -m tcp --dport 5000 -m time --datestop END -j ACCEPT" in printed
+    assert "-s NETWORK -p tcp -m tcp --dport 5000 -j ENVELOPE-END-TIME" in printed
+    assert "-A ENVELOPE-END-TIME -m time --datestop TIME -j ACCEPT" in printed
     options += ["--device=lo", "--firewall=nftables", "--grant-prefix4=24"]
     assert main(["rules", *options]) == 0
     printed = capsys.readouterr().out

@@ -189,7 +189,7 @@ class Rig:
 
     def grants(self) -> str:
         """The rules' lines that let networks in."""
-        sign = "timeout " if self.kind == "nftables" else "datestop"
+        sign = "timeout " if self.kind == "nftables" else "-j ENVELOPE-END-"
         return "\n".join(line for line in self.saved().splitlines() if sign in line)
 
     def drops(self) -> bool:

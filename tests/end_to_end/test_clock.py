@@ -30,7 +30,9 @@ time.clock_gettime = lambda id: get(id) + (by("suspended") if id == time.CLOCK_B
 
 def end_in_kernel(rig) -> datetime:
     """The end of the only grant in iptables' rules."""
-    (text,) = re.findall(r"-s 203\.0\.113\.7/32 .*--datestop (\S+)", rig.saved())
+    saved = rig.saved()
+    (chain,) = re.findall(r"-s 203\.0\.113\.7/32 -j (\S+)", saved)
+    (text,) = re.findall(rf"(?m)^-A {chain} -m time --datestop (\S+) -j ACCEPT$", saved)
     return datetime.fromisoformat(text)
 
 

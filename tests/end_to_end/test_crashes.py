@@ -24,6 +24,8 @@ SEED = int(os.environ.get("SOAK_SEED") or random.randrange(1 << 32) if SOAK else
 # The rules of one table, and the grants among them.
 TABLES = re.compile(r"^\*filter$.*?^COMMIT$|^table.*?^}$", re.MULTILINE | re.DOTALL)
 GRANTS = re.compile(r"^-A ENVELOPE-GRANTS .*\n|^\t\telements = {[^}]*}\n", re.MULTILINE)
+ENDS = re.compile(r"^:ENVELOPE-END-.*\n|^-A (ENVELOPE-END-.*) -m time --datestop .* -j ACCEPT\n",
+                  re.MULTILINE)
 PHASES = ("start", "load", "stop", "idle")
 
 
@@ -88,9 +90,10 @@ class Crashes:
 
     def _holds_or_never_was(self, saved: str) -> None:
         grants = GRANTS.findall(saved)
-        assert all("--datestop" in each or "timeout" in each for each in grants), grants
+        ends = tuple(f" -j {chain}\n" for chain in ENDS.findall(saved) if chain)
+        assert all(each.endswith(ends) or "timeout" in each for each in grants), grants
         whole = [*TABLES.findall(self.good), *TABLES.findall(self.before)]
-        for table in TABLES.findall(GRANTS.sub("", saved)):
+        for table in TABLES.findall(ENDS.sub("", GRANTS.sub("", saved))):
             assert table in whole
 
 

@@ -93,7 +93,7 @@ class Flooded(Rig):
             **{state: int(float(number)) for state, number in found},
             "descriptors": len(list((proc / "fd").iterdir())),
             "memory": int(memory[1]) * 1024,
-            "grants": self.saved().count("--datestop"),
+            "grants": self.saved().count("-j ENVELOPE-END-"),
         }
 
     def visit(self, source: str) -> Client:

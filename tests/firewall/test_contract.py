@@ -127,7 +127,7 @@ class Kernel:
             grants = {
                 read_grant(rule)
                 for chain, rules in snapshot.rules.items() if chain.startswith(GRANTS)
-                for rule in rules if " -j ENVELOPE-" not in rule
+                for rule in rules if f" -j {GRANTS}-" not in rule
             }
             assert None not in grants
             found |= {ip_network(key) for key, _ in grants}
@@ -285,7 +285,8 @@ async def test_the_rules_are_told_as_wanted_and_as_held(subject) -> None:
     assert firewall.rules() == before
     if isinstance(subject, Memory):
         return
-    new = {*rules.held} - {*before.held}
+    # With iptables the chains that the grants end by come, too.
+    new = {line for line in {*rules.held} - {*before.held} if " ENVELOPE-END-" not in line[:30]}
     assert len(new) == 2
     for network in (A4, A6):
         assert any(str(network.network_address) in line for line in new)

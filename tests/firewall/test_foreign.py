@@ -8,8 +8,9 @@ from envelope.addresses import PortRange
 from envelope.config import Config
 from envelope.firewall.foreign import Effect, Judge, Verdict
 from envelope.firewall.iptables import head
-from envelope.firewall.iptables.plan import Structure, before, install, mend, moved, remove
+from envelope.firewall.iptables.plan import install, mend, moved, remove
 from envelope.firewall.iptables.snapshot import PARTIAL, Snapshot
+from envelope.firewall.iptables.structure import Structure, before
 from envelope.firewall.nftables import head as nfthead
 from envelope.firewall.policy import IPV4, RuleChoices
 from tests.support.fakeiptables import FakeFilterTable
@@ -108,7 +109,7 @@ def jailed() -> FakeFilterTable:
 
 def start(kernel: FakeFilterTable, baseline: str) -> Structure:
     found = kernel.snapshot()
-    structure = Structure(choices(baseline=baseline), IPV4, before(found))
+    structure = Structure.of(choices(baseline=baseline), IPV4, before(found))
     kernel.apply(install(found, structure, ()))
     return structure
 

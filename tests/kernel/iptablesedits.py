@@ -1,6 +1,7 @@
 """Changes that others may make to our iptables rules, as commands with `{...}` to fill in.
 
-`{live}` is the rule of a live grant, `{where}` the chain that it is in.
+`{live}` is the rule of a live grant, `{where}` the chain that it is in, `{end}` the chain that it
+ends by.
 """
 
 from __future__ import annotations
@@ -10,6 +11,9 @@ from collections.abc import Mapping, Sequence
 
 _THIRD = "-p tcp -m tcp --dport 8880 -j ACCEPT"
 _STRAY = "-s {stray} -m time --datestop 2030-01-01T00:00:00 -j ACCEPT"
+_LATE = "ENVELOPE-END-20330101T000000"
+_LATER = "-m time --datestop 2033-01-01T00:00:00 -j ACCEPT"
+_MAKE_LATE = [f":{_LATE} - [0:0]", f"-A {_LATE} {_LATER}"]
 
 # Others let a source in before our jump.
 ABOVE = "a rule above us"
@@ -24,10 +28,16 @@ EDITS: dict[str, list[str]] = {
     "delete our third rule": [f"-D ENVELOPE {_THIRD}"],
     "delete our last rule": ["-D ENVELOPE -j REJECT --reject-with {reject}"],
     "our third rule behind the last": [f"-D ENVELOPE {_THIRD}", f"-A ENVELOPE {_THIRD}"],
-    "a stray grant": [f"-A ENVELOPE-GRANTS {_STRAY}"],
+    "a stray grant of its own": [f"-A ENVELOPE-GRANTS {_STRAY}"],
+    "a stray grant": ["-A ENVELOPE-GRANTS -s {stray} -j {end}"],
     "a live grant deleted": ["-D {where} {live}"],
     "a live grant twice": ["-A {where} {live}"],
-    "a live grant for longer": ["-D {where} {live}", "-A {where} {longer}"],
+    "a live grant for longer": [*_MAKE_LATE, "-D {where} {live}", "-A {where} {longer}"],
+    "an end emptied": ["-F {end}"],
+    "an end that never comes": ["-F {end}", "-A {end} -j ACCEPT"],
+    "an end that comes later": ["-F {end}", f"-A {{end}} {_LATER}"],
+    "a rule before an end": ["-I {end} 1 -j ACCEPT"],
+    "an end that nobody needs": _MAKE_LATE,
     "flush the marker": ["-F {marker}"],
     "remove the marker": ["-F {marker}", "-X {marker}"],
     "reset the policy": ["-P INPUT ACCEPT"],
@@ -53,9 +63,9 @@ def fillings(
         if chain.startswith("ENVELOPE-WAS-"):
             made["marker"] = chain
         for rule in rules if chain.startswith("ENVELOPE-GRANTS") else ():
-            if " --datestop " in rule:
-                longer = re.sub(r"(--datestop) \S+", r"\1 2033-01-01T00:00:00", rule)
-                made |= {"live": rule, "where": chain, "longer": longer}
+            if match := re.search(r"-j (ENVELOPE-END-\S+)$", rule):
+                longer = rule.replace(match[1], _LATE)
+                made |= {"live": rule, "where": chain, "longer": longer, "end": match[1]}
     return made
 
 

@@ -24,8 +24,10 @@ from tests.kernel.firewallundertest import FAMILY_TOOLS, Kernel
 from tests.kernel.iptablesedits import ABOVE, EDITS, FLUSHED, filled, fillings
 from tests.kernel.udpprobe import PORT
 
-# Seconds from a session's deadline to the grant's end in the kernel, and the tolerance.
-BACKSTOP = 4
+# Seconds from a session's deadline to the grant's end in the kernel at least; grants of so many
+# seconds share an end. And the tolerance.
+BACKSTOP = 2
+SHARED = 4
 NEAR = 4
 # Rules of an operator's own baseline (`--baseline=operator`), which reject the test's packets.
 OPERATORS = {
@@ -51,10 +53,23 @@ def own_chain(family: int) -> list[str]:
     ]
 
 
+def end_of(deadline: float) -> int:
+    """The last second of a grant; both in seconds of the wall clock."""
+    return math.ceil((math.ceil(deadline) + BACKSTOP) / SHARED) * SHARED
+
+
 def grant(network: str, deadline: float) -> str:
     """The rule of a grant for `network`; `deadline` in seconds of the wall clock."""
-    end = datetime.fromtimestamp(math.ceil(deadline) + BACKSTOP, UTC)
-    return f"-s {network} -m time --datestop {end:%Y-%m-%dT%H:%M:%S} -j ACCEPT"
+    return f"-s {network} -j ENVELOPE-END-{datetime.fromtimestamp(end_of(deadline), UTC):{NAMED}}"
+
+
+NAMED = "%Y%m%dT%H%M%S"
+
+
+def end_rule(chain: str) -> str:
+    """The rule of the chain that grants of this end jump to, as its name has it."""
+    end = datetime.strptime(chain.removeprefix("ENVELOPE-END-"), NAMED)
+    return f"-m time --datestop {end:%Y-%m-%dT%H:%M:%S} -j ACCEPT"
 
 
 # Where nf_conntrack_tcp_loose is remembered.
@@ -94,12 +109,14 @@ def differences(
     expect("FORWARD", list(seen.rules.get("FORWARD", ())), others.rules["FORWARD"])
     ours = {name: rules for name, rules in seen.rules.items() if name.startswith("ENVELOPE")}
     rules = [rule for name, chain in ours.items() if name.startswith("ENVELOPE-GRANTS")
-             for rule in chain if not re.search(r"-j ENVELOPE-GRANTS-[0-3]+$", rule)]
+             for rule in chain if not re.search(r"-j ENVELOPE-GRANTS-B\d+$", rule)]
     # When grants are spread over several chains, one rule jumps to each.
     leads = [match[1] for chain in ours.values() for rule in chain
-             if (match := re.search(r"-j (ENVELOPE-GRANTS-[0-3]+)$", rule))]
+             if (match := re.search(r"-j (ENVELOPE-GRANTS-\S+)$", rule))]
     expect("chains jumped to", sorted(leads), sorted(
         name for name in ours if name.startswith("ENVELOPE-GRANTS-")))
+    ends = {name: list(chain) for name, chain in ours.items() if name.startswith("ENVELOPE-END-")}
+    expect("the ends", ends, {name: [end_rule(name)] for name in ends})
     theirs = others.rules["ENVELOPE-GRANTS"]
     expect("grants", *_as_near(sorted(r for r in rules if r not in theirs), grants))
     expect("others' among the grants", [r for r in rules if r in theirs], theirs)

@@ -12,9 +12,11 @@ from twisted.logger import Logger
 
 from envelope.config import Config
 from envelope.firewall.clocks import WATCH_EVERY, WallClock
-from envelope.firewall.iptables.plan import Structure, install
+from envelope.firewall.iptables.ends import END_PREFIX, end_chain, end_rule
+from envelope.firewall.iptables.plan import install
 from envelope.firewall.iptables.rules import grant_rules
 from envelope.firewall.iptables.snapshot import Snapshot
+from envelope.firewall.iptables.structure import Structure
 from envelope.firewall.iptables.table import FilterTable
 from envelope.firewall.iptables.tools import FAMILIES, Paths, Tools
 from envelope.firewall.kernel import key_for
@@ -52,7 +54,7 @@ class IptablesFirewall(KernelFirewall):
         tables = [
             FilterTable(
                 family, Tools(reactor, Paths.find(config, family, search_path)), metrics,
-                self._clock,
+                self._clock, config.timeout,
             )
             for family in families_of_this_kernel()
         ]
@@ -80,7 +82,7 @@ class IptablesFirewall(KernelFirewall):
 def rules_text(choices: RuleChoices, family: Family) -> str:
     """One family's start as iptables-restore reads it, with a grant shown as a comment; pure."""
     # An empty table: rules of others stay, and are not shown.
-    structure = Structure(choices, family, "ACCEPT")
+    structure = Structure.of(choices, family, "ACCEPT")
     lines = install(Snapshot(exists=True), structure, ())
     tool = "iptables" if family is IPV4 else "ip6tables"
     shown = [f"# {tool}-restore --noflush", "*filter", *lines, "COMMIT"]
@@ -93,11 +95,13 @@ def rules_text(choices: RuleChoices, family: Family) -> str:
             shown.append(
                 "# ENVELOPE-WAS-LOOSE is added where the start sets nf_conntrack_tcp_loose to 0"
             )
+    chain = end_chain(_PLACEHOLDER_END)
     for number, service in enumerate(choices.services):
         key = key_for(str(family.example), number)
         name = f" for {service.name}" if len(choices.services) > 1 else ""
         for rule in grant_rules(choices, key, _PLACEHOLDER_END):
-            rule = rule.replace(str(family.example), "NETWORK")
-            rule = rule.replace("1970-01-01T00:00:00", "END")
-            shown.append(f"# a grant{name}: -A ENVELOPE-GRANTS {rule}")
+            rule = rule.replace(str(family.example), "NETWORK").replace(chain, f"{END_PREFIX}TIME")
+            shown.append(f"# a grant{name}: -A {structure.leaf(key)} {rule}")
+    rule = end_rule(_PLACEHOLDER_END).replace("1970-01-01T00:00:00", "TIME")
+    shown.append(f"# its end: -A {END_PREFIX}TIME {rule}")
     return "\n".join(shown)

@@ -8,29 +8,31 @@ before our jump. The result has the form of iptables-save's text.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from typing import Final
 
 from envelope.firewall.errors import ToolFailed, UnreadableRules
 from envelope.firewall.iptables.head import effect
-from envelope.firewall.iptables.plan import MARKERS
 from envelope.firewall.iptables.rules import CHAIN, DEVICES, GRANTS, OWN_CHAINS
 from envelope.firewall.iptables.snapshot import PARTIAL, text_of
+from envelope.firewall.iptables.structure import MARKERS
 
 # Chains of others that are read, each by a process of its own.
 MOST_CHAINS: Final = 16
 
 
-async def chain_by_chain(list_chain: Callable[[str], Awaitable[bytes | None]]) -> str:
-    """Read INPUT and our chains; `list_chain` returns what `iptables -S CHAIN` prints.
+async def chain_by_chain(
+    list_chain: Callable[[str], Awaitable[bytes | None]], unused: Iterable[str] = ()
+) -> str:
+    """Read INPUT and our chains; `unused` are those of ours that nothing may jump to.
 
-    It returns None when there is no such chain, and raises `ToolFailed` with what was printed
-    before a rule that cannot be. Raises `UnreadableRules` when that rule is in a chain of ours, or
-    in INPUT before our jump.
+    `list_chain` returns what `iptables -S CHAIN` prints, or None when there is no such chain. It
+    raises `ToolFailed` with what was printed before a rule that cannot be. Raises
+    `UnreadableRules` when that rule is in a chain of ours, or in INPUT before our jump.
     """
     declared: list[str] = []
     rules: list[str] = []
-    waiting = ["INPUT", CHAIN, GRANTS, DEVICES, *MARKERS]
+    waiting = [*dict.fromkeys(("INPUT", CHAIN, GRANTS, DEVICES, *MARKERS, *unused))]
     seen = set(waiting)
     jumped_to = {"INPUT"}
     # Chains of others that may be lists of bans; INPUT counts as one until our jump.

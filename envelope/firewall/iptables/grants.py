@@ -5,16 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 
-from envelope.firewall.iptables.plan import Structure, drop_branches
-from envelope.firewall.iptables.rules import GRANTS, Rules, read_grant
+from envelope.firewall.iptables.ends import read_end
+from envelope.firewall.iptables.plan import drop_branches
+from envelope.firewall.iptables.rules import GRANTS, Rules, read_grant, service_in
 from envelope.firewall.iptables.snapshot import Snapshot
-from envelope.firewall.iptables.spread import GATHER_BELOW, SPREAD_ABOVE, is_branch, leaf
+from envelope.firewall.iptables.structure import Structure
 from envelope.firewall.kernel import Key
-
-
-def chain_of(structure: Structure, key: Key) -> str:
-    """The chain that a network's rules belong to."""
-    return leaf(key) if structure.spread else GRANTS
 
 
 def grants_in(snapshot: Snapshot, structure: Structure) -> tuple[dict[Key, Rules], list[str]]:
@@ -24,11 +20,11 @@ def grants_in(snapshot: Snapshot, structure: Structure) -> tuple[dict[Key, Rules
     version = structure.family.version
     for chain in structure.grant_chains:
         for rule in snapshot.rules.get(chain, ()):
-            grant = read_grant(rule, version)
+            grant = read_grant(rule, version, service_in(chain))
             if grant is None:
                 continue
             key = grant[0]
-            if chain == chain_of(structure, key):
+            if chain == structure.leaf(key):
                 found.setdefault(key, []).append(rule)
             else:
                 astray.append(f"-D {chain} {rule}")
@@ -37,12 +33,17 @@ def grants_in(snapshot: Snapshot, structure: Structure) -> tuple[dict[Key, Rules
 
 def end_of(rules: Rules) -> int | None:
     """When the kernel ends these rules by itself (seconds since the epoch); None for no rules."""
+    if rules and (end := read_end(rules[0].rpartition(" ")[2])) is not None and len(rules) == 1:
+        return end
     ends = [grant[1] for grant in map(read_grant, rules) if grant is not None]
     return max(ends, default=None)
 
 
 def change(chain: str, have: Rules, want: Rules) -> list[str]:
-    """The lines that turn a network's rules into others: additions first, then deletions."""
+    """The lines that turn a network's rules into others: additions first, then deletions.
+
+    A rule is replaced by adding and deleting, not by its number, which others may have changed.
+    """
     if have == want:
         return []
     if not have or not want:
@@ -54,47 +55,50 @@ def change(chain: str, have: Rules, want: Rules) -> list[str]:
     ]
 
 
-def should_spread(structure: Structure, networks: int) -> bool:
-    """Whether grants of so many networks are to be spread over chains."""
-    return networks > (GATHER_BELOW if structure.spread else SPREAD_ABOVE)
-
-
 def change_all(
+    now: Structure, in_force: Mapping[Key, Rules], wants: Mapping[Key, Rules | None]
+) -> list[str]:
+    """The lines that give each network in `wants` those rules, or none."""
+    return [
+        line for key, want in wants.items()
+        for line in change(now.leaf(key), in_force.get(key, ()), want or ())
+    ]
+
+
+def rearrange(
     now: Structure,
     then: Structure,
     in_force: Mapping[Key, Rules],
     wants: Mapping[Key, Rules | None],
 ) -> list[str]:
-    """The lines that give each network in `wants` those rules, or none.
-
-    When one of `now` and `then` spreads grants and the other does not, the lines also move all
-    grants in force.
-    """
-    if now.spread == then.spread:
-        return [
-            line for key, want in wants.items()
-            for line in change(chain_of(now, key), in_force.get(key, ()), want or ())
-        ]
-    lines: list[str] = []
-    if then.spread:
-        chains = then.grant_chains
-        lines += [f":{chain} - [0:0]" for chain in chains if is_branch(chain)]
-        standing = now.grant_chains[GRANTS]
+    """The same, where `then` has other chains for grants: other networks move, too."""
+    former, chains = _ways(now), _ways(then)
+    going = [name for name in former if name not in chains]
+    lines = [f":{name} - [0:0]" for name in chains if name not in former]
+    for name, jumps in chains.items():
+        old = former.get(name, ())
+        lines += [f"-D {name} {jump}" for jump in old if jump not in jumps]
+        # What no grant opens stands first.
+        first = 1 + (len(then.closed) if name == GRANTS else 0)
         lines += [
-            f"-A {chain} {rule}" for chain, rules in chains.items() for rule in rules
-            if rule not in standing
+            f"-I {name} {place} {jump}" for place, jump in enumerate(jumps, first)
+            if jump not in old
         ]
-    for key in dict.fromkeys((*in_force, *wants)):
+    moved = {
+        key for tree, old_tree in zip(then.trees, now.trees, strict=True)
+        for name, keys in tree.members.items() if keys is not old_tree.members.get(name)
+        for key in keys - old_tree.members.get(name, frozenset()) if key not in wants
+    }
+    for key in (*moved, *wants):
         have = in_force.get(key, ())
         want = wants.get(key, have) or ()
-        old, new = chain_of(now, key), chain_of(then, key)
-        if old == new:
-            lines += change(new, have, want)
+        before, after = now.leaf(key), then.leaf(key)
+        if before == after:
+            lines += change(after, have, want)
         else:
-            lines += [*change(new, (), want), *change(old, have, ())]
-    if now.spread:
-        chains = now.grant_chains
-        staying = then.grant_chains[GRANTS]
-        jumps = [(GRANTS, rule) for rule in chains[GRANTS] if rule not in staying]
-        lines += drop_branches(filter(is_branch, chains), jumps)
-    return lines
+            lines += [*change(after, (), want), *change(before, have, ())]
+    return lines + drop_branches(going, ())
+
+
+def _ways(structure: Structure) -> dict[str, Rules]:
+    return {name: jumps for tree in structure.trees for name, jumps in tree.chains.items()}

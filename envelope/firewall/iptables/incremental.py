@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Generator, Iterator, Mapping
-from typing import Final
+from dataclasses import replace
+from typing import Final, TypeAlias
 
 from envelope.firewall.cooperate import slices
 from envelope.firewall.errors import UnreadableRules
-from envelope.firewall.iptables.grants import chain_of, grants_in
+from envelope.firewall.iptables.grants import grants_in
 from envelope.firewall.iptables.head import openings
-from envelope.firewall.iptables.plan import Structure, mend, moved
-from envelope.firewall.iptables.rules import CHAIN, GRANTS, Rules, read_grant, respelled
+from envelope.firewall.iptables.plan import ends_in, mend, moved
+from envelope.firewall.iptables.rules import CHAIN, GRANTS, Rules, read_grant, respelled, service_in
 from envelope.firewall.iptables.snapshot import INCOMPATIBLE, PARTIAL, Snapshot
-from envelope.firewall.kernel import DriftKind, Key, Seen, one_key
+from envelope.firewall.iptables.structure import Structure
+from envelope.firewall.kernel import DriftKind, Key, Seen, key_for
 
 # How the rules of every chain begin that may hold grants.
 _GRANT: Final = f"-A {GRANTS}"
@@ -25,26 +27,35 @@ _OURS: Final = f"-A {CHAIN}"
 # A built-in chain's policy, and how many packets and bytes it has judged.
 _POLICY: Final = re.compile(r"(:\S+ [A-Z]+) \[\d+:\d+\]")
 
+# A grant's network, its rule, and the chain that it is in.
+Grant: TypeAlias = tuple[Key, str, str]
+
 
 class Rereader:
     """Remembers the lines of the last text, and what they mean.
 
-    `others` are those that are no grants, spelled as we write them.
+    `ends` are the chains that grants end by, with their rules.
     """
 
     def __init__(self) -> None:
-        self.others: list[str] = []
+        self.ends: Mapping[int, Rules] = {}
         self._structure: Structure | None = None
-        # Each grant's line, with the network and the rule that it says; and the same by network.
-        self._lines: dict[str, tuple[Key, str]] = {}
+        # Each grant's line, with its network, rule and chain; and the rules by network.
+        self._lines: dict[str, Grant] = {}
         self._grants: dict[Key, Rules] = {}
-        # The lines of the chains that these are in.
+        # The lines of the chains that these are in, and whether all of them were there.
         self._fixed: frozenset[str] = frozenset()
+        self._intact = False
         # All other lines in their order, and what has to be done about them.
         self._others: list[str] = []
         self._mending: tuple[list[str], list[DriftKind]] = ([], [])
         self._moving: list[str] = []
         self._openings: list[str] = []
+
+    @property
+    def others(self) -> list[str]:
+        """The lines that are no grants, spelled as we write them."""
+        return [*(self._fixed if self._intact else ()), *self._others]
 
     def read(
         self, text: str, structure: Structure, in_force: Mapping[Key, Rules]
@@ -55,13 +66,18 @@ class Rereader:
         are returned as the same objects, which makes comparing them cheap.
         """
         if structure != self._structure:
-            self._forget(structure)
+            yield from self._follow(structure)
         lines = text.split("\n")
+        there = set(lines)
+        gone = self._lines.keys() - there
+        intact = there >= self._fixed
         others = [line for line in lines if line not in self._lines]
-        gone = self._lines.keys() - set(lines)
         twice = len(lines) - len(others) != len(self._lines) - len(gone)
+        if intact:
+            # Hundreds of lines of chains that grants are spread over, all as they should be.
+            others = [line for line in others if line not in self._fixed]
         yield len(lines)
-        fresh: dict[str, tuple[Key, str]] = {}
+        fresh: dict[str, Grant] = {}
         quiet: dict[str, str] = {}
         familiar = set(self._others)
         for part in slices([line for line in others if line not in familiar]):
@@ -77,49 +93,70 @@ class Rereader:
             # A grant's rule stands twice, which only others do: rare, so read without shortcuts.
             return self._read_afresh(lines, structure)
         others = [quiet.get(line, line) for line in others if line not in fresh]
-        if others != self._others:
-            self._judge(others, (self._lines.keys() - gone) | fresh.keys(), structure)
+        if others != self._others or intact != self._intact:
+            self._judge(others, intact, (self._lines.keys() - gone) | fresh.keys(), structure)
         yield from self._note(gone, fresh, in_force)
-        self.others = self._others
         return Seen(*self._mending, self._grants, self._moving, self._openings)
+
+    def _follow(self, structure: Structure) -> Generator[int, None, None]:
+        """Go over to another structure; mostly one in which some networks have another chain."""
+        former = self._structure
+        if former is None or replace(former, trees=structure.trees) != structure:
+            self._forget(structure)
+            return
+        changed = {
+            name for old, new in zip(former.trees, structure.trees, strict=True)
+            for name in new.nodes.keys() | old.nodes.keys() if new.ways(name) != old.ways(name)
+        }
+        lines, grants = dict(self._lines), dict(self._grants)
+        for part in slices([line for line in lines if lines[line][2] in changed]):
+            for line in part:
+                key, rule, chain = lines[line]
+                if chain != structure.leaf(key):
+                    _leave_out(lines, grants, line, rule)
+            yield len(part)
+        self._forget(structure)
+        self._lines, self._grants = lines, grants
 
     def _forget(self, structure: Structure) -> None:
         self._structure = structure
         self._fixed = frozenset(_lines_of(structure.grant_chains))
+        self._intact = False
         self._lines, self._grants = {}, {}
         self._others, self._mending, self._moving = [], ([], []), []
         self._openings = []
 
     def _read_afresh(self, lines: list[str], structure: Structure) -> Seen[Rules]:
         self._forget(structure)
-        version = structure.family.version
-        self.others = [
-            _without_noise(line) for line in lines
-            if not line.startswith(_GRANT) or read_grant(line.split(" ", 2)[-1], version) is None
-        ]
         snapshot = Snapshot.of_lines(lines)
+        self.ends = ends_in(snapshot.rules)
         grants, _ = grants_in(snapshot, structure)
-        return Seen(
+        seen = Seen(
             *_mend(snapshot, structure), grants, moved(snapshot, structure),
             openings(snapshot, structure.chains),
         )
+        self._others = [
+            _without_noise(line) for line in lines if _grant_in(line, structure, grants) is None
+        ]
+        # The next text is read in full.
+        self._structure = None
+        return seen
 
-    def _judge(self, others: list[str], grants: set[str], structure: Structure) -> None:
-        if self._fixed.issubset(others):
-            # Hundreds of lines of chains that grants are spread over, all as they should be.
-            rest = [line for line in others if line not in self._fixed]
-            snapshot = Snapshot.of_lines(rest, structure.grant_chains)
-        else:
-            snapshot = Snapshot.of_lines(others)
+    def _judge(
+        self, others: list[str], intact: bool, grants: set[str], structure: Structure
+    ) -> None:
+        snapshot = Snapshot.of_lines(others, structure.grant_chains if intact else None)
         mending, moving = _mend(snapshot, structure), moved(snapshot, structure)
         homeless = structure.grant_chains.keys() - snapshot.rules.keys()
         if homeless and any(line.split(" ", 2)[1] in homeless for line in grants):
             raise UnreadableRules("a grant in a chain that is not there")
-        self._others, self._mending, self._moving = others, mending, moving
+        self._others, self._intact = others, intact
+        self._mending, self._moving = mending, moving
         self._openings = openings(snapshot, structure.chains)
+        self.ends = ends_in(snapshot.rules)
 
     def _note(
-        self, gone: set[str], fresh: dict[str, tuple[Key, str]], in_force: Mapping[Key, Rules]
+        self, gone: set[str], fresh: dict[str, Grant], in_force: Mapping[Key, Rules]
     ) -> Generator[int, None, None]:
         """Note which lines of grants are gone and which are new; earlier results stay unchanged."""
         if not gone and not fresh:
@@ -127,19 +164,25 @@ class Rereader:
         lines, grants = dict(self._lines), dict(self._grants)
         for part in slices(gone):
             for line in part:
-                key, rule = lines.pop(line)
-                rules = grants.pop(key)
-                if len(rules) > 1:
-                    grants[key] = tuple(each for each in rules if each != rule)
+                _leave_out(lines, grants, line, lines[line][1])
             yield len(part)
         for part in slices(fresh):
             for line in part:
-                lines[line] = key, rule = fresh[line]
+                lines[line] = key, rule, _ = fresh[line]
                 rules = tuple(sorted((*grants[key], rule))) if key in grants else (rule,)
                 known = in_force.get(key)
                 grants[key] = known if known == rules else rules
             yield len(part)
         self._lines, self._grants = lines, grants
+
+
+def _leave_out(
+    lines: dict[str, Grant], grants: dict[Key, Rules], line: str, rule: str
+) -> None:
+    key = lines.pop(line)[0]
+    rules = grants.pop(key)
+    if len(rules) > 1:
+        grants[key] = tuple(each for each in rules if each != rule)
 
 
 def _lines_of(chains: Mapping[str, Rules]) -> Iterator[str]:
@@ -150,26 +193,28 @@ def _lines_of(chains: Mapping[str, Rules]) -> Iterator[str]:
 
 def _grant_in(
     line: str, structure: Structure, in_force: Mapping[Key, Rules]
-) -> tuple[Key, str] | None:
-    """The network and the rule of a grant in its proper chain; None for every other line."""
+) -> Grant | None:
+    """A grant in its proper chain; None for every other line."""
     if not line.startswith(_GRANT):
         return None
     chain, _, rule = line.removeprefix("-A ").partition(" ")
     rule = respelled(rule)
-    key = _network_of(rule, structure, in_force)
-    if key is None or chain != chain_of(structure, key):
+    key = _key_of(rule, service_in(chain), structure, in_force)
+    if key is None or chain != structure.leaf(key):
         return None
-    return key, rule
+    return key, rule, chain
 
 
-def _network_of(rule: str, structure: Structure, in_force: Mapping[Key, Rules]) -> Key | None:
+def _key_of(
+    rule: str, service: int, structure: Structure, in_force: Mapping[Key, Rules]
+) -> Key | None:
     words = rule.split(" ", 2)
-    if words[0] == "-s" and "--comment" not in rule:
+    if words[0] == "-s":
         # Nearly all are as we wrote them, and need no parsing.
-        key = one_key(words[1])
+        key = key_for(words[1], service)
         if rule in in_force.get(key, ()):
             return key
-    grant = read_grant(rule, structure.family.version)
+    grant = read_grant(rule, structure.family.version, service)
     return None if grant is None else grant[0]
 
 

@@ -8,8 +8,9 @@ from typing import Final
 from envelope.config import Config
 from envelope.firewall import FirewallError
 from envelope.firewall.errors import ToolFailed
-from envelope.firewall.iptables.plan import before, is_all_ours, remove, was_loose
+from envelope.firewall.iptables.plan import is_all_ours, remove
 from envelope.firewall.iptables.reader import Reader
+from envelope.firewall.iptables.structure import before, was_loose
 from envelope.firewall.iptables.tools import FAMILIES, Kind, Paths, Tools
 from envelope.firewall.policy import Family
 from envelope.firewall.process import IProcessReactor

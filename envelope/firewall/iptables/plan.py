@@ -1,110 +1,31 @@
-"""The lines that install, mend and remove the structure, each as one transaction. Pure.
-
-What was before the first start is remembered with the rules, in the names of chains that nothing
-jumps to: `ENVELOPE-WAS-ACCEPT` for INPUT's policy, `ENVELOPE-WAS-LOOSE` when nf_conntrack_tcp_loose
-was 1. They come and go in the same transaction as the rules, and the start after a `kill -9` finds
-them. Each holds one rule, because `iptables -X` without a name deletes every empty chain.
-"""
+"""The lines that install, mend and remove the structure, each as one transaction. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Final, Literal, TypeAlias
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Final
 
+from envelope.firewall.iptables.ends import drop_ends, make_ends, read_end
 from envelope.firewall.iptables.guarded import guard
 from envelope.firewall.iptables.head import place, stands
-from envelope.firewall.iptables.rules import (
-    CHAIN,
-    DEVICES,
-    GRANTS,
-    Rules,
-    baseline_rules,
-    device_rules,
-    kept_closed,
-)
+from envelope.firewall.iptables.rules import BRANCHES, CHAIN, GRANTS, Rules
 from envelope.firewall.iptables.snapshot import Snapshot
-from envelope.firewall.iptables.spread import branches, is_branch
+from envelope.firewall.iptables.structure import Before, Structure, before
 from envelope.firewall.kernel import DriftKind
-from envelope.firewall.policy import Family, RuleChoices
 from envelope.firewall.repair import in_order, repair
 
-Before: TypeAlias = Literal["ACCEPT", "DROP", "ABSENT"]
-
-_MARKER: Final = "ENVELOPE-WAS-"
-_MARKER_RULE: Final = "-j RETURN"
 _JUMPS: Final = (f"-j {CHAIN}", f"-j {GRANTS}")
-MARKERS: Final = tuple(f"{_MARKER}{was}" for was in ("ACCEPT", "DROP", "ABSENT", "LOOSE"))
-_WAS_LOOSE: Final = f"{_MARKER}LOOSE"
 
 
-def before(snapshot: Snapshot) -> Before:
-    """INPUT's policy before the first start: as the marker chain says, else as it is now."""
-    for mark in ("ACCEPT", "DROP", "ABSENT"):
-        if _MARKER + mark in snapshot.rules:
-            return mark
-    if not snapshot.exists:
-        return "ABSENT"
-    return "DROP" if snapshot.policy == "DROP" else "ACCEPT"
-
-
-def was_loose(snapshot: Snapshot) -> bool:
-    """Whether nf_conntrack_tcp_loose was 1 before the first start, as marked."""
-    return _WAS_LOOSE in snapshot.rules
-
-
-@dataclass(frozen=True, slots=True)
-class Structure:
-    """Everything but the grants; `spread`: grants are spread over chains (see `spread.py`).
-
-    `loose`: nf_conntrack_tcp_loose was 1 before the first start.
-    """
-
-    choices: RuleChoices
-    family: Family
-    before: Before
-    loose: bool = False
-    spread: bool = False
-
-    @property
-    def chains(self) -> dict[str, Rules]:
-        """Our chains with their fixed rules, without grants."""
-        choices = self.choices
-        chains = {**self.grant_chains}
-        if choices.baseline == "operator":
-            if self.before == "ABSENT":
-                chains[_MARKER + "ABSENT"] = (_MARKER_RULE,)
-            return chains
-        chains[_MARKER + self.before] = (_MARKER_RULE,)
-        if self.loose:
-            chains[_WAS_LOOSE] = (_MARKER_RULE,)
-        if choices.also_guarded:
-            chains[DEVICES] = device_rules(choices)
-        return {**chains, CHAIN: tuple(baseline_rules(choices, self.family))}
-
-    @property
-    def grant_chains(self) -> dict[str, Rules]:
-        """The chains that hold grants, with the rules that lead from one to the next."""
-        closed = kept_closed(self.choices)
-        if not self.spread:
-            return {GRANTS: closed}
-        chains = branches(
-            self.choices.prefix(self.family.version), self.family.example.max_prefixlen
-        )
-        return {**chains, GRANTS: closed + chains[GRANTS]} if closed else chains
-
-    @property
-    def jump(self) -> str:
-        """Our rule in INPUT; `head.place` tells where."""
-        return f"-j {CHAIN if self.choices.baseline == 'service' else GRANTS}"
-
-
-def install(snapshot: Snapshot, structure: Structure, probe: Rules) -> list[str]:
+def install(
+    snapshot: Snapshot, structure: Structure, probe: Rules, ends: Collection[int] = ()
+) -> list[str]:
     """The lines of a start: clear what a killed service left, then put the structure in force.
 
-    `probe` is a grant that is added and removed in the same transaction: a kernel that cannot hold
-    one fails the start, not the first client.
+    `probe` is a grant that is added and removed in the same transaction, with the chains of the
+    `ends` that it jumps to: a kernel that cannot hold one fails the start, not the first client.
     """
+    first = structure.trees[0].root
     entries = snapshot.rules.get("INPUT", ())
     lines = [f"-D INPUT {rule}" for rule in entries if rule in _JUMPS]
     others = [rule for rule in entries if rule not in _JUMPS]
@@ -112,8 +33,10 @@ def install(snapshot: Snapshot, structure: Structure, probe: Rules) -> list[str]
     stale = [chain for chain in snapshot.own_chains if chain not in chains]
     lines += [f":{chain} - [0:0]" for chain in (*stale, *chains)]
     lines += [f"-A {chain} {rule}" for chain, rules in chains.items() for rule in rules]
-    lines += [f"-A {GRANTS} {rule}" for rule in probe]
-    lines += [f"-D {GRANTS} {rule}" for rule in probe]
+    lines += make_ends(ends)
+    lines += [f"-A {first} {rule}" for rule in probe]
+    lines += [f"-D {first} {rule}" for rule in probe]
+    lines += drop_ends(ends)
     if structure.choices.baseline == "service":
         lines.append("-P INPUT DROP")
     elif CHAIN in stale:
@@ -183,7 +106,10 @@ def mend(snapshot: Snapshot, structure: Structure) -> tuple[list[str], list[Drif
         if mending:
             kinds.append(DriftKind.BASELINE)
             lines += mending
-    stale = [chain for chain in snapshot.rules if chain not in grant_chains and is_branch(chain)]
+    stale = [
+        chain for chain in snapshot.rules
+        if chain not in grant_chains and BRANCHES.match(chain)
+    ]
     if stale:
         kinds.append(DriftKind.CHAIN)
         lines += drop_branches(stale, snapshot.jumps_to(stale))
@@ -210,6 +136,13 @@ def _put_jump(snapshot: Snapshot, structure: Structure) -> list[str]:
         *[f"-D INPUT {structure.jump}"] * (len(entries) - len(others)),
         _jump_line(snapshot, structure, others),
     ]
+
+
+def ends_in(chains: Mapping[str, Rules]) -> dict[int, Rules]:
+    """The chains that grants end by, by their ends, with their rules."""
+    return {
+        end: rules for chain, rules in chains.items() if (end := read_end(chain)) is not None
+    }
 
 
 def drop_branches(chains: Iterable[str], jumps: Iterable[tuple[str, str]]) -> list[str]:

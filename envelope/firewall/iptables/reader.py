@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from twisted.logger import Logger
 
 from envelope.firewall.errors import ToolFailed, ToolTimeout, UnreadableRules
 from envelope.firewall.iptables.bychain import chain_by_chain
+from envelope.firewall.iptables.ends import END_NAME, end_chain
 from envelope.firewall.iptables.snapshot import INCOMPATIBLE, Snapshot, text_of
 from envelope.firewall.iptables.tools import Tools
 from envelope.firewall.policy import Family
@@ -22,8 +25,11 @@ class Reader:
         # Why iptables-save could not print the table, as it was logged.
         self._unprintable = ""
 
-    async def text(self) -> str:
-        """The rules as iptables-save prints them; INPUT and our chains alone where it cannot."""
+    async def text(self, ends: Iterable[int] | None = None) -> str:
+        """The rules as iptables-save prints them; INPUT and our chains alone where it cannot.
+
+        `ends` are those of the chains that grants may end by; None: they are looked for.
+        """
         try:
             text = text_of(await self._tools.save())
             if INCOMPATIBLE not in text:
@@ -33,7 +39,11 @@ class Reader:
         except (ToolFailed, UnreadableRules) as error:
             if isinstance(error, ToolTimeout):
                 raise
-            text = await chain_by_chain(self._tools.list_chain)
+            if ends is None:
+                unused = await self._tools.chains_named(self._family, END_NAME)
+            else:
+                unused = [end_chain(end) for end in ends]
+            text = await chain_by_chain(self._tools.list_chain, unused)
             if str(error) != self._unprintable:
                 self._unprintable = str(error)
                 _log.warn("{family}: {error} ({where}); reading INPUT and our own chains alone",

@@ -7,15 +7,14 @@ read back compare as strings. Every argument is a word of its own: iptables 1.8.
 
 from __future__ import annotations
 
-import math
 import re
 import socket
-from datetime import UTC, datetime
 from functools import lru_cache
 from ipaddress import IPv6Address
 from typing import Final, TypeAlias
 
 from envelope.addresses import PROTOCOLS, Opening, PortRange
+from envelope.firewall.iptables.ends import END_NAME, end_chain, read_datestop, read_end
 from envelope.firewall.kernel import (
     EVERYONE,
     NO_CLIENTS,
@@ -23,23 +22,25 @@ from envelope.firewall.kernel import (
     key_for,
     network_text_of,
     parts_of,
-    service_of,
 )
-from envelope.firewall.policy import BACKSTOP, IPV6, Family, RuleChoices
+from envelope.firewall.policy import IPV6, Family, RuleChoices
 
 CHAIN: Final = "ENVELOPE"
 GRANTS: Final = "ENVELOPE-GRANTS"
 DEVICES: Final = "ENVELOPE-DEVICES"
-# xt_time counts seconds in 32 bits but its user-space parser stops here (iptables-extensions(8)).
-LATEST_END: Final = int(datetime(2038, 1, 19, 3, 14, 7, tzinfo=UTC).timestamp())
 
 # The answer to a DHCPv6 request, which conntrack does not know because the request is multicast. It
 # comes from a server or relay on the link, from and to fixed ports (RFC 8415 section 7.2).
 _DHCPV6: Final = "-s fe80::/10 -p udp -m udp --sport 547 --dport 546 -j ACCEPT"
 
+# Several services' chains, the chains that many grants are spread over (see `tree.py`), and those
+# of older versions.
+_BRANCH: Final = r"-GRANTS-(?:(?:S\d{1,4}-)?B\d{1,6}|S\d{1,4}|[0-3]{1,4})"
+BRANCHES: Final = re.compile(f"ENVELOPE{_BRANCH}$")
 # The names of our chains. Others that merely begin like them are not ours.
 _OWN_NAME: Final = (
-    "ENVELOPE(?:-GRANTS(?:-[0-3]{1,4})?|-FLOWS|-DEVICES|-WAS-(?:ACCEPT|DROP|ABSENT|LOOSE))?"
+    f"(?:ENVELOPE(?:-GRANTS|{_BRANCH}|-FLOWS|-DEVICES|-WAS-(?:ACCEPT|DROP|ABSENT|LOOSE))?"
+    f"|{END_NAME})"
 )
 OWN_CHAINS: Final = re.compile(f"{_OWN_NAME}$")
 OWN_JUMP: Final = re.compile(f"(?:^|.* )-[jg] {_OWN_NAME}$", re.DOTALL)
@@ -139,57 +140,72 @@ def device_rules(choices: RuleChoices) -> Rules:
     return (*(f"{match}-j RETURN" for match in matches), "-j ACCEPT")
 
 
-def end_of_grant(deadline: float) -> int:
-    """The second at which the kernel ends a grant with this deadline; both since the epoch."""
-    return min(math.ceil(deadline) + BACKSTOP, LATEST_END)
+def service_chain(number: int) -> str:
+    """The chain with the grants for one of several services."""
+    return f"{GRANTS}-S{number}"
+
+
+_SERVICE: Final = re.compile(rf"{GRANTS}-S(\d{{1,4}})(?:-B\d+)?")
 
 
 @lru_cache(maxsize=1 << 10)
-def _until(end: int) -> str:
-    # Grants made in the same second mostly end in the same second.
-    return f"-m time --datestop {datetime.fromtimestamp(end, UTC):%Y-%m-%dT%H:%M:%S}"
+def service_in(chain: str) -> int:
+    """The number of the service that grants in this chain are for."""
+    match = _SERVICE.fullmatch(chain)
+    return int(match[1]) if match else 0
+
+
+def service_jumps(choices: RuleChoices) -> Rules:
+    """The rules that lead to several services' chains, by their ports; none for one service."""
+    if len(choices.services) == 1:
+        return ()
+    return tuple(
+        f"{match}-j {service_chain(number)}"
+        for number, service in enumerate(choices.services)
+        for match in [f"{_ports(ports)} " for ports in dict.fromkeys(service.ports)] or [""]
+    )
 
 
 def grant_rules(choices: RuleChoices, key: Key, end: int) -> Rules:
     """The grant of a network until `end` (seconds since the epoch): one rule, or one for each port.
 
-    The ports are the service's, and `--proxy-port` for a key of `EVERYONE`. A comment tells the
-    services but the first apart. Sorted, so that it compares with what is read back.
+    Each jumps to the chain of that end. The ports are the service's, and `--proxy-port` for a key
+    of `EVERYONE`; with several services they stand in the rules that lead to a service's chain.
+    Sorted, so that it compares with what is read back.
     """
+    target = end_chain(end)
     if key in NO_CLIENTS:
         return tuple(sorted(
-            f"-p tcp -m tcp --dport {port} {_until(end)} -j ACCEPT"
-            for port in set(choices.proxy_port)
+            f"-p tcp -m tcp --dport {port} -j {target}" for port in set(choices.proxy_port)
         ))
-    number = service_of(key)
-    matches = [f" {_ports(ports)}" for ports in set(choices.services[number].ports)] or [""]
-    mark = f" -m comment --comment {number}" if number else ""
     source = f"-s {network_text_of(key)}"
-    return tuple(sorted(f"{source}{match} {_until(end)}{mark} -j ACCEPT" for match in matches))
+    if len(choices.services) > 1 or not choices.services[0].ports:
+        return (f"{source} -j {target}",)
+    ports = set(choices.services[0].ports)
+    return tuple(sorted(f"{source} {_ports(each)} -j {target}" for each in ports))
 
 
+# Older versions had the end in each grant's own rule.
 _GRANT: Final = re.compile(
     r"(?:-s (?P<source>[0-9a-f.:]+/\d+) )?(?:-p \S+ -m \S+ --dport \S+ )?"
-    r"-m time (?:--timestart \S+ --timestop \S+ )?--datestop (?P<end>\S+)"
-    r"(?: -m comment --comment (?P<service>\d{1,4}))? -j ACCEPT"
+    rf"(?:-j (?P<chain>{END_NAME})|(?P<time>-m time .*))"
 )
 
 
 @lru_cache(maxsize=1 << 15)
-def read_grant(rule: str, version: int = 4) -> tuple[Key, int] | None:
+def read_grant(rule: str, version: int = 4, service: int = 0) -> tuple[Key, int] | None:
     """Read a grant's key and end (seconds since the epoch) from its rule; None if it is none.
 
-    A rule without a source is the one of `EVERYONE` of this IP version. Cached, since every rule is
-    read at each comparison.
+    A rule without a source is the one of `EVERYONE` of this IP version; another one is for the
+    `service` of its chain. Cached, since every rule is read at each comparison.
     """
     match = _GRANT.fullmatch(rule)
     if match is None:
         return None
+    end = read_end(match["chain"]) if match["chain"] else read_datestop(match["time"])
     try:
-        end = datetime.fromisoformat(match["end"]).replace(tzinfo=UTC)
-        number = int(match["service"] or 0)
-        key = key_for(match["source"], number) if match["source"] else EVERYONE[version]
+        key = key_for(match["source"], service) if match["source"] else EVERYONE[version]
         parts_of(key)
     except ValueError:
         return None
-    return key, int(end.timestamp())
+    return None if end is None else (key, end)

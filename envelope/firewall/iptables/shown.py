@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 
 from envelope.firewall import RulesInForce
-from envelope.firewall.iptables.grants import chain_of
-from envelope.firewall.iptables.plan import Structure
+from envelope.firewall.iptables.ends import end_chain, end_rule, read_end
+from envelope.firewall.iptables.grants import end_of
 from envelope.firewall.iptables.rules import OWN_CHAINS, Rules
+from envelope.firewall.iptables.structure import Structure
 from envelope.firewall.kernel import Key
 from envelope.firewall.policy import IPV4
 
@@ -48,6 +49,10 @@ def _as_wanted(structure: Structure) -> Iterator[str]:
 def _ours(seen: Iterable[str]) -> Iterator[str]:
     for line in seen:
         words = line.split(" ", 2)
+        end = read_end(words[0][1:] if line.startswith(":") else words[1] if words[1:] else "")
+        if end is not None and (line.startswith(":") or words[2:] == [end_rule(end)]):
+            # Made ahead of time; those that grants refer to are shown with them.
+            continue
         if line.startswith(":INPUT ") and words[1] == "DROP":
             yield "-P INPUT DROP"
         elif line.startswith(":") and OWN_CHAINS.match(words[0][1:]):
@@ -60,6 +65,8 @@ def _ours(seen: Iterable[str]) -> Iterator[str]:
 
 
 def _grants(structure: Structure, grants: Mapping[Key, Rules]) -> Iterator[str]:
+    for end in sorted({end for rules in grants.values() if (end := end_of(rules)) is not None}):
+        yield from (f"-N {end_chain(end)}", f"-A {end_chain(end)} {end_rule(end)}")
     for key, rules in grants.items():
-        chain = chain_of(structure, key)
+        chain = structure.leaf(key)
         yield from (f"-A {chain} {rule}" for rule in rules)

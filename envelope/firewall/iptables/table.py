@@ -12,38 +12,43 @@ from envelope.firewall import RulesInForce, Traffic
 from envelope.firewall.clocks import WallClock
 from envelope.firewall.cooperate import in_turns, step_by_step
 from envelope.firewall.errors import UnreadableRules
-from envelope.firewall.iptables.grants import change, change_all, end_of, grants_in, should_spread
-from envelope.firewall.iptables.incremental import Rereader
-from envelope.firewall.iptables.plan import (
-    Structure,
-    before,
-    install,
-    is_all_ours,
-    mend,
-    moved,
-    remove,
-    was_loose,
+from envelope.firewall.iptables.ends import (
+    Ends,
+    drop_ends,
+    end_chain,
+    end_of_grant,
+    end_rule,
+    make_ends,
+    referred,
 )
+from envelope.firewall.iptables.grants import change, change_all, end_of, grants_in, rearrange
+from envelope.firewall.iptables.incremental import Rereader
+from envelope.firewall.iptables.plan import ends_in, install, is_all_ours, mend, moved, remove
 from envelope.firewall.iptables.reader import Reader
-from envelope.firewall.iptables.rules import DEVICES, GRANTS, Rules, end_of_grant, grant_rules
+from envelope.firewall.iptables.rules import DEVICES, Rules, grant_rules
 from envelope.firewall.iptables.shown import in_force as shown_in_force
 from envelope.firewall.iptables.snapshot import Snapshot
+from envelope.firewall.iptables.structure import Structure, before, was_loose
 from envelope.firewall.iptables.tools import Tools
-from envelope.firewall.kernel import NO_CLIENTS, Key, Seen, key_for
+from envelope.firewall.kernel import Key, Seen, key_for
 from envelope.firewall.lifecycle import InstalledTable
 from envelope.firewall.metrics import FirewallMetrics
 from envelope.firewall.policy import Family, RuleChoices
 
 
 class FilterTable(InstalledTable[Snapshot]):
-    """A `KernelTable` whose grants are rules; `clock` tells their ends, which are dates."""
+    """A `KernelTable` whose grants are rules; `clock` tells their ends, which are dates.
+
+    `usual` is how long (seconds) most grants last.
+    """
 
     # nft_compat waits for what was deleted before it adds a match such as `-m time`: 12 to 15 ms
     # (`python -m benchmarks.behind`), in which everything in the same transaction waits.
     grants_first = True
 
     def __init__(
-        self, family: Family, tools: Tools, metrics: FirewallMetrics, clock: WallClock
+        self, family: Family, tools: Tools, metrics: FirewallMetrics, clock: WallClock,
+        usual: float,
     ) -> None:
         super().__init__(family.label, family.label, tools.restorer, metrics)
         self.family = family
@@ -53,6 +58,9 @@ class FilterTable(InstalledTable[Snapshot]):
         self._structure: Structure | None = None
         self._source = Reader(family, tools)
         self._reader = Rereader()
+        self._ends = Ends(usual)
+        # Whether the last transaction failed: the next one moves no networks to other chains.
+        self._failed = False
         # Whether the structure was written since it was read last.
         self._mended = True
 
@@ -71,10 +79,11 @@ class FilterTable(InstalledTable[Snapshot]):
 
     def _first_lines(self, found: Snapshot, choices: RuleChoices, loose: bool) -> list[str]:
         self.was_loose = loose or was_loose(found)
-        self._structure = Structure(choices, self.family, before(found), self.was_loose)
+        self._structure = Structure.of(choices, self.family, before(found), self.was_loose)
         # This grant ended long ago: it lets nobody in between its addition and its removal.
-        probe = grant_rules(choices, key_for(str(self.family.example), 0), end_of_grant(0.0))
-        return install(found, self._structure, probe)
+        end = end_of_grant(0.0)
+        probe = grant_rules(choices, key_for(str(self.family.example), 0), end)
+        return install(found, self._structure, probe, (end,))
 
     async def _confirm(self) -> None:
         now = await self._read()
@@ -87,7 +96,10 @@ class FilterTable(InstalledTable[Snapshot]):
         standing = self._standing
         policies = {"INPUT": "DROP"} if standing.choices.baseline == "service" else {}
         # The devices' chain may stand although it is not wanted any more.
-        rules = {"INPUT": (standing.jump,), DEVICES: (), **standing.chains}
+        rules = {
+            "INPUT": (standing.jump,), DEVICES: (), **standing.chains,
+            **{end_chain(end): (end_rule(end),) for end in self._ends.possible},
+        }
         return Snapshot(True, policies, rules, whole=False)
 
     def _undo(self, now: Snapshot) -> list[str]:
@@ -109,13 +121,13 @@ class FilterTable(InstalledTable[Snapshot]):
         if self._standing.choices.on_stop == "restore":
             return remove(now)
         # The default drop stays in force, without grants, whichever chain they are in.
-        structure = replace(self._standing, spread=False)
+        structure = self._standing.emptied
         lines, _ = mend(now, structure)
         lines += moved(now, structure)
         grants, astray = grants_in(now, structure)
-        for rules in grants.values():
-            lines += change(GRANTS, rules, ())
-        return [*lines, *astray]
+        for key, rules in grants.items():
+            lines += change(structure.leaf(key), rules, ())
+        return [*lines, *astray, *drop_ends(ends_in(now.rules))]
 
     def guard(self, also: tuple[str, ...]) -> None:
         """See `KernelTable`."""
@@ -152,11 +164,14 @@ class FilterTable(InstalledTable[Snapshot]):
 
     async def look(self, in_force: Mapping[Key, Rules]) -> Seen[Rules] | None:
         """See `KernelTable`."""
-        text = await self._source.text()
+        text = await self._source.text(self._ends.possible)
         reading = self._reader.read(text, self._standing, in_force)
         seen = await step_by_step(self._tools.reactor, reading)
         self._mended = False
-        return seen
+        lines, kinds = self._ends.inspect(
+            self._reader.ends, lambda: referred(text), self._clock.now()
+        )
+        return replace(seen, mending=[*seen.mending, *lines], kinds=[*seen.kinds, *kinds])
 
     async def write(
         self,
@@ -167,21 +182,38 @@ class FilterTable(InstalledTable[Snapshot]):
     ) -> None:
         """See `KernelTable`."""
         now = self._standing
-        networks = len(in_force) + sum(
-            (want is not None) - (key in in_force)
-            for key, want in wants.items() if key not in NO_CLIENTS
-        )
         # Mending puts the chains back as they were; grants move to other chains another time.
-        then = now if mending else replace(now, spread=should_spread(now, networks))
+        then = now.changed(
+            [key for key, want in wants.items() if want is not None],
+            [key for key, want in wants.items() if want is None],
+            arrange=not mending and not self._failed,
+        )
         if then == now:
             changes = await in_turns(
                 self._tools.reactor, wants.items(),
-                lambda part: change_all(now, now, in_force, dict(part)),
+                lambda part: change_all(now, in_force, dict(part)),
             )
         else:
-            changes = change_all(now, then, in_force, wants)
-        await self._apply([*mending, *changes], patience)
-        if self._standing.spread != then.spread:
-            self._structure = replace(self._standing, spread=then.spread)
-        # The chains that grants are spread over were written with them.
+            changes = rearrange(now, then, in_force, wants)
+        making = self._missing(in_force, wants, bool(mending))
+        self._failed = True
+        await self._apply([*mending, *make_ends(making), *changes], patience)
+        self._failed = False
+        self._ends.written(making, bool(mending))
+        # Where networks moved, the chains were written with them.
         self._mended = self._mended or bool(mending) or then != now
+        self._structure = replace(self._standing, trees=then.trees)
+
+    def _missing(
+        self, in_force: Mapping[Key, Rules], wants: Mapping[Key, Rules | None], mending: bool
+    ) -> set[int]:
+        """The chains that these grants end by and that are not there yet."""
+        now = self._clock.now()
+        ends: set[int] = set()
+        for key, want in wants.items():
+            end = end_of(want) if want else None
+            if end is not None:
+                ends.add(end)
+                if key not in in_force:
+                    self._ends.asked_for(end, now)
+        return self._ends.missing(ends, now, mending)

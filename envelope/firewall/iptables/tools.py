@@ -13,6 +13,7 @@ from envelope.config import Config
 from envelope.firewall import FirewallError
 from envelope.firewall.dialect import Dialect
 from envelope.firewall.errors import ToolFailed, ToolTimeout
+from envelope.firewall.iptables.snapshot import text_of
 from envelope.firewall.opentool import OpenTool
 from envelope.firewall.policy import IPV4, IPV6, Family
 from envelope.firewall.process import IProcessReactor, find_tool, run
@@ -122,6 +123,15 @@ class Tools:
             if "No chain/target/match by that name" in str(error):
                 return None
             raise
+
+    async def chains_named(self, family: Family, name: str) -> list[str]:
+        """The chains of the filter table whose names match, where iptables-save cannot print it.
+
+        Only nft lists them; without it there are none.
+        """
+        listed = text_of(await self._nft(f"list chains {family.nft}") or b"")
+        table = listed.partition(f"table {family.nft} filter {{\n")[2].partition("\n}")[0]
+        return re.findall(rf"(?m)^\tchain ({name}) {{", table)
 
     async def unprintable(self) -> str:
         """Where the rules are that iptables-save cannot print, for the log, as well as is known."""

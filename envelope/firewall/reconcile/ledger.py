@@ -18,10 +18,9 @@ from envelope.firewall.kernel import Key
 class _Entry:
     """One grant; `rule_` is what the rule that stands had counted at the last reading.
 
-    `told_` is what a caller was told when another one took the grant over. `ended`: a rule was
-    deleted and its count told; another one may stand by now, unless it is known to be `gone`.
-    `exact`: no rule was deleted without its count. `changed` and `read` are the numbers of the last
-    change and the last reading.
+    `told_` is what a caller was told when another one took the grant over. `ended`: all rules are
+    deleted. `exact`: no rule was deleted without its count. `changed` and `read` are the numbers of
+    the last change and the last reading.
     """
 
     packets: int = 0
@@ -31,7 +30,6 @@ class _Entry:
     told_packets: int = 0
     told_bytes: int = 0
     ended: bool = False
-    gone: bool = False
     exact: bool = True
     known: bool = False
     changed: int = 0
@@ -70,9 +68,8 @@ class Ledger:
     def __init__(self) -> None:
         self._entries: dict[Key, _Entry] = {}
         self._numbers = count(1)
-        # The numbers of the last reading and the last transaction.
+        # The number of the last reading.
         self._last_reading = 0
-        self._last_writing = 0
 
     def deleted(self, rules: Iterable[tuple[Key, Traffic]]) -> None:
         """Rules were deleted that had counted so much; `exact`: and nothing more."""
@@ -90,17 +87,21 @@ class Ledger:
 
         What deleted rules had counted was told before, by `deleted`.
         """
-        before, self._last_writing = self._last_writing, next(self._numbers)
+        number = next(self._numbers)
         for key, grant in grants.items():
-            if grant is None and key not in self._entries:
-                continue
-            entry = self._entries.setdefault(key, _Entry(ended=True, gone=True))
-            if not entry.gone and not (entry.ended and entry.changed > before):
-                entry.lose()
-            entry.ended = entry.gone = grant is None
-            entry.changed = self._last_writing
-            if grant is None and key not in awaited:
-                del self._entries[key]
+            if grant is not None:
+                entry = self._entries.setdefault(key, _Entry(ended=True))
+                if not entry.ended:
+                    entry.lose()
+                entry.ended = False
+                entry.changed = number
+            elif key in self._entries:
+                entry = self._entries[key]
+                if not entry.ended:
+                    entry.lose()
+                    entry.ended = True
+                if key not in awaited:
+                    del self._entries[key]
 
     def seen(self, keys: Set[Key]) -> None:
         """These grants were found in the kernel, and no others."""
@@ -108,7 +109,7 @@ class Ledger:
             entry = self._entries[key]
             if not entry.ended:
                 entry.lose()
-            entry.ended = entry.gone = True
+                entry.ended = True
         for key in keys - self._entries.keys():
             self._entries[key] = _Entry(changed=next(self._numbers))
 
@@ -125,7 +126,7 @@ class Ledger:
             entry = self._entries.get(key)
             if entry is not None and entry.changed < number:
                 # A rule may have been replaced for the sake of its place alone.
-                entry.ended = entry.gone = False
+                entry.ended = False
                 entry.read_as(counted.packets, counted.bytes)
                 entry.read = number
         return ()

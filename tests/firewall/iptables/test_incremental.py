@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -14,13 +13,14 @@ from envelope.addresses import PortRange
 from envelope.config import Config
 from envelope.firewall.cooperate import SLICE
 from envelope.firewall.errors import UnreadableRules
-from envelope.firewall.iptables.grants import change_all, grants_in
+from envelope.firewall.iptables.ends import make_ends
+from envelope.firewall.iptables.grants import grants_in, rearrange
 from envelope.firewall.iptables.head import openings
 from envelope.firewall.iptables.incremental import Rereader
-from envelope.firewall.iptables.plan import Structure, install, mend, moved
+from envelope.firewall.iptables.plan import install, mend, moved
 from envelope.firewall.iptables.rules import GRANTS, Rules, grant_rules
 from envelope.firewall.iptables.snapshot import Snapshot
-from envelope.firewall.iptables.spread import branches, leaf
+from envelope.firewall.iptables.structure import Structure
 from envelope.firewall.kernel import Key, Seen
 from envelope.firewall.policy import IPV4, RuleChoices
 from tests.support.callcounter import CallCounter
@@ -42,19 +42,21 @@ class Kernel:
 
     def __init__(self, choices: RuleChoices = LAYOUT) -> None:
         self.model = FakeFilterTable()
-        self.structure = Structure(choices, IPV4, "ACCEPT")
+        self.structure = Structure.of(choices, IPV4, "ACCEPT")
         self.model.apply(install(self.model.snapshot(), self.structure, ()))
+        self.model.apply(make_ends([5, 6, 99]))
         self.grants: dict[Key, Rules] = {}
 
-    def want(self, ends: Mapping[Key, int | None], spread: bool | None = None) -> None:
+    def want(self, ends: Mapping[Key, int | None], arrange: bool = True) -> None:
         """Let networks in until those ends, or with None no longer."""
         now = self.structure
-        then = now if spread is None else replace(now, spread=spread)
         wants = {
             key: None if end is None else grant_rules(now.choices, key, end)
             for key, end in ends.items()
         }
-        self.model.apply(change_all(now, then, self.grants, wants))
+        then = now.changed([key for key, want in wants.items() if want],
+                           [key for key, want in wants.items() if not want], arrange)
+        self.model.apply(rearrange(now, then, self.grants, wants))
         self.structure = then
         self.grants = {key: want for key, want in {**self.grants, **wants}.items() if want}
 
@@ -80,11 +82,10 @@ class Kernel:
 
 ENDS = st.dictionaries(st.integers(0, 3).map(key), st.sampled_from([None, 5, 5, 6]), max_size=4)
 A_RULE = grant_rules(LAYOUT, key(1), 5)[0]
-CHAIN = leaf(key(1))
-(JUMP,) = (
-    f"{chain} {rule}" for chain, rules in branches(32, 32).items()
-    for rule in rules if rule.endswith(f" {CHAIN}")
-)
+# So many that they are spread over chains: the first eight in the first of these.
+MANY = {key(number): 5 for number in range(40)}
+CHAIN = f"{GRANTS}-B1"
+JUMP = f"{GRANTS} -s 10.0.0.0/29 -j {CHAIN}"
 EDITS: st.SearchStrategy[str | list[str]] = st.sampled_from([
     f"-A FORWARD {THEIRS}", f"-A {GRANTS} {THEIRS}", f"-D {GRANTS} {THEIRS}",
     f"-A {GRANTS} {A_RULE}", f"-D {GRANTS} {A_RULE}",
@@ -97,7 +98,8 @@ EDITS: st.SearchStrategy[str | list[str]] = st.sampled_from([
 ])
 STEPS = st.lists(st.one_of(
     st.tuples(st.just("want"), ENDS), st.tuples(st.just("edit"), EDITS),
-    st.tuples(st.just("spread"), st.booleans()), st.tuples(st.just("mend"), st.none()),
+    st.tuples(st.just("spread"), st.sampled_from([5, None])),
+    st.tuples(st.just("mend"), st.none()),
 ), max_size=16)
 
 
@@ -111,7 +113,7 @@ def test_read_again_is_as_read_for_the_first_time(steps, looks) -> None:
                 kernel.want(how)
         elif what == "spread":
             with suppress(Rejected):
-                kernel.want({}, spread=how)
+                kernel.want(dict.fromkeys(MANY, how))
         elif what == "edit":
             kernel.edit(*([how] if isinstance(how, str) else how))
         else:
@@ -131,21 +133,22 @@ def both(kernel: Kernel, reader: Rereader) -> Seen:
 
 def test_a_chain_that_went_with_its_grants_is_mended() -> None:
     kernel, reader = Kernel(), Rereader()
-    kernel.want({key(1): 5, key(2): 5}, spread=True)
+    kernel.want(MANY)
     kernel.read(reader)
     kernel.edit(f"-D {JUMP}", f":{CHAIN} - [0:0]", f"-X {CHAIN}")
     seen = both(kernel, reader)
     assert f":{CHAIN} - [0:0]" in seen.mending
-    assert seen.grants.keys() == {key(2)}
+    assert seen.grants.keys() == {key(number) for number in range(8, 40)}
 
 
 def test_grants_in_chains_of_another_arrangement_are_astray() -> None:
     """Also those that were where they belonged at the last look."""
     kernel, reader = Kernel(), Rereader()
-    kernel.want({key(1): 5}, spread=True)
-    assert both(kernel, reader).grants.keys() == {key(1)}
-    kernel.structure = replace(kernel.structure, spread=False)
-    assert both(kernel, reader).grants == {}
+    kernel.want(MANY)
+    assert both(kernel, reader).grants.keys() == MANY.keys()
+    staying = {each for each in MANY if kernel.structure.leaf(each) == GRANTS}
+    kernel.structure = kernel.structure.emptied
+    assert both(kernel, reader).grants.keys() == staying < MANY.keys()
 
 
 def test_the_rules_of_one_network_are_in_order_however_they_come_back() -> None:
@@ -159,11 +162,11 @@ def test_the_rules_of_one_network_are_in_order_however_they_come_back() -> None:
         assert both(kernel, reader) == seen
 
 
-@pytest.mark.parametrize("spread", [False, True])
-def test_what_changes_by_itself_is_no_difference(spread) -> None:
+@pytest.mark.parametrize("grants", [{key(1): 5}, MANY])
+def test_what_changes_by_itself_is_no_difference(grants) -> None:
     """The time of day, and how many packets a policy has judged."""
     kernel, reader = Kernel(), Rereader()
-    kernel.want({key(1): 5}, spread)
+    kernel.want(grants)
     text = kernel.model.text()
     with CallCounter() as first:
         seen = run_steps(reader.read(text, kernel.structure, kernel.grants))
@@ -178,10 +181,10 @@ def test_what_changes_by_itself_is_no_difference(spread) -> None:
 def test_what_cannot_be_read_is_refused_and_changes_nothing() -> None:
     """A text cut off anywhere, and a grant in a chain that is not there."""
     kernel, reader = Kernel(), Rereader()
-    kernel.want({key(number): 5 for number in range(4)}, spread=True)
+    kernel.want(MANY)
     seen = kernel.read(reader)
     text = kernel.model.text()
-    chain = f":{leaf(key(1))} - [0:0]\n"
+    chain = f":{CHAIN} - [0:0]\n"
     assert chain in text
     for wrong in (text.replace(chain, ""), text.partition("COMMIT")[0], "gibberish"):
         for each in (reader, Rereader()):
@@ -209,46 +212,59 @@ def work(kernel: Kernel, reader: Rereader) -> int:
 def changed_by(change: Callable[[Kernel], None], grants: int) -> int:
     """The work of a look after `change`, among so many grants."""
     kernel, reader = Kernel(PLAIN), Rereader()
-    kernel.want({key(number): 5 for number in range(grants)}, spread=True)
+    kernel.want({key(number): 5 for number in range(grants)})
     for _ in range(2):
         kernel.read(reader)
     change(kernel)
     return work(kernel, reader)
 
 
-CHANGES: dict[str, Callable[[Kernel], None]] = {
-    "nothing": lambda kernel: None,
-    "one came": lambda kernel: kernel.want({key(5000): 5}),
-    "one went": lambda kernel: kernel.want({key(7): None}),
-    "one was prolonged": lambda kernel: kernel.want({key(7): 99}),
-    "one was deleted": lambda kernel: kernel.edit(
-        f"-D {leaf(key(7))} {grant_rules(PLAIN, key(7), 5)[0]}"),
-    "others' rule came": lambda kernel: kernel.edit(f"-A {GRANTS} {THEIRS}"),
-    "the jump was deleted": lambda kernel: kernel.edit("-D INPUT -j ENVELOPE"),
+# With what may be added among many: a way through more chains, or a look at all chains.
+DEEPER, ALL_CHAINS = 60, 1500
+CHANGES: dict[str, tuple[Callable[[Kernel], None], int]] = {
+    "nothing": (lambda kernel: None, 0),
+    "one came": (lambda kernel: kernel.want({key(5000): 5}, arrange=False), DEEPER),
+    "one went": (lambda kernel: kernel.want({key(7): None}, arrange=False), DEEPER),
+    "one was prolonged": (lambda kernel: kernel.want({key(7): 99}), DEEPER),
+    "one was deleted": (lambda kernel: kernel.edit(
+        f"-D {kernel.structure.leaf(key(7))} {grant_rules(PLAIN, key(7), 5)[0]}"), DEEPER),
+    "others' rule came": (lambda kernel: kernel.edit(f"-A {GRANTS} {THEIRS}"), ALL_CHAINS),
+    "the jump was deleted": (lambda kernel: kernel.edit("-D INPUT -j ENVELOPE"), ALL_CHAINS),
 }
 
 
 @pytest.mark.parametrize("what", CHANGES)
 def test_a_look_costs_what_has_changed_and_not_what_is_there(what) -> None:
-    """The very same steps among 40 grants and among 2,000."""
+    """Nearly the same steps among 40 grants and among 2,000."""
+    change, more = CHANGES[what]
     # Once before, so that what is cached for good is cached for both.
-    changed_by(CHANGES[what], 40)
-    assert changed_by(CHANGES[what], 2000) == changed_by(CHANGES[what], 40)
+    changed_by(change, 40)
+    few = changed_by(change, 40)
+    assert few <= changed_by(change, 2000) <= few + more
 
 
 def test_each_change_costs_the_same() -> None:
     """A few steps for each line that came or went."""
     one, many = (
-        changed_by(lambda kernel: kernel.want({key(5000 + n): 5 for n in range(number)}), 300)  # noqa: B023
+        changed_by(lambda kernel: kernel.want({key(n): 99 for n in range(number)}), 300)  # noqa: B023
         for number in (1, 101)
     )
-    assert one < many <= one + 100 * 20
+    assert one < many <= one + 100 * 60
+
+
+def test_chains_that_are_split_cost_no_more_than_their_grants() -> None:
+    """The others are not read anew."""
+    split = {key(5000 + n): 5 for n in range(40)}
+    few, many = (
+        changed_by(lambda kernel: kernel.want(split), number) for number in (300, 2000)
+    )
+    assert few <= many <= few + 2 * ALL_CHAINS
 
 
 def test_many_changes_are_read_in_pieces() -> None:
     """So that clients are served in between."""
     kernel, reader, sizes = Kernel(PLAIN), Rereader(), []
-    kernel.want({key(number): 5 for number in range(3 * SLICE)}, spread=True)
+    kernel.want({key(number): 5 for number in range(3 * SLICE)})
     for _ in range(2):
         run_steps(reader.read(kernel.model.text(), kernel.structure, kernel.grants), sizes)
         kernel.want(dict.fromkeys(kernel.grants))

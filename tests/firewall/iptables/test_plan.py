@@ -8,19 +8,12 @@ from hypothesis import strategies as st
 
 from envelope.addresses import PortRange
 from envelope.config import Config
+from envelope.firewall.iptables.ends import make_ends
 from envelope.firewall.iptables.grants import change, change_all, end_of, grants_in
-from envelope.firewall.iptables.plan import (
-    Structure,
-    before,
-    install,
-    is_all_ours,
-    mend,
-    moved,
-    remove,
-    was_loose,
-)
+from envelope.firewall.iptables.plan import install, is_all_ours, mend, moved, remove
 from envelope.firewall.iptables.rules import CHAIN, GRANTS, grant_rules
 from envelope.firewall.iptables.snapshot import Snapshot
+from envelope.firewall.iptables.structure import Structure, before, was_loose
 from envelope.firewall.kernel import Key
 from envelope.firewall.policy import IPV4, RuleChoices
 from tests.support.fakeiptables import FakeFilterTable
@@ -108,10 +101,15 @@ def model(policy: str, foreign: list[str]) -> FakeFilterTable:
     return kernel
 
 
+def grant(chosen: RuleChoices, key: Key, end: int) -> list[str]:
+    """The lines that let a network in."""
+    return [*make_ends([end]), *change(GRANTS, (), grant_rules(chosen, key, end))]
+
+
 def start(kernel: FakeFilterTable, chosen: RuleChoices, loose: bool = False) -> Structure:
     found = kernel.snapshot()
-    structure = Structure(chosen, IPV4, before(found), loose or was_loose(found))
-    kernel.apply(install(found, structure, grant_rules(chosen, A, 4)))
+    structure = Structure.of(chosen, IPV4, before(found), loose or was_loose(found))
+    kernel.apply(install(found, structure, grant_rules(chosen, A, 4), (4,)))
     return structure
 
 
@@ -135,7 +133,7 @@ def test_start_and_stop_give_back_what_was_there(policy, foreign, chosen, crashe
         place = bans(foreign)
         jump = f"-j {CHAIN if chosen.baseline == 'service' else GRANTS}"
         assert kernel.rules["INPUT"] == [*foreign[:place], jump, *foreign[place:]]
-        kernel.apply(change(GRANTS, (), grant_rules(chosen, B, 1000)))
+        kernel.apply(grant(chosen, B, 1000))
     kernel.apply(remove(kernel.snapshot()))
     assert kernel.text() == first
 
@@ -161,7 +159,7 @@ def test_an_absent_table_is_remembered_as_absent() -> None:
     """So that the stop can take away the table that the start made."""
     assert before(Snapshot.parse("")) == "ABSENT"
     kernel = FakeFilterTable()
-    structure = Structure(choices(), IPV4, before(Snapshot.parse("")))
+    structure = Structure.of(choices(), IPV4, before(Snapshot.parse("")))
     kernel.apply(install(Snapshot.parse(""), structure, ()))
     assert before(kernel.snapshot()) == "ABSENT"
     kernel.apply(remove(kernel.snapshot()))
@@ -173,7 +171,7 @@ def test_a_table_with_nothing_but_ours_may_go_as_a_whole(chosen, loose) -> None:
     """Grants and others' jumps to our chains included."""
     kernel = FakeFilterTable()
     start(kernel, chosen, loose)
-    kernel.apply(change(GRANTS, (), grant_rules(chosen, B, 1000)))
+    kernel.apply(grant(chosen, B, 1000))
     kernel.apply([f"-A FORWARD -i eth1 -j {CHAIN if chosen.baseline == 'service' else GRANTS}"])
     assert is_all_ours(kernel.snapshot())
 
@@ -243,7 +241,8 @@ def test_a_foreign_rule_in_our_chain_stays() -> None:
 def test_chains_that_merely_begin_like_ours_are_not_ours(chosen) -> None:
     """Neither a start, a repair nor a stop touches them."""
     kernel = model("ACCEPT", [])
-    names = ("ENVELOPE-OTHERS", "ENVELOPE-GRANTS-4", "ENVELOPE-WAS-HERE", "ENVELOPES")
+    names = ("ENVELOPE-OTHERS", "ENVELOPE-GRANTS-4", "ENVELOPE-WAS-HERE", "ENVELOPES",
+             "ENVELOPE-GRANTS-B", "ENVELOPE-GRANTS-S1B2", "ENVELOPE-END-2026", "ENVELOPE-END")
     kernel.apply([f":{name} - [0:0]" for name in names])
     kernel.apply([f"-A {name} -j DROP" for name in names])
     kernel.apply([f"-A INPUT -j {name}" for name in names])
@@ -261,7 +260,7 @@ def test_an_operators_grants_open_no_port_that_is_kept_closed() -> None:
     chosen = RuleChoices.of(Config(baseline="operator"), (), (PortRange("tcp", 9990, 9990),))
     kernel = model("ACCEPT", [])
     structure = start(kernel, chosen)
-    kernel.apply(change(GRANTS, (), grant_rules(chosen, B, 1000)))
+    kernel.apply(grant(chosen, B, 1000))
     closed = "-p tcp -m tcp --dport 9990 -j RETURN"
     assert kernel.rules[GRANTS][0] == closed
     kernel.apply([f"-D {GRANTS} {closed}"])
@@ -289,7 +288,8 @@ def test_changes_lead_from_any_end_to_any_other(chosen, ends) -> None:
     for end in (*ends, None):
         have, _ = grants_in(kernel.snapshot(), structure)
         want = () if end is None else grant_rules(chosen, A, end)
-        kernel.apply(change_all(structure, structure, have, {A: want}))
+        kernel.apply([*make_ends([end] if end is not None else []),
+                      *change_all(structure, have, {A: want})])
         now, astray = grants_in(kernel.snapshot(), structure)
         assert now == ({A: want} if want else {})
         assert not astray

@@ -9,16 +9,15 @@ from hypothesis import strategies as st
 from envelope.addresses import PROTOCOLS, PortRange, Protocol, parse_opening
 from envelope.config import Config
 from envelope.config.subjects import Subject
+from envelope.firewall.iptables.ends import GRANULE, LATEST_END, MARGIN, end_of_grant
 from envelope.firewall.iptables.rules import (
-    LATEST_END,
     baseline_rules,
-    end_of_grant,
     grant_rules,
     read_grant,
     respelled,
 )
 from envelope.firewall.kernel import EVERYONE, Key, key_for
-from envelope.firewall.policy import BACKSTOP, IPV4, IPV6, RuleChoices
+from envelope.firewall.policy import IPV4, IPV6, RuleChoices
 
 SERVICE = (PortRange("tcp", 8880, 8880),)
 SUBJECTS = (Subject("ndt"), Subject("wehe", (PortRange("udp", 5000, 5010),)))
@@ -72,14 +71,12 @@ def test_the_other_family_and_the_other_choices() -> None:
 
 
 def test_a_grant_opens_only_the_ports_it_may() -> None:
-    """One rule for each port, each with its own end in UTC."""
+    """One rule for each port, each with its end in UTC."""
     network = Key("203.0.113.7/32")
     ports = (PortRange("tcp", 80, 80), PortRange("udp", 5000, 5010))
     assert grant_rules(choices(grant_port=ports), network, 0) == (
-        "-s 203.0.113.7/32 -p tcp -m tcp --dport 80 "
-        "-m time --datestop 1970-01-01T00:00:00 -j ACCEPT",
-        "-s 203.0.113.7/32 -p udp -m udp --dport 5000:5010 "
-        "-m time --datestop 1970-01-01T00:00:00 -j ACCEPT",
+        "-s 203.0.113.7/32 -p tcp -m tcp --dport 80 -j ENVELOPE-END-19700101T000000",
+        "-s 203.0.113.7/32 -p udp -m udp --dport 5000:5010 -j ENVELOPE-END-19700101T000000",
     )
 
 
@@ -123,8 +120,9 @@ def test_both_spellings_of_a_rule_are_one(printed, ours) -> None:
 def test_reading_a_grant_back_gives_what_was_written(network, end, ports, number) -> None:
     """The inverse holds for every network, end and port."""
     key = key_for(str(network), number)
-    for rule in grant_rules(choices(grant_port=ports, subject=SUBJECTS), key, end):
-        assert read_grant(rule) == (key, end)
+    subjects = SUBJECTS if number else ()
+    for rule in grant_rules(choices(grant_port=ports, subject=subjects), key, end):
+        assert read_grant(rule, service=number) == (key, end)
 
 
 @given(end=ends, version=st.sampled_from([4, 6]))
@@ -138,6 +136,9 @@ def test_proxy_ports_are_everyones_grant(end, version) -> None:
 
 @pytest.mark.parametrize("rule", [
     "-s 203.0.113.7/32 -j ACCEPT",
+    "-s 203.0.113.7/32 -j ENVELOPE-END-20261301T000000",
+    "-s 203.0.113.7/32 -j ENVELOPE-END-2026",
+    "-s 203.0.113.7/33 -j ENVELOPE-END-20260101T000000",
     "-s 203.0.113.7/32 -m time --datestop 2026-01-01T00:00:00 -j DROP",
     "-s 203.0.113.7/33 -m time --datestop 2026-01-01T00:00:00 -j ACCEPT",
     "-s 203.0.113.7/32 -m time --datestop 2026-13-01T00:00:00 -j ACCEPT",
@@ -154,8 +155,15 @@ def test_a_grant_ends_soon_after_its_deadline_but_never_before(deadline) -> None
     """The backstop is later than the deadline by seconds; the parser's last day bounds it."""
     end = end_of_grant(deadline)
     assert end <= LATEST_END
-    if deadline < LATEST_END - BACKSTOP - 1:
-        assert deadline + BACKSTOP <= end < deadline + BACKSTOP + 1.001
+    if deadline < LATEST_END - 10:
+        assert deadline + MARGIN <= end < deadline + MARGIN + GRANULE + 0.001
+        assert end % GRANULE == 0
+
+
+def test_a_grant_of_an_older_version_is_read() -> None:
+    """It has its end in a rule of its own."""
+    rule = "-s 203.0.113.7/32 -m time --datestop 1970-01-01T00:01:00 -j ACCEPT"
+    assert read_grant(rule) == (Key("203.0.113.7/32"), 60)
 
 
 @given(text=st.text(max_size=30))

@@ -1,0 +1,135 @@
+"""The rules that are there without any grant, and what is remembered in them. Pure.
+
+What was before the first start is remembered with the rules, in the names of chains that nothing
+jumps to: `ENVELOPE-WAS-ACCEPT` for INPUT's policy, `ENVELOPE-WAS-LOOSE` when nf_conntrack_tcp_loose
+was 1. They come and go in the same transaction as the rules, and the start after a `kill -9` finds
+them. Each holds one rule, because `iptables -X` without a name deletes every empty chain.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+from typing import Final, Literal, TypeAlias
+
+from envelope.firewall.iptables.rules import (
+    CHAIN,
+    DEVICES,
+    GRANTS,
+    Rules,
+    baseline_rules,
+    device_rules,
+    kept_closed,
+    service_chain,
+    service_jumps,
+)
+from envelope.firewall.iptables.snapshot import Snapshot
+from envelope.firewall.iptables.tree import Tree
+from envelope.firewall.kernel import NO_CLIENTS, Key, service_of
+from envelope.firewall.policy import Family, RuleChoices
+
+Before: TypeAlias = Literal["ACCEPT", "DROP", "ABSENT"]
+
+_MARKER: Final = "ENVELOPE-WAS-"
+_MARKER_RULE: Final = "-j RETURN"
+MARKERS: Final = tuple(f"{_MARKER}{was}" for was in ("ACCEPT", "DROP", "ABSENT", "LOOSE"))
+_WAS_LOOSE: Final = f"{_MARKER}LOOSE"
+
+
+def before(snapshot: Snapshot) -> Before:
+    """INPUT's policy before the first start: as the marker chain says, else as it is now."""
+    for mark in ("ACCEPT", "DROP", "ABSENT"):
+        if _MARKER + mark in snapshot.rules:
+            return mark
+    if not snapshot.exists:
+        return "ABSENT"
+    return "DROP" if snapshot.policy == "DROP" else "ACCEPT"
+
+
+def was_loose(snapshot: Snapshot) -> bool:
+    """Whether nf_conntrack_tcp_loose was 1 before the first start, as marked."""
+    return _WAS_LOOSE in snapshot.rules
+
+
+@dataclass(frozen=True, slots=True)
+class Structure:
+    """Everything but the grants; `trees` are the chains that grants are in, by service.
+
+    `loose`: nf_conntrack_tcp_loose was 1 before the first start.
+    """
+
+    choices: RuleChoices
+    family: Family
+    before: Before
+    trees: tuple[Tree, ...]
+    loose: bool = False
+
+    @classmethod
+    def of(
+        cls, choices: RuleChoices, family: Family, before: Before, loose: bool = False
+    ) -> Structure:
+        """The structure of a start."""
+        bits, services = family.example.max_prefixlen, choices.services
+        if len(services) == 1:
+            trees: tuple[Tree, ...] = (
+                Tree.of(GRANTS, bits, max(len(set(services[0].ports)), 1)),
+            )
+        else:
+            trees = tuple(Tree.of(service_chain(n), bits) for n in range(len(services)))
+        return cls(choices, family, before, trees, loose)
+
+    def leaf(self, key: Key) -> str:
+        """The chain that a grant's rules belong to."""
+        return GRANTS if key in NO_CLIENTS else self.trees[service_of(key)].leaf(key)
+
+    def changed(
+        self, coming: Collection[Key], going: Collection[Key], arrange: bool = True
+    ) -> Structure:
+        """The structure with and without these grants; see `Tree.changed`."""
+        if len(self.trees) == 1:
+            return replace(self, trees=(self.trees[0].changed(coming, going, arrange),))
+        return replace(self, trees=tuple(
+            tree.changed(
+                [key for key in coming if service_of(key) == number],
+                [key for key in going if service_of(key) == number], arrange,
+            )
+            for number, tree in enumerate(self.trees)
+        ))
+
+    @property
+    def emptied(self) -> Structure:
+        """The structure without grants."""
+        return replace(self, trees=tuple(tree.emptied() for tree in self.trees))
+
+    @property
+    def chains(self) -> dict[str, Rules]:
+        """Our chains with their fixed rules, without grants."""
+        choices = self.choices
+        chains = {**self.grant_chains}
+        if choices.baseline == "operator":
+            if self.before == "ABSENT":
+                chains[_MARKER + "ABSENT"] = (_MARKER_RULE,)
+            return chains
+        chains[_MARKER + self.before] = (_MARKER_RULE,)
+        if self.loose:
+            chains[_WAS_LOOSE] = (_MARKER_RULE,)
+        if choices.also_guarded:
+            chains[DEVICES] = device_rules(choices)
+        return {**chains, CHAIN: tuple(baseline_rules(choices, self.family))}
+
+    @property
+    def closed(self) -> Rules:
+        """The rules before all grants."""
+        return kept_closed(self.choices)
+
+    @property
+    def grant_chains(self) -> dict[str, Rules]:
+        """The chains that hold grants, with the rules that lead from one to the next."""
+        chains = {chain: jumps for tree in self.trees for chain, jumps in tree.chains.items()}
+        first = (*self.closed, *service_jumps(self.choices), *chains.pop(GRANTS, ()))
+        return {GRANTS: first, **chains}
+
+    @property
+    def jump(self) -> str:
+        """Our rule in INPUT; `head.place` tells where."""
+        return f"-j {CHAIN if self.choices.baseline == 'service' else GRANTS}"
