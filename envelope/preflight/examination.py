@@ -24,7 +24,7 @@ from envelope.preflight.ports import find_control, find_ports
 from envelope.preflight.privileges import find_capabilities
 from envelope.preflight.tools import find_tools
 
-_FILES: Final = (find_capabilities, find_key_files, find_certificate, find_authorities)
+_READ: Final = (find_capabilities, find_key_files, find_certificate, find_authorities)
 # Seconds; a trial with 10,000 rules of others takes some 3 s.
 _PATIENCE: Final = 60.0
 
@@ -36,7 +36,7 @@ async def examine(
     for check in CHECKS:
         for each in check.find(config, environ):
             yield each
-    for find in _FILES:
+    for find in _READ:
         for each in find(config, environ):
             yield each
     running = find_other(config)

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from envelope.config import Config
-from envelope.credentials.fetch import HttpsFetcher, trust_of
+from envelope.credentials.fetch import Fetcher, HttpsFetcher, trust_of
 from envelope.credentials.httpreply import FetchFailed
 from envelope.credentials.keyfiles import KeyFiles
 from envelope.credentials.keys import KeyFileError
@@ -74,20 +74,25 @@ def find_authorities(config: Config, _: Mapping[str, str]) -> list[Finding]:
 
 
 async def find_published_keys(reactor: Any, config: Config) -> list[Finding]:
-    """Warn when the keys of --verify-jwks-url cannot be fetched.
+    """Fetch the keys of --verify-jwks-url; see `judge_published_keys`."""
+    if config.verify_jwks_url is None:
+        return []
+    try:
+        fetcher = HttpsFetcher(reactor, config.verify_jwks_url, trust_of(config.jwks_ca))
+    except TLSFileError:
+        # `find_authorities` says so.
+        return []
+    return await judge_published_keys(fetcher, config)
+
+
+async def judge_published_keys(fetcher: Fetcher, config: Config) -> list[Finding]:
+    """Warn when `fetcher` does not bring keys.
 
     A start goes on without them, so that machines which boot while the server of the keys is down
     recover without help.
     """
-    url = config.verify_jwks_url
-    if url is None:
-        return []
-    try:
-        fetcher = HttpsFetcher(reactor, url, trust_of(config.jwks_ca))
-    except TLSFileError:
-        # `find_authorities` says so.
-        return []
-    shown = url.partition("?")[0]
+    # A query may hold a secret.
+    shown = (config.verify_jwks_url or "").partition("?")[0]
     try:
         keys = read_set((await fetcher.fetch()).content, shown).keys
     except FetchFailed as error:

@@ -1,0 +1,82 @@
+"""The rules of a network, read with tools of every kind, some of them missing or failing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from envelope.config import Config
+from envelope.preflight.hostrules import HostRules, read_rules
+
+pytestmark = pytest.mark.process
+
+CONFIG = Config(device="lo")
+FILTER = "*filter\n-A INPUT -m set --match-set bad src -j DROP\nCOMMIT"
+
+
+class Tools:
+    """A folder of tools that print what they are told; all others fail."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.proc = folder / "proc"
+        self.proc.mkdir()
+        for name in ("nft", "ipset", *(
+            f"ip{six}tables{kind}{part}" for six in ("", "6") for kind in ("", "-nft", "-legacy")
+            for part in ("-save", "-restore")
+        )):
+            self.say(name, "echo broken >&2; exit 1")
+
+    def say(self, name: str, script: str) -> None:
+        path = self.folder / name
+        path.write_text(f"#!/bin/sh\n{script}\n")
+        path.chmod(0o755)
+
+    def print(self, name: str, text: str) -> None:
+        self.say(name, f"cat <<'END'\n{text}\nEND")
+
+    def read(self) -> HostRules:
+        return read_rules(CONFIG, str(self.folder), self.proc)
+
+
+@pytest.fixture
+def tools(tmp_path: Path) -> Tools:
+    return Tools(tmp_path)
+
+
+def test_everything_is_read_once(tools: Tools) -> None:
+    """What iptables-nft shows is not read with nft again; a table of its name in inet is."""
+    tools.print("iptables-nft-save", FILTER)
+    tools.print("ip6tables-nft-save", "# nothing")
+    (tools.proc / "ip_tables_names").write_text("nat\n")
+    tools.print("iptables-legacy-save", "*nat\nCOMMIT")
+    tools.print("ipset", "create bad hash:ip")
+    tools.say("nft", 'case "$*" in "list tables") printf "table %s\\n" "ip filter" "inet filter" '
+                     '"ip nat" ;; *) echo "shown: $*" ;; esac')
+    found = tools.read()
+    assert found.unread == []
+    assert list(found.saved) == [("iptables", "legacy"), ("iptables", "nft")]
+    assert list(found.tables) == ["inet filter", "ip nat"]
+    assert found.tables["ip nat"].text == "shown: list table ip nat\n"
+    assert found.sets is not None
+    assert found.sets.text == "create bad hash:ip\n"
+    assert [part.name for part in found.parts()] == [
+        "sets of ipset", "iptables-legacy", "iptables-nft", "table inet filter", "table ip nat"]
+
+
+def test_what_cannot_be_read_is_named(tools: Tools) -> None:
+    (tools.proc / "ip_tables_names").write_text("filter\n")
+    (tools.proc / "ip6_tables_names").mkdir()
+    tools.print("ip6tables-nft-save", FILTER)
+    unread = tools.read().unread
+    for said in ("iptables-legacy: iptables-legacy-save: broken", "Is a directory",
+                 "iptables-nft: iptables-nft-save: broken", "tables of nftables: nft: broken",
+                 "sets that rules name: ipset: broken"):
+        assert any(said in line for line in unread), said
+
+
+def test_a_table_that_nft_cannot_print_is_named(tools: Tools) -> None:
+    tools.say("nft", 'case "$*" in "list tables") echo "table inet odd" ;; *) exit 1 ;; esac')
+    assert any("table inet odd: nft: exit 1" in line for line in tools.read().unread)
+
