@@ -8,7 +8,9 @@ from ipaddress import ip_network
 
 import pytest
 from pytest_twisted import ensureDeferred
+from twisted.internet import reactor
 from twisted.internet.defer import gatherResults
+from twisted.internet.task import deferLater
 
 from envelope.addresses import PortRange
 from envelope.config.subjects import Subject
@@ -24,7 +26,7 @@ GRANTS = {each: GrantId(ip_network(each)) for each in (CLIENT, OTHER)}
 # The IP packet of one byte over UDP.
 SIZES = {CLIENT: 29, OTHER: 49}
 # Kinds whose counts are exact.
-EXACT = ("nftables",)
+EXACT = ("nftables", "nft")
 SUBJECTS = (Subject("ndt"), Subject("probe", (PortRange("udp", PORT, PORT),)))
 
 
@@ -77,11 +79,47 @@ async def test_each_packet_that_a_grant_lets_in_is_counted(make, listener, kind)
     assert await firewall.revoke(GRANTS[CLIENT]) == Traffic(0, 0, True)
 
 
-@pytest.mark.parametrize("kind", EXACT)
 @ensureDeferred
-async def test_a_grant_that_others_delete_is_counted_all_the_same(make, listener, kind) -> None:
+async def test_iptables_legacy_is_read_before_few_leave(make, listener) -> None:
+    """And not again right after that: the second is told what the first reading showed."""
+    subject = make("legacy")
+    firewall = subject.firewall
+    await firewall.open(SERVICE)
+    network = ip_network(CLIENT)
+    await firewall.allow(GrantId(network), later(600))
+    send(listener, CLIENT, 3)
+    await firewall.allow(GrantId(network), later(900))
+    send(listener, CLIENT, 2)
+    await firewall.read_traffic()
+    assert firewall.traffic(GrantId(network)) == Traffic(5, 5 * 29, False)
+    await deferLater(reactor, 1)
+    send(listener, CLIENT, 1)
+    assert await firewall.revoke(GrantId(network)) == Traffic(6, 6 * 29, False)
+    assert not listener.hears(CLIENT)
+
+
+@ensureDeferred
+async def test_grants_whose_rules_move_are_counted_on(make, listener) -> None:
+    """When so many come that their rules are spread over chains, and when these leave again."""
+    subject = make("nft")
+    firewall = subject.firewall
+    await firewall.open(SERVICE)
+    crowd = [GrantId(ip_network(f"203.0.113.{n}")) for n in range(100, 180)]
+    await firewall.allow(GRANTS[CLIENT], later(600))
+    for number in (1, 2, 3):
+        send(listener, CLIENT, 2)
+        await firewall.read_traffic()
+        assert firewall.traffic(GRANTS[CLIENT]) == Traffic(2 * number, 2 * number * 29, False)
+        come = firewall.revoke if number == 2 else lambda each: firewall.allow(each, later(600))
+        await gatherResults([come(each) for each in crowd])
+    send(listener, CLIENT, 1)
+    assert await firewall.revoke(GRANTS[CLIENT]) == Traffic(7, 7 * 29, True)
+
+
+@ensureDeferred
+async def test_a_grant_that_others_delete_is_counted_all_the_same(make, listener) -> None:
     """Element by element; what they delete with its set is known as of the last reading."""
-    subject = make(kind)
+    subject = make("nftables")
     firewall = subject.firewall
     await firewall.open(SERVICE)
     await firewall.allow(GRANTS[CLIENT], later(600))

@@ -13,6 +13,7 @@ from twisted.internet.task import deferLater
 from envelope.addresses import PortRange
 from envelope.config.subjects import Subject
 from envelope.firewall import GrantId
+from envelope.firewall.iptables.rules import service_in
 from tests.kernel.firewallundertest import ALL_KINDS, SERVICE, FirewallUnderTest, later, settled
 from tests.kernel.udpprobe import PORT, Listener, addresses
 
@@ -124,7 +125,7 @@ async def test_what_others_remove_comes_back_as_the_grant_that_it_was(make, list
         chains = subject.kernel.snapshot(4).rules
         subject.kernel.change(4, *(
             f"-D {chain} {rule}" for chain, rules in chains.items() for rule in rules
-            if rule.startswith(f"-s {CLIENTS[0]}/32 ") and f"--dport {PORT} " in rule
+            if service_in(chain) == PROBE and rule.startswith(f"-s {CLIENTS[0]}/32 ")
         ))
     await settled(lambda: heard_by(listener))
     await revoke(subject, PROBE)

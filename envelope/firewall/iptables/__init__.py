@@ -12,6 +12,7 @@ from twisted.logger import Logger
 
 from envelope.config import Config
 from envelope.firewall.clocks import WATCH_EVERY, WallClock
+from envelope.firewall.iptables.counters import RuleCounters
 from envelope.firewall.iptables.ends import END_PREFIX, end_chain, end_rule
 from envelope.firewall.iptables.plan import install
 from envelope.firewall.iptables.rules import grant_rules
@@ -51,12 +52,14 @@ class IptablesFirewall(KernelFirewall):
         others: Sequence[OtherTable] = (),
     ) -> None:
         self._clock = WallClock(wall, reactor.seconds)
+        families = families_of_this_kernel()
+        self._counters = [RuleCounters(family.version) for family in families]
         tables = [
             FilterTable(
                 family, Tools(reactor, Paths.find(config, family, search_path)), metrics,
-                self._clock, config.timeout,
+                self._clock, config.timeout, counters,
             )
-            for family in families_of_this_kernel()
+            for family, counters in zip(families, self._counters, strict=True)
         ]
         super().__init__(reactor, config, metrics, tables, check_every, others)
         self._watching = LoopingCall(self._watch_clock)
@@ -70,6 +73,11 @@ class IptablesFirewall(KernelFirewall):
         if self._watching.running:
             self._watching.stop()
         await super()._close()
+
+    def _release(self) -> None:
+        super()._release()
+        for counters in self._counters:
+            counters.close()
 
     def _watch_clock(self) -> None:
         if steps := self._clock.steps():

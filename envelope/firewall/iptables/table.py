@@ -12,6 +12,8 @@ from envelope.firewall import RulesInForce, Traffic
 from envelope.firewall.clocks import WallClock
 from envelope.firewall.cooperate import in_turns, step_by_step
 from envelope.firewall.errors import UnreadableRules
+from envelope.firewall.iptables.counters import RuleCounters
+from envelope.firewall.iptables.counting import Counting
 from envelope.firewall.iptables.ends import (
     Ends,
     drop_ends,
@@ -48,7 +50,7 @@ class FilterTable(InstalledTable[Snapshot]):
 
     def __init__(
         self, family: Family, tools: Tools, metrics: FirewallMetrics, clock: WallClock,
-        usual: float,
+        usual: float, counters: RuleCounters,
     ) -> None:
         super().__init__(family.label, family.label, tools.restorer, metrics)
         self.family = family
@@ -56,6 +58,7 @@ class FilterTable(InstalledTable[Snapshot]):
         self._tools = tools
         self._clock = clock
         self._structure: Structure | None = None
+        self._counting = Counting(tools, family, counters)
         self._source = Reader(family, tools)
         self._reader = Rereader()
         self._ends = Ends(usual)
@@ -80,6 +83,7 @@ class FilterTable(InstalledTable[Snapshot]):
     def _first_lines(self, found: Snapshot, choices: RuleChoices, loose: bool) -> list[str]:
         self.was_loose = loose or was_loose(found)
         self._structure = Structure.of(choices, self.family, before(found), self.was_loose)
+        self._counting.listen(choices.prefix(self.family.version))
         # This grant ended long ago: it lets nobody in between its addition and its removal.
         end = end_of_grant(0.0)
         probe = grant_rules(choices, key_for(str(self.family.example), 0), end)
@@ -91,6 +95,7 @@ class FilterTable(InstalledTable[Snapshot]):
         lines += moved(now, self._standing)
         if lines:
             raise UnreadableRules(f"the rules do not stand as written ({', '.join(kinds)})")
+        await self._counting.find_kind()
 
     def _as_written(self) -> Snapshot:
         standing = self._standing
@@ -155,12 +160,12 @@ class FilterTable(InstalledTable[Snapshot]):
         )
 
     async def counts(self) -> Mapping[Key, Traffic]:
-        """See `KernelTable`; nothing is read yet."""
-        return {}
+        """See `KernelTable`."""
+        return await self._counting.counts()
 
     def deleted(self) -> Sequence[tuple[Key, Traffic]]:
         """See `KernelTable`."""
-        return ()
+        return self._counting.deleted()
 
     async def look(self, in_force: Mapping[Key, Rules]) -> Seen[Rules] | None:
         """See `KernelTable`."""
@@ -197,8 +202,12 @@ class FilterTable(InstalledTable[Snapshot]):
             changes = rearrange(now, then, in_force, wants)
         making = self._missing(in_force, wants, bool(mending))
         self._failed = True
+        await self._counting.before(
+            [key for key, want in wants.items() if in_force.get(key, want) != want]
+        )
         await self._apply([*mending, *make_ends(making), *changes], patience)
         self._failed = False
+        self._counting.after()
         self._ends.written(making, bool(mending))
         # Where networks moved, the chains were written with them.
         self._mended = self._mended or bool(mending) or then != now

@@ -79,9 +79,12 @@ class Tools:
         self._paths = paths
         self.restorer = OpenTool(reactor, paths.restore, DIALECT)
 
-    def save(self) -> Deferred[bytes]:
-        """The filter table's rules as the tool prints them; fails with `ToolFailed`."""
-        argv = (str(self._paths.save), "-t", "filter")
+    def save(self, counters: bool = False) -> Deferred[bytes]:
+        """The filter table's rules as the tool prints them; fails with `ToolFailed`.
+
+        With `counters`, each with what it has counted.
+        """
+        argv = (str(self._paths.save), "-t", "filter", *(["-c"] if counters else []))
         return run(self.reactor, argv, SAVE_WAIT).addCallback(lambda finished: finished.output)
 
     async def list_all(self) -> bytes | None:

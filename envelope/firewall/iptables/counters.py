@@ -1,0 +1,146 @@
+"""What the rules of grants have counted: asked of the kernel, told by it, or printed by a tool.
+
+iptables-nft makes rules of nf_tables, which the kernel tells of; it does not of iptables-legacy's.
+"""
+
+from __future__ import annotations
+
+import re
+import socket
+import struct
+from collections.abc import Iterable, Iterator
+from ipaddress import IPv6Address
+from typing import Final
+
+from envelope.firewall import Traffic
+from envelope.firewall.deletions import Deletions
+from envelope.firewall.iptables.ends import END_PREFIX
+from envelope.firewall.iptables.rules import GRANTS, read_grant, respelled, service_in
+from envelope.firewall.kernel import Key, key_for
+from envelope.netlink import NETLINK_NETFILTER, Netlink, attribute, attributes
+
+# linux/netfilter/nf_tables.h
+_GET, _DELETED = 10 << 8 | 7, 10 << 8 | 8
+_FAMILY: Final = struct.Struct("=BBH")
+_TABLE, _CHAIN, _EXPRESSIONS = 1, 2, 4
+_NAME, _DATA = 1, 2
+_BYTES, _PACKETS = 1, 2
+# Of a payload: what it begins at (1: the network header), and where it is in that.
+_BASE, _OFFSET = 2, 3
+_COMPARED: Final = 3
+_VALUE, _VERDICT, _TARGET = 1, 2, 2
+_ATTRIBUTE: Final = struct.Struct("=HH")
+_FILTER: Final = b"filter\0"
+_OURS: Final = GRANTS.encode()
+_ENDS: Final = END_PREFIX.encode()
+# A rule as iptables-save -c prints it.
+_COUNTED: Final = re.compile(rf"\[(\d+):(\d+)\] -A ({GRANTS}\S*) (.*)")
+
+
+class RuleCounters:
+    """The counters of the grants' rules of one address family; grants open `prefix` bits."""
+
+    def __init__(self, version: int) -> None:
+        self._family = socket.AF_INET if version == 4 else socket.AF_INET6
+        # Where the sender's address is in the header (RFC 791 and RFC 8200, section 3).
+        self._source = (12 if version == 4 else 8).to_bytes(4, "big")
+        self._kernel = Netlink(NETLINK_NETFILTER)
+        self._deletions = Deletions(_DELETED)
+
+    @property
+    def listens(self) -> bool:
+        """Whether the kernel tells of deleted rules."""
+        return self._deletions.listens
+
+    def listen(self) -> None:
+        """Hear of deleted rules from now on, where the kernel allows it."""
+        self._deletions.listen()
+
+    def deleted(self, prefix: int) -> Iterator[tuple[Key, Traffic]]:
+        """The rules that were deleted since the last call; some may be lost under a flood."""
+        for message in self._deletions.read():
+            found = self.read(message, prefix)
+            if found is not None:
+                yield found
+
+    def counts(self, prefix: int) -> Iterator[tuple[Key, Traffic]]:
+        """The rules that stand, of iptables-nft alone; raises `OSError`."""
+        body = _FAMILY.pack(self._family, 0, 0) + attribute(_TABLE, _FILTER)
+        for message in self._kernel.dump(_GET, body):
+            found = self.read(message, prefix)
+            if found is not None:
+                yield found
+
+    def close(self) -> None:
+        """Hear no more, and let go of the kernel."""
+        self._kernel.close()
+        self._deletions.close()
+
+    def read(self, message: bytes, prefix: int) -> tuple[Key, Traffic] | None:
+        """A grant out of a message about a rule of ours, and what it has counted; else None."""
+        parts = attributes(message, _FAMILY.size)
+        chain = parts.get(_CHAIN, b"")
+        if message[0] != self._family or parts.get(_TABLE) != _FILTER or (
+            not chain.startswith(_OURS)
+        ):
+            return None
+        source, ends, is_source = b"", False, False
+        packets = bytes_ = 0
+        for name, data in _expressions(parts.get(_EXPRESSIONS, b"")):
+            if name == b"payload\0":
+                is_source = data.get(_OFFSET) == self._source and data.get(_BASE, b"")[-1:] == b"\1"
+            elif name == b"cmp\0" and is_source:
+                source, is_source = attributes(data.get(_COMPARED, b"")).get(_VALUE, b""), False
+            elif name == b"counter\0":
+                packets = int.from_bytes(data.get(_PACKETS, b""), "big")
+                bytes_ = int.from_bytes(data.get(_BYTES, b""), "big")
+            elif name == b"immediate\0":
+                verdict = attributes(attributes(data.get(_DATA, b"")).get(_VERDICT, b""))
+                ends = verdict.get(_TARGET, b"").startswith(_ENDS)
+        if not source or not ends:
+            return None
+        service = service_in(chain[:-1].decode("ascii", "replace"))
+        network = f"{self._text_of(source)}/{prefix}"
+        return key_for(network, service), Traffic(packets, bytes_, exact=True)
+
+    def _text_of(self, source: bytes) -> str:
+        # Only the bytes that the prefix reaches are compared.
+        if self._family == socket.AF_INET:
+            return socket.inet_ntop(self._family, source.ljust(4, b"\0"))
+        text = socket.inet_ntop(self._family, source.ljust(16, b"\0"))
+        # inet_ntop(3) writes some addresses in a mixed form, and ipaddress does not.
+        return str(IPv6Address(source.ljust(16, b"\0"))) if "." in text else text
+
+
+def _expressions(data: bytes) -> Iterator[tuple[bytes, dict[int, bytes]]]:
+    """The expressions of a rule: each one's name, and its attributes."""
+    position = 0
+    while position + _ATTRIBUTE.size <= len(data):
+        size, _ = _ATTRIBUTE.unpack_from(data, position)
+        found = attributes(data[position + _ATTRIBUTE.size:position + size])
+        yield found.get(_NAME, b""), attributes(found.get(_DATA, b""))
+        position += max(_ATTRIBUTE.size, size + 3 & ~3)
+
+
+def counts_in(lines: Iterable[str], version: int) -> list[tuple[Key, Traffic]]:
+    """The grants' rules among those of `iptables-save -c`, and what each has counted. Pure."""
+    found: list[tuple[Key, Traffic]] = []
+    for line in lines:
+        match = _COUNTED.fullmatch(line) if line.startswith("[") else None
+        if match is not None:
+            grant = read_grant(respelled(match[4]), version, service_in(match[3]))
+            if grant is not None:
+                found.append((grant[0], Traffic(int(match[1]), int(match[2]), exact=False)))
+    return found
+
+
+def together(counted: Iterable[tuple[Key, Traffic]]) -> dict[Key, Traffic]:
+    """What all rules of each grant have counted. Pure."""
+    found: dict[Key, Traffic] = {}
+    for key, traffic in counted:
+        other = found.get(key)
+        found[key] = traffic if other is None else Traffic(
+            other.packets + traffic.packets, other.bytes + traffic.bytes,
+            other.exact and traffic.exact,
+        )
+    return found

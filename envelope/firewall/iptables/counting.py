@@ -1,0 +1,96 @@
+"""Counts what grants let in, for one address family's filter table.
+
+Where the kernel tells of deleted rules, nothing is read before a rule is deleted. Elsewhere the
+rules are read then, while few leave, since a reading takes a process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Final
+
+from envelope.firewall import Traffic
+from envelope.firewall.cooperate import in_turns
+from envelope.firewall.errors import ToolFailed
+from envelope.firewall.iptables.counters import RuleCounters, counts_in, together
+from envelope.firewall.iptables.snapshot import text_of
+from envelope.firewall.iptables.tools import Tools
+from envelope.firewall.kernel import Key
+from envelope.firewall.policy import Family
+
+# Grants that end in one transaction, and the part of the time that readings before them may take.
+FEW: Final = 4
+SHARE: Final = 0.05
+
+
+class Counting:
+    """What the rules of one table have counted; see `KernelTable.counts` and `deleted`."""
+
+    def __init__(self, tools: Tools, family: Family, counters: RuleCounters) -> None:
+        self._tools = tools
+        self._family = family
+        self._counters = counters
+        self._prefix = 0
+        # Whether the kernel tells of deleted rules.
+        self._tells = False
+        # What rules had counted that are about to be deleted, and that were.
+        self._leaving: list[tuple[Key, Traffic]] = []
+        self._deleted: list[tuple[Key, Traffic]] = []
+        # When (reactor seconds) rules may be read before they are deleted.
+        self._not_before = 0.0
+
+    def listen(self, prefix: int) -> None:
+        """The structure is about to be written; grants open so many bits of an address."""
+        self._prefix = prefix
+        self._counters.listen()
+
+    async def find_kind(self) -> None:
+        """Find out whether the kernel will tell: not of rules of iptables-legacy."""
+        try:
+            self._tells = self._counters.listens and await self._tools.kind() == "nft"
+        except ToolFailed:
+            self._tells = False
+
+    async def counts(self) -> Mapping[Key, Traffic]:
+        """See `KernelTable`."""
+        reactor = self._tools.reactor
+        if self._tells:
+            try:
+                counted = self._counters.counts(self._prefix)
+                return together(await in_turns(reactor, counted, lambda part: part))
+            except OSError:
+                self._tells = False
+        lines = text_of(await self._tools.save(counters=True)).split("\n")
+        version = self._family.version
+        return together(await in_turns(reactor, lines, lambda part: counts_in(part, version)))
+
+    def deleted(self) -> Sequence[tuple[Key, Traffic]]:
+        """See `KernelTable`."""
+        self._hear()
+        deleted, self._deleted = self._deleted, []
+        return [*together(deleted).items()]
+
+    def _hear(self) -> None:
+        """Take what the kernel has told of deleted rules, before its buffer is full."""
+        self._deleted += self._counters.deleted(self._prefix)
+
+    async def before(self, leaving: Collection[Key]) -> None:
+        """The rules of these grants are about to be deleted."""
+        self._hear()
+        self._leaving = []
+        now = self._tools.reactor.seconds()
+        if self._tells or not 0 < len(leaving) <= FEW or now < self._not_before:
+            return
+        try:
+            found = await self.counts()
+        except ToolFailed:
+            return
+        finally:
+            took = self._tools.reactor.seconds() - now
+            self._not_before = now + took + took / SHARE
+        self._leaving = [(key, found[key]) for key in leaving if key in found]
+
+    def after(self) -> None:
+        """They are deleted."""
+        self._deleted += self._leaving
+        self._leaving = []
