@@ -6,6 +6,7 @@ what it prints is compared with what the page shows, in which `...` stands for a
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -15,11 +16,15 @@ from pathlib import Path
 
 import pytest
 
+from envelope.commands import COMMANDS
+from envelope.config import OPTIONS
 from tests.support.environment import need
 
 pytestmark = pytest.mark.process
 
 ROOT = Path(__file__).parent.parent
+PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
+FENCED = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 BLOCK = re.compile(r"^```console\n(.*?)^```", re.MULTILINE | re.DOTALL)
 MARK = "~~~ {} ~~~"
 PATIENCE = 120.0
@@ -109,6 +114,29 @@ def test_the_tour_of_the_readme(tmp_path: Path) -> None:
             assert b"deadline" in done.stdout
         finally:
             process.terminate()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_blocks_of_shell_can_be_read_and_name_what_there_is(page: Path) -> None:
+    """Also those that are not run, because they need a cluster or change the machine."""
+    for language, block in FENCED.findall(page.read_text()):
+        if language == "json":
+            json.loads(block)
+        if language not in ("sh", "console"):
+            continue
+        # `#` is root's prompt where a block begins with it, and else part of what is printed.
+        commands = re.findall(rf"^[{block[0]}] ((?:.*\\\n)*.*)", block, re.MULTILINE)
+        lines = block if language == "sh" else "\n".join(commands)
+        done = subprocess.run(["bash", "-n"], input=lines, text=True, capture_output=True,
+                              check=False, timeout=60)
+        assert (done.stderr, done.returncode) == ("", 0), lines
+        for name in re.findall(r"(?:^|\$ |&& |-- )envelope ([a-z]+)\b", lines, re.MULTILINE):
+            assert name in COMMANDS, name
+        joined = lines.replace("\\\n", " ")
+        for line in joined.splitlines():
+            if re.match(r"(?:.*/)?twistd .*envelope ", line):
+                given = re.findall(r" --([a-z0-9-]+)", line.partition("envelope ")[2])
+                assert set(given) <= {option.name for option in OPTIONS} | {"help"}, line
 
 
 def test_every_page_says_what_is_run() -> None:
