@@ -1,4 +1,4 @@
-.PHONY: help prepare demo check test coverage lint versions constraints soak mutants fuzz bench bench-full dist docs reference image unit release clean
+.PHONY: help prepare demo check test coverage lint versions constraints soak mutants fuzz bench bench-full dist deb docs reference image unit release clean
 
 # How long (seconds) each of the three targets of "make fuzz" runs.
 FUZZ_SECONDS ?= 30
@@ -74,6 +74,9 @@ bench-full: prepare  ## the large measurements too, in half an hour
 
 dist: prepare  ## build a wheel and an sdist in dist/; the same commit gives the same bytes
 	@.venv/bin/python tools/dist
+
+deb: prepare  ## build a Debian package in dist/, and try it in a fresh Debian (as root, 2 minutes)
+	@.venv/bin/python tools/deb
 
 docs: prepare  ## write docs/reference.md from the code, and make a site of the pages in build/docs
 	@.venv/bin/python -c 'import furo, myst_parser' 2>/dev/null || \

@@ -112,6 +112,14 @@ def test_the_unit_is_installed(installed: Path) -> None:
     assert unit == (ROOT / "deploy/envelope.service").read_text()
 
 
+def test_the_debian_package_is_told_all_that_its_recipe_asks_for() -> None:
+    recipe = (ROOT / "deploy/debian/nfpm.yaml").read_text()
+    told = re.findall(r'"([A-Z]+)": ', (ROOT / "tools/deb").read_text())
+    assert set(re.findall(r"\$\{(\w+)\}", recipe)) == set(told)
+    for path in re.findall(r"(?:src: |: )((?:deploy/)[\w./]+)", recipe):
+        assert (ROOT / path).exists(), path
+
+
 def admin_port(log: IO[str]) -> int:
     for line in log:
         if found := re.search(r"metrics and health on .*port=(\d+)", line):
