@@ -307,6 +307,21 @@ async def test_a_rule_of_others_in_our_chains_is_told_as_a_stray(subject) -> Non
 
 
 @ensureDeferred
+async def test_rules_that_nobody_changed_are_read_once(subject) -> None:
+    """The kernel counts transactions, but not those of iptables-legacy."""
+    if isinstance(subject, Memory):
+        return
+    await subject.firewall.open(SERVICE)
+    await look(subject.firewall)
+    legacy = isinstance(subject, Kernel) and "legacy" in subject.tools[0].name
+    for table, _ in subject.firewall._tables:
+        assert (await table.look({}) is None) is not legacy
+    subject.harm(chain=False)
+    for table, _ in subject.firewall._tables:
+        assert await table.look({}) is not None
+
+
+@ensureDeferred
 async def test_what_cannot_be_mended_is_told_as_missing(subject, monkeypatch) -> None:
     """And no more once it is mended."""
     if isinstance(subject, Memory):

@@ -285,6 +285,9 @@ FAULTS: Final = (
           "if reconciler is None:\n            return succeed(None)\n        self._granted.remove",
           "if reconciler is None or grant.network.version == 6:\n"
           "            return succeed(None)\n        self._granted.remove"),
+    Fault("iptables-legacy's rules are not read though others may have changed them",
+          "tests/firewall/test_contract.py",
+          "None if changed or not written_by_nft(text) else known", "None if changed else known"),
     Fault("a grant that let something in counts as unused",
           "tests/firewall/reconcile/test_ledger.py",
           "self.ended and self.exact and not self.packets,", "self.ended,"),

@@ -143,7 +143,8 @@ class FirewallUnderTest:
         else:
             self.kernel, self.tools = Kernel(kind, folder / LOCK), FaultyTools(folder, kind)
             made, self.label, self.writers = IptablesFirewall, "ipv4", len(FAMILY_TOOLS)
-            more = {"wall": lambda: time.time() + self.clock_set_by}
+            # Tests order a tool to fail at its next reading, so there has to be one.
+            more = {"wall": lambda: time.time() + self.clock_set_by, "trust": 0.0}
             tools = {name: folder / name for name in FAMILY_TOOLS.values()}
         self.config = Config(device="lo", **{**tools, **options})
         self.registry = new_registry()

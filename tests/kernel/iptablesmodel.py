@@ -174,7 +174,7 @@ class IptablesWorld:
         tools = {name: self._folder / name for name in FAMILY_TOOLS.values()}
         config = Config(device="lo", baseline=baseline, **tools)
         return IptablesFirewall(reactor, config, metrics, wall=wall,
-                                check_every=self.check_every)
+                                check_every=self.check_every, trust=self.check_every)
 
     def begin(self, policy: str, rules: bool) -> None:
         """Prepare the kernel for the first start: INPUT's policy, and perhaps rules of others."""

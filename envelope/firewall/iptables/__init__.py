@@ -12,6 +12,7 @@ from twisted.logger import Logger
 
 from envelope.config import Config
 from envelope.firewall.clocks import WATCH_EVERY, WallClock
+from envelope.firewall.generation import Certainty, GenerationCounter
 from envelope.firewall.iptables.counters import RuleCounters
 from envelope.firewall.iptables.ends import END_PREFIX, end_chain, end_rule
 from envelope.firewall.iptables.plan import install
@@ -36,6 +37,8 @@ def families_of_this_kernel(proc: Path = Path("/proc/net/if_inet6")) -> tuple[Fa
 
 
 _PLACEHOLDER_END: Final = 0
+# Seconds for which the kernel's count of transactions replaces a reading of the rules.
+TRUST: Final = 30.0
 
 
 class IptablesFirewall(KernelFirewall):
@@ -48,16 +51,19 @@ class IptablesFirewall(KernelFirewall):
         metrics: FirewallMetrics,
         search_path: str = "",
         wall: Callable[[], float] = time.time,
+        trust: float = TRUST,
         check_every: float = CHECK_EVERY,
         others: Sequence[OtherTable] = (),
     ) -> None:
         self._clock = WallClock(wall, reactor.seconds)
+        self._generation = GenerationCounter()
         families = families_of_this_kernel()
         self._counters = [RuleCounters(family.version) for family in families]
         tables = [
             FilterTable(
                 family, Tools(reactor, Paths.find(config, family, search_path)), metrics,
                 self._clock, config.timeout, counters,
+                Certainty(self._generation.number, reactor.seconds, trust),
             )
             for family, counters in zip(families, self._counters, strict=True)
         ]
@@ -76,6 +82,7 @@ class IptablesFirewall(KernelFirewall):
 
     def _release(self) -> None:
         super()._release()
+        self._generation.close()
         for counters in self._counters:
             counters.close()
 

@@ -21,6 +21,11 @@ def text_of(output: bytes) -> str:
     return output.decode("utf-8", "replace")
 
 
+def written_by_nft(text: str) -> bool:
+    """Whether iptables-nft-save printed this text, so that nf_tables holds all of the rules."""
+    return "(nf_tables)" in text.partition("\n")[0]
+
+
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     """The filter table of one address family.

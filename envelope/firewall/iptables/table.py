@@ -12,6 +12,7 @@ from envelope.firewall import RulesInForce, Traffic
 from envelope.firewall.clocks import WallClock
 from envelope.firewall.cooperate import in_turns, step_by_step
 from envelope.firewall.errors import UnreadableRules
+from envelope.firewall.generation import Certainty
 from envelope.firewall.iptables.counters import RuleCounters
 from envelope.firewall.iptables.counting import Counting
 from envelope.firewall.iptables.ends import (
@@ -29,7 +30,7 @@ from envelope.firewall.iptables.plan import ends_in, install, is_all_ours, mend,
 from envelope.firewall.iptables.reader import Reader
 from envelope.firewall.iptables.rules import DEVICES, Rules, grant_rules
 from envelope.firewall.iptables.shown import in_force as shown_in_force
-from envelope.firewall.iptables.snapshot import Snapshot
+from envelope.firewall.iptables.snapshot import Snapshot, written_by_nft
 from envelope.firewall.iptables.structure import Structure, before, was_loose
 from envelope.firewall.iptables.tools import Tools
 from envelope.firewall.kernel import Key, Seen, key_for
@@ -41,7 +42,8 @@ from envelope.firewall.policy import Family, RuleChoices
 class FilterTable(InstalledTable[Snapshot]):
     """A `KernelTable` whose grants are rules; `clock` tells their ends, which are dates.
 
-    `usual` is how long (seconds) most grants last.
+    `usual` is how long (seconds) most grants last. `certainty` spares readings with iptables-nft;
+    the kernel does not count the transactions of iptables-legacy.
     """
 
     # nft_compat waits for what was deleted before it adds a match such as `-m time`: 12 to 15 ms
@@ -50,7 +52,7 @@ class FilterTable(InstalledTable[Snapshot]):
 
     def __init__(
         self, family: Family, tools: Tools, metrics: FirewallMetrics, clock: WallClock,
-        usual: float, counters: RuleCounters,
+        usual: float, counters: RuleCounters, certainty: Certainty,
     ) -> None:
         super().__init__(family.label, family.label, tools.restorer, metrics)
         self.family = family
@@ -62,6 +64,7 @@ class FilterTable(InstalledTable[Snapshot]):
         self._source = Reader(family, tools)
         self._reader = Rereader()
         self._ends = Ends(usual)
+        self._certainty = certainty
         # Whether the last transaction failed: the next one moves no networks to other chains.
         self._failed = False
         # Whether the structure was written since it was read last.
@@ -139,6 +142,7 @@ class FilterTable(InstalledTable[Snapshot]):
         standing = self._standing
         choices = replace(standing.choices, also_guarded=also)
         self._structure = replace(standing, choices=choices)
+        self._certainty.know(None)
 
     # -- grants ----------------------------------------------------------------------------
 
@@ -169,14 +173,19 @@ class FilterTable(InstalledTable[Snapshot]):
 
     async def look(self, in_force: Mapping[Key, Rules]) -> Seen[Rules] | None:
         """See `KernelTable`."""
-        text = await self._source.text(self._ends.possible)
+        if self._certainty.suffices:
+            return None
+        text, known = await self._certainty.read(lambda: self._source.text(self._ends.possible))
         reading = self._reader.read(text, self._standing, in_force)
         seen = await step_by_step(self._tools.reactor, reading)
         self._mended = False
         lines, kinds = self._ends.inspect(
             self._reader.ends, lambda: referred(text), self._clock.now()
         )
-        return replace(seen, mending=[*seen.mending, *lines], kinds=[*seen.kinds, *kinds])
+        seen = replace(seen, mending=[*seen.mending, *lines], kinds=[*seen.kinds, *kinds])
+        changed = seen.mending or seen.moving
+        self._certainty.know(None if changed or not written_by_nft(text) else known)
+        return seen
 
     async def write(
         self,
@@ -202,6 +211,7 @@ class FilterTable(InstalledTable[Snapshot]):
             changes = rearrange(now, then, in_force, wants)
         making = self._missing(in_force, wants, bool(mending))
         self._failed = True
+        self._certainty.know(None)
         await self._counting.before(
             [key for key, want in wants.items() if in_force.get(key, want) != want]
         )

@@ -17,11 +17,11 @@ from twisted.logger import Logger
 from envelope.firewall import FirewallError, RulesInForce, Traffic
 from envelope.firewall.cooperate import SLICE, in_turns, step_by_step
 from envelope.firewall.errors import ToolFailed, UnreadableRules
+from envelope.firewall.generation import Certainty
 from envelope.firewall.kernel import Key, Seen, TableLabel
 from envelope.firewall.lifecycle import InstalledTable
 from envelope.firewall.metrics import FirewallMetrics
 from envelope.firewall.nftables.counters import ElementCounters, counts_in, keys_of
-from envelope.firewall.nftables.generation import Certainty
 from envelope.firewall.nftables.grants import (
     EARLIER,
     Reading,

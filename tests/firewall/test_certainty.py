@@ -7,7 +7,7 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
 
 from envelope.firewall.errors import ToolFailed
-from envelope.firewall.nftables.generation import Certainty
+from envelope.firewall.generation import Certainty
 
 TRUST = 60.0
 

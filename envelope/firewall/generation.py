@@ -1,4 +1,4 @@
-"""Whether nftables' rules were changed, told by the kernel's count of transactions.
+"""Whether the rules of nftables or iptables-nft were changed, told by the kernel's count.
 
 Each transaction in this network, in whatever table, makes a new generation (the generation ID;
 `nft monitor` shows it). Asking for its number takes some 10 us, however many rules there are. As
@@ -11,9 +11,11 @@ import socket
 import struct
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from typing import Final
+from typing import Final, TypeVar
 
 from envelope.netlink import attributes
+
+T = TypeVar("T")
 
 # linux/netlink.h, linux/netfilter/nfnetlink.h and nf_tables.h
 _NETLINK_NETFILTER: Final = 12
@@ -91,7 +93,7 @@ class Certainty:
         """Whether the rules need not be read now."""
         return self.undisturbed and self._now() < self._read_at + self._trust
 
-    async def read(self, show: Callable[[], Awaitable[bytes]]) -> tuple[bytes, int | None]:
+    async def read(self, show: Callable[[], Awaitable[T]]) -> tuple[T, int | None]:
         """Return what `show` returns, and its generation, or None if that changed meanwhile."""
         self._known = None
         before = self._generation()

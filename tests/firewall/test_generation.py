@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from envelope.firewall.nftables.generation import GenerationCounter, read_answer
+from envelope.firewall.generation import GenerationCounter, read_answer
 from tests.support.environment import need_own_network
 
 # As nft 1.0.6 was seen to get it: the generation 2 of a process named nft.
