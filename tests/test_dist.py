@@ -15,7 +15,7 @@ from typing import IO
 
 import pytest
 
-from envelope import __version__
+from envelope import __version__, commands
 
 ROOT = Path(__file__).parent.parent
 TWISTD = "from twisted.scripts.twistd import run; run()"
@@ -102,9 +102,10 @@ def test_what_was_installed_is_what_runs(installed: Path) -> None:
     ("share/fish/vendor_completions.d/envelope.fish", ("completion", "fish")),
 ])
 def test_what_commands_print_is_installed(
-    installed: Path, path: str, command: tuple[str, ...]
+    installed: Path, path: str, command: tuple[str, ...], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert (installed / path).read_text() == run(installed, "bin/envelope", *command)
+    assert commands.main([*command]) == 0
+    assert (installed / path).read_text() == capsys.readouterr().out
 
 
 def test_the_unit_is_installed(installed: Path) -> None:
