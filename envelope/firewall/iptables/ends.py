@@ -74,6 +74,7 @@ def read_end(chain: str) -> int | None:
         return None
 
 
+@lru_cache(maxsize=1 << 12)
 def read_datestop(rule: str) -> int | None:
     """The end that a rule with `-m time` has; None if it is no such rule."""
     match = _PRINTED.fullmatch(rule)

@@ -23,6 +23,8 @@ MOST_RULES: Final = 32
 # Chains on the way to a grant behind the first. nf_tables follows 16 jumps (NFT_JUMP_STACK_SIZE),
 # of which an operator's own rules may take some.
 DEEPEST: Final = 8
+# Networks whose chains are remembered.
+_MOST_LEAVES: Final = 1 << 13
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +41,9 @@ class Tree:
     most: int = MOST_RULES
     nodes: Mapping[str, Node] = field(default_factory=dict)
     members: Mapping[str, frozenset[Key]] = field(default_factory=dict, compare=False)
+    # What was worked out before with the same nodes.
+    _leaves: dict[Key, str] = field(default_factory=dict, compare=False, repr=False)
+    _rules: dict[str, tuple[str, ...]] = field(default_factory=dict, compare=False, repr=False)
 
     @classmethod
     def of(cls, root: str, bits: int, rules: int = 1) -> Tree:
@@ -48,10 +53,18 @@ class Tree:
 
     def leaf(self, key: Key) -> str:
         """The chain that a network's rules belong to; those of `EVERYONE` stay in the first."""
-        chain: str | None = self.root
-        leaf = self.root
         if key in NO_CLIENTS:
-            return leaf
+            return self.root
+        leaf = self._leaves.get(key)
+        if leaf is None:
+            if len(self._leaves) >= _MOST_LEAVES:
+                self._leaves.clear()
+            leaf = self._leaves[key] = self._find_leaf(key)
+        return leaf
+
+    def _find_leaf(self, key: Key) -> str:
+        leaf = self.root
+        chain: str | None = leaf
         start, length = number_of(key)
         while chain is not None:
             leaf = chain
@@ -72,14 +85,17 @@ class Tree:
         return _jump(node.start, node.length, self.bits, way)
 
     @property
-    def chains(self) -> dict[str, tuple[str, ...]]:
+    def chains(self) -> Mapping[str, tuple[str, ...]]:
         """Each chain's rules that lead to further chains."""
-        return {name: tuple(map(self.jump, node.ways)) for name, node in self.nodes.items()}
+        if not self._rules:
+            for name, node in self.nodes.items():
+                self._rules[name] = tuple(map(self.jump, node.ways))
+        return self._rules
 
     def emptied(self) -> Tree:
         """The first chain alone."""
-        return replace(
-            self, nodes={self.root: Node()}, members={self.root: frozenset()}
+        return Tree(
+            self.root, self.bits, self.most, {self.root: Node()}, {self.root: frozenset()}
         )
 
     def changed(
@@ -102,10 +118,10 @@ class Tree:
                 draft.split(name)
             if draft.arranged and draft.depth > DEEPEST:
                 draft.rebuild()
-        return replace(
-            self, nodes=draft.nodes if draft.arranged else self.nodes,
-            members={name: frozenset(keys) for name, keys in draft.members.items()},
-        )
+        members = {name: frozenset(keys) for name, keys in draft.members.items()}
+        if draft.arranged:
+            return Tree(self.root, self.bits, self.most, draft.nodes, members)
+        return replace(self, members=members)
 
 
 @lru_cache(maxsize=1 << 12)
