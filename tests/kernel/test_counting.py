@@ -79,6 +79,26 @@ async def test_each_packet_that_a_grant_lets_in_is_counted(make, listener, kind)
     assert await firewall.revoke(GRANTS[CLIENT]) == Traffic(0, 0, True)
 
 
+@pytest.mark.parametrize("kind", [*EXACT, "legacy"])
+@ensureDeferred
+async def test_a_packet_of_a_grant_that_is_asked_for_again_is_counted_once(
+    make, listener, kind
+) -> None:
+    """With the same end, as sessions that share a grant ask for it."""
+    subject = make(kind)
+    firewall = subject.firewall
+    await firewall.open(SERVICE)
+    end = later(600)
+    for number in (1, 2, 3):
+        await firewall.allow(GRANTS[CLIENT], end)
+        send(listener, CLIENT, 2)
+        await firewall.read_traffic()
+        assert firewall.traffic(GRANTS[CLIENT]) == Traffic(2 * number, 2 * number * 29, False)
+    ended = await firewall.revoke(GRANTS[CLIENT])
+    assert ended is not None
+    assert (ended.packets, ended.bytes) == (6, 6 * 29)
+
+
 @ensureDeferred
 async def test_iptables_legacy_is_read_before_few_leave(make, listener) -> None:
     """And not again right after that: the second is told what the first reading showed."""

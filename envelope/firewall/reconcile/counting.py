@@ -29,10 +29,16 @@ class Counting(Generic[W]):
         self._reading: list[Deferred[None]] = []
         self._failed = False
 
-    def wrote(self, grants: Mapping[Key, W | None], awaited: Container[Key]) -> None:
-        """A transaction gave these grants, or none; callers wait for the `awaited`."""
+    def wrote(
+        self, grants: Mapping[Key, W | None], awaited: Container[Key], before: Mapping[Key, W]
+    ) -> None:
+        """A transaction gave these grants, or none; callers wait for the `awaited`.
+
+        `before` are the grants that were in force.
+        """
         self._ledger.deleted(self._table.deleted())
-        self._ledger.written(grants, awaited)
+        same = {key for key, grant in grants.items() if key in before and before[key] == grant}
+        self._ledger.written(grants, awaited, same)
 
     def seen(self, grants: Mapping[Key, W]) -> None:
         """The kernel was read, and holds these grants."""

@@ -82,16 +82,23 @@ class Ledger:
                 entry.ended = True
                 entry.changed = next(self._numbers)
 
-    def written(self, grants: Mapping[Key, object | None], awaited: Container[Key]) -> None:
+    def written(
+        self, grants: Mapping[Key, object | None], awaited: Container[Key],
+        same: Container[Key] = (),
+    ) -> None:
         """Grants were written, or deleted with None; callers wait for the `awaited`.
 
-        What deleted rules had counted was told before, by `deleted`.
+        What deleted rules had counted was told before, by `deleted`. The grants in `same` were in
+        force as they are: a rule of theirs that was not told of still stands, and counts on.
         """
         number = next(self._numbers)
         for key, grant in grants.items():
             if grant is not None:
                 entry = self._entries.setdefault(key, _Entry(ended=True))
-                if not entry.ended:
+                if not entry.ended and key in same:
+                    # The kernel may also have failed to tell of it.
+                    entry.exact = False
+                elif not entry.ended:
                     entry.lose()
                 entry.ended = False
                 entry.changed = number

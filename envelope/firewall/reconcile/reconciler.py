@@ -225,7 +225,7 @@ class Reconciler(Generic[W]):
             await deferLater(self._reactor, 0)
         if mending or wants:
             await self._table.write(mending, self._in_force, wants, self._retry.patience)
-        self.counting.wrote(wants, self._waiters)
+        self.counting.wrote(wants, self._waiters, self._in_force)
         await in_turns(self._reactor, wants.items(), self._in_force.note)
         await self._answer([key for key in keys if key in self._waiters])
 

@@ -57,6 +57,19 @@ def test_what_a_reading_showed_of_an_older_rule_is_left_out() -> None:
     assert ledger.traffic(ONE) == counted(7, exact=False)
 
 
+def test_a_grant_that_is_asked_for_as_it_is_counts_on() -> None:
+    """Its rule stands, and a reading shows all that it has counted."""
+    ledger = Ledger()
+    ledger.written({ONE: 5}, ())
+    read(ledger, ledger.begin(), {ONE: counted(7)})
+    ledger.written({ONE: 5}, (), same={ONE})
+    read(ledger, ledger.begin(), {ONE: counted(9)})
+    assert ledger.traffic(ONE) == counted(9, exact=False)
+    ledger.deleted([(ONE, counted(10))])
+    ledger.written({ONE: None}, (ONE,))
+    assert ledger.end(ONE) == counted(10, exact=False)
+
+
 def test_a_rule_that_ran_out_is_counted_as_of_the_last_reading() -> None:
     """The rule that was deleted in its place has counted less than was read."""
     ledger = Ledger()
