@@ -18,9 +18,10 @@ from envelope.firewall.kernel import Key
 class _Entry:
     """One grant; `rule_` is what the rule that stands had counted at the last reading.
 
-    `told_` is what a caller was told when another one took the grant over. `ended`: all rules are
-    deleted. `exact`: no rule was deleted without its count. `changed` and `read` are the numbers of
-    the last change and the last reading.
+    `told_` is what a caller was told when another one took the grant over. `ended`: a rule was
+    deleted and its count told; another one may stand by now, unless it is known to be `gone`.
+    `exact`: no rule was deleted without its count. `changed` and `read` are the numbers of the last
+    change and the last reading.
     """
 
     packets: int = 0
@@ -30,6 +31,7 @@ class _Entry:
     told_packets: int = 0
     told_bytes: int = 0
     ended: bool = False
+    gone: bool = False
     exact: bool = True
     known: bool = False
     changed: int = 0
@@ -68,8 +70,9 @@ class Ledger:
     def __init__(self) -> None:
         self._entries: dict[Key, _Entry] = {}
         self._numbers = count(1)
-        # The number of the last reading.
+        # The numbers of the last reading and the last transaction.
         self._last_reading = 0
+        self._last_writing = 0
 
     def deleted(self, rules: Iterable[tuple[Key, Traffic]]) -> None:
         """Rules were deleted that had counted so much; `exact`: and nothing more."""
@@ -91,24 +94,21 @@ class Ledger:
         What deleted rules had counted was told before, by `deleted`. The grants in `same` were in
         force as they are: a rule of theirs that was not told of still stands, and counts on.
         """
-        number = next(self._numbers)
+        before, self._last_writing = self._last_writing, next(self._numbers)
         for key, grant in grants.items():
-            if grant is not None:
-                entry = self._entries.setdefault(key, _Entry(ended=True))
-                if not entry.ended and key in same:
+            if grant is None and key not in self._entries:
+                continue
+            entry = self._entries.setdefault(key, _Entry(ended=True, gone=True))
+            if not entry.gone and not (entry.ended and entry.changed > before):
+                if key in same:
                     # The kernel may also have failed to tell of it.
                     entry.exact = False
-                elif not entry.ended:
+                else:
                     entry.lose()
-                entry.ended = False
-                entry.changed = number
-            elif key in self._entries:
-                entry = self._entries[key]
-                if not entry.ended:
-                    entry.lose()
-                    entry.ended = True
-                if key not in awaited:
-                    del self._entries[key]
+            entry.ended = entry.gone = grant is None
+            entry.changed = self._last_writing
+            if grant is None and key not in awaited:
+                del self._entries[key]
 
     def seen(self, keys: Set[Key]) -> None:
         """These grants were found in the kernel, and no others."""
@@ -116,7 +116,7 @@ class Ledger:
             entry = self._entries[key]
             if not entry.ended:
                 entry.lose()
-                entry.ended = True
+            entry.ended = entry.gone = True
         for key in keys - self._entries.keys():
             self._entries[key] = _Entry(changed=next(self._numbers))
 
@@ -133,7 +133,7 @@ class Ledger:
             entry = self._entries.get(key)
             if entry is not None and entry.changed < number:
                 # A rule may have been replaced for the sake of its place alone.
-                entry.ended = False
+                entry.ended = entry.gone = False
                 entry.read_as(counted.packets, counted.bytes)
                 entry.read = number
         return ()

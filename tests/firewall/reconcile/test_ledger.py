@@ -70,6 +70,29 @@ def test_a_grant_that_is_asked_for_as_it_is_counts_on() -> None:
     assert ledger.end(ONE) == counted(10, exact=False)
 
 
+def test_a_rule_that_moves_is_counted_on() -> None:
+    """It was replaced by itself; if its own end is not told, what it counted since is missing."""
+    for told in (True, False):
+        ledger = Ledger()
+        ledger.written({ONE: 5}, ())
+        ledger.deleted([(ONE, counted(3))])
+        ledger.written({OTHER: 5}, ())
+        read(ledger, ledger.begin(), {ONE: counted(2), OTHER: counted(0)})
+        assert ledger.traffic(ONE) == counted(5, exact=False)
+        if told:
+            ledger.deleted([(ONE, counted(4))])
+        ledger.written({ONE: None}, (ONE,))
+        assert ledger.end(ONE) == counted(7 if told else 5, exact=told)
+    ledger.written({ONE: 5}, ())
+    ledger.deleted([(ONE, counted(0))])
+    ledger.written({OTHER: 6}, ())
+    ledger.written({ONE: None}, (ONE,))
+    traffic = ledger.end(ONE)
+    assert traffic is not None
+    assert not traffic.exact
+    assert not traffic.unused
+
+
 def test_a_rule_that_ran_out_is_counted_as_of_the_last_reading() -> None:
     """The rule that was deleted in its place has counted less than was read."""
     ledger = Ledger()
