@@ -54,6 +54,8 @@ def checked(given: Mapping[str, Any], machine: Machine) -> Config:
         raise usage.UsageError("--tls needs --cert and --key")
     if config.tx_max_rate is not None and config.tx_device is None:
         raise usage.UsageError("--tx-max-rate needs --tx-device")
+    if config.idle is not None and config.firewall == "none":
+        _log.warn("--idle ends no session: with --firewall=none nothing is counted")
     _check_keys(config)
     _check_tools(config, machine)
     return _with_devices(config, machine.find_device)

@@ -117,6 +117,15 @@ def test_each_option_is_read(argument: str, changes: dict[str, Any]) -> None:
     assert read(**{variable: value}) == replace(EXPECTED, **changes)
 
 
+@pytest.mark.parametrize(("firewall", "lines"), [
+    ("none", ["--idle ends no session: with --firewall=none nothing is counted"]), ("nftables", []),
+])
+def test_idle_without_a_firewall_is_warned_of(firewall: str, lines: list[str]) -> None:
+    with capturedLogs() as events:
+        assert read("--idle=1m", f"--firewall={firewall}").idle == 60.0
+    assert [formatEvent(event) for event in events] == lines
+
+
 def test_a_subject_may_have_ports() -> None:
     """In the environment, commas separate the subjects."""
     ports = (PortRange("tcp", 1, 2), PortRange("udp", 3, 3))

@@ -50,6 +50,8 @@ class Counting:
             self._tells = self._counters.listens and await self._tools.kind() == "nft"
         except ToolFailed:
             self._tells = False
+        if not self._tells:
+            self._counters.close()
 
     async def counts(self) -> Mapping[Key, Traffic]:
         """See `KernelTable`."""
