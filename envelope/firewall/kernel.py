@@ -131,13 +131,6 @@ class KernelTable(Protocol[W]):
     def versions(self) -> tuple[int, ...]:
         """The address families that it filters."""
 
-    @property
-    def grants_first(self) -> bool:
-        """Whether new grants go into a transaction of their own, before revocations.
-
-        That is so where the kernel delays an addition that follows a deletion.
-        """
-
     def guard(self, also: tuple[str, ...]) -> None:
         """Guard these devices besides the one; the lines to do so are part of the next look."""
 

@@ -46,10 +46,6 @@ class FilterTable(InstalledTable[Snapshot]):
     the kernel does not count the transactions of iptables-legacy.
     """
 
-    # nft_compat waits for what was deleted before it adds a match such as `-m time`: 12 to 15 ms
-    # (`python -m benchmarks.behind`), in which everything in the same transaction waits.
-    grants_first = True
-
     def __init__(
         self, family: Family, tools: Tools, metrics: FirewallMetrics, clock: WallClock,
         usual: float, counters: RuleCounters, certainty: Certainty,

@@ -61,7 +61,6 @@ class NftTable(InstalledTable[NftSnapshot]):
     """
 
     versions: tuple[int, ...] = (4, 6)
-    grants_first = False
 
     def __init__(
         self,

@@ -12,12 +12,12 @@ from collections.abc import Collection, Iterable
 from itertools import chain, islice
 from typing import Final
 
-from envelope.firewall.kernel import EVERYONE, Key
+from envelope.firewall.kernel import Key
 
 # Changes in one transaction. When thousands of clients leave at once, others do not wait for all of
 # them, and writing the lines (2 us each) does not hold up the reactor.
 MOST_AT_ONCE: Final = 512
-# How many transactions in a row may hold new grants alone, or no suspect, while others wait.
+# How many transactions in a row may hold no suspect while one waits.
 MOST_OVERTAKEN: Final = 4
 
 
@@ -29,8 +29,7 @@ class Backlog:
         self._changed: dict[Key, None] = {}
         self._suspects: set[Key] = set()
         self._postponed: set[Key] = set()
-        # Transactions in a row that may have left other changes, or a suspect, waiting.
-        self._overtaken = 0
+        # Transactions in a row that may have left a suspect waiting.
         self._suspects_overtaken = 0
 
     def __bool__(self) -> bool:
@@ -49,7 +48,7 @@ class Backlog:
         """Those of `differing` that are not waiting for a change of ours: others changed them."""
         return differing - self._changed.keys() - self._suspects
 
-    def take(self, eager: Iterable[Key], grants_first: bool = False) -> set[Key]:
+    def take(self, eager: Iterable[Key]) -> set[Key]:
         """Take the next transaction's networks; see `next_batch`, and `MOST_OVERTAKEN`."""
         if self._suspects and self._suspects_overtaken >= MOST_OVERTAKEN:
             self._suspects_overtaken = 0
@@ -58,11 +57,9 @@ class Backlog:
                 del self._changed[suspect]
                 return {suspect}
         self._suspects_overtaken += 1
-        apart = grants_first and self._overtaken < MOST_OVERTAKEN
-        keys = next_batch(self._changed, self._suspects, eager, apart)
+        keys = next_batch(self._changed, self._suspects, eager)
         for key in keys:
             del self._changed[key]
-        self._overtaken = self._overtaken + 1 if apart and self._changed else 0
         return keys
 
     def take_differing(self, differing: set[Key]) -> set[Key]:
@@ -114,23 +111,16 @@ class Backlog:
 
 
 def next_batch(
-    changed: Collection[Key], suspects: Collection[Key], eager: Iterable[Key], apart: bool = False
+    changed: Collection[Key], suspects: Collection[Key], eager: Iterable[Key]
 ) -> set[Key]:
     """Choose the next transaction's networks from `changed` (at least one).
 
     `eager` are the networks that callers want let in; half of the transaction is reserved for them,
-    in their order. The others follow in the order of `changed`. With `apart`, and if there are
-    eager ones, the transaction has these alone, and `EVERYONE` (`--proxy-port`), which changes with
-    the first grant. A suspect is taken alone, when nothing else is left.
+    in their order. The others follow in the order of `changed`. A suspect is taken alone, when
+    nothing else is left.
     """
     ready = (key for key in eager if key in changed and key not in suspects)
     others = (key for key in changed if key not in suspects)
-    if apart:
-        grants = set(islice(ready, MOST_AT_ONCE))
-        if grants:
-            return grants.union(
-                key for key in EVERYONE.values() if key in changed and key not in suspects
-            )
     keys: set[Key] = set()
     for key in chain(islice(ready, MOST_AT_ONCE // 2), others):
         keys.add(key)

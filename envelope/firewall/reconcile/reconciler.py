@@ -206,7 +206,7 @@ class Reconciler(Generic[W]):
 
     async def _apply_next(self) -> None:
         """Apply the changes that are due: those that are not suspect, or one suspect alone."""
-        keys = self._backlog.take(self._waiters.allowing, self._table.grants_first)
+        keys = self._backlog.take(self._waiters.allowing)
         try:
             await self._write((), keys)
         except ToolFailed as error:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import pytest
-
-from envelope.firewall.kernel import EVERYONE, Key
+from envelope.firewall.kernel import Key
 from envelope.firewall.reconcile.backlog import MOST_AT_ONCE, MOST_OVERTAKEN, Backlog
 
 KEYS = [Key(f"10.0.{n // 250}.{n % 250}/32") for n in range(10 * MOST_AT_ONCE)]
@@ -35,30 +33,12 @@ def test_who_waits_to_be_let_in_does_not_wait_for_thousands() -> None:
     assert len(keys) == MOST_AT_ONCE
 
 
-def test_who_comes_goes_ahead_of_who_leaves_where_they_do_better_apart() -> None:
-    """In a transaction of their own, with everyone's rules; the others go when nobody comes."""
-    backlog = filled([*KEYS[:5], EVERYONE[4]])
-    assert backlog.take(KEYS[3:5], grants_first=True) == {*KEYS[3:5], EVERYONE[4]}
-    assert backlog.take(KEYS[3:5], grants_first=True) == set(KEYS[:3])
-
-
-def test_who_leaves_is_not_overtaken_for_ever() -> None:
-    """However many come, one after the other."""
-    backlog = filled(KEYS[:2])
-    for number in range(MOST_OVERTAKEN):
-        comer = KEYS[10 + number]
-        backlog.add([comer])
-        assert backlog.take([comer], grants_first=True) == {comer}
-    backlog.add([KEYS[9]])
-    assert backlog.take([KEYS[9]], grants_first=True) == {*KEYS[:2], KEYS[9]}
-
-
 def test_suspects_do_not_go_ahead() -> None:
     """They are tried alone, behind those who are not suspected."""
     backlog = filled(KEYS[:2])
     backlog.suspect({KEYS[0]})
-    assert backlog.take([KEYS[0]], grants_first=True) == {KEYS[1]}
-    assert backlog.take([KEYS[0]], grants_first=True) == {KEYS[0]}
+    assert backlog.take([KEYS[0]]) == {KEYS[1]}
+    assert backlog.take([KEYS[0]]) == {KEYS[0]}
 
 
 def test_nobody_is_eager_whose_rules_are_as_wanted() -> None:
@@ -120,15 +100,14 @@ def test_a_suspect_that_a_look_finds_as_wanted_is_none_any_more() -> None:
     assert len(backlog.take(())) == 2
 
 
-@pytest.mark.parametrize("grants_first", [True, False])
-def test_a_suspect_has_its_turn_however_many_others_come(grants_first) -> None:
+def test_a_suspect_has_its_turn_however_many_others_come() -> None:
     """At the latest behind so many transactions of theirs."""
     backlog = filled(KEYS[:1])
     backlog.failed(backlog.take(()))
     taken = []
     for number in range(MOST_OVERTAKEN + 1):
         backlog.add([KEYS[10 + number]])
-        taken.append(backlog.take([KEYS[10 + number]], grants_first))
+        taken.append(backlog.take([KEYS[10 + number]]))
     assert {KEYS[0]} in taken
     backlog.succeeded({KEYS[0]})
     assert not backlog.is_troubled

@@ -26,7 +26,6 @@ class FakeTable:
 
     label = TableLabel.INET
     versions = (4, 6)
-    grants_first = False
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
