@@ -73,7 +73,8 @@ FAULTS: Final = (
           "            await self._apply([*mending, *changes], patience)\n        exc",
           "            for line in [*mending, *changes]:\n"
           "                await self._apply([line], patience)\n        exc", NFTABLES),
-    Fault("spreading grants over chains forgets those who are in", "interference among many",
+    Fault("spreading grants over chains forgets those who are in",
+          "tests/firewall/iptables/test_grants.py",
           "for key in (*moved, *wants):", "for key in wants:",
           IPTABLES),
     Fault("a grant is answered before it is in force", "sharing",

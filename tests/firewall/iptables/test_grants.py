@@ -62,6 +62,18 @@ def write(kernel, now, in_force, wants, arrange=True):
     return then
 
 
+def test_those_that_are_in_move_when_their_chain_is_split_and_back() -> None:
+    """One by one, so that nearly all rules that move are of networks that do not change."""
+    kernel, now = installed()
+    wanted: dict[Key, tuple[str, ...]] = {}
+    for end in (END, None):
+        for key in CROWD:
+            want = rules(LAYOUT, {key: end})
+            now = write(kernel, now, wanted, want)
+            wanted = {key: rule for key, rule in {**wanted, **want}.items() if rule}
+            assert grants_in(kernel.snapshot(), now) == (wanted, [])
+
+
 @given(steps=st.lists(st.tuples(WISHES, st.booleans(), st.booleans()), max_size=6),
        choices=st.sampled_from([LAYOUT, OPERATORS, SERVICES]))
 def test_whatever_is_wanted_comes_true_in_whatever_chains(steps, choices) -> None:
