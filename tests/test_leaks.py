@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import socket
 import subprocess
@@ -35,6 +36,21 @@ def test_a_socket(watch) -> None:
     with socket.socket():
         (leak,) = watch.look()
         assert "socket:" in leak
+
+
+@pytest.mark.process
+def test_a_failure_is_told_though_the_run_stops_at_it(tmp_path) -> None:
+    """Where a module's end is watched too: by then, pytest captures nothing any more."""
+    module = tmp_path / "test_failing.py"
+    module.write_text(
+        "from tests.conftest import nothing_leaks_from_a_module\n"
+        "def test_that_fails():\n    assert False\ndef test_that_is_left_out():\n    pass\n")
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", str(module)],
+        capture_output=True, text=True, check=False, cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])})
+    assert "1 failed" in done.stdout, done.stdout + done.stderr
+    assert "left behind" not in done.stdout
 
 
 @pytest.mark.process

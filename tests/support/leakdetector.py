@@ -133,7 +133,8 @@ def _number(file: io.FileIO | socket.socket) -> object:
 
 
 def _descriptors() -> Iterable[tuple[str, str]]:
-    wakers = set()
+    # The standard streams are pytest's own, which captures them at one time and not at another.
+    wakers = {"0", "1", "2"}
     any_reactor: Any = reactor
     for selectable in any_reactor.getReaders():
         if type(selectable).__name__ in _REACTORS_OWN:
