@@ -18,7 +18,7 @@ from envelope.front.listeners import ListenError, listen
 from envelope.preflight.findings import Finding, fail, ok, warn
 from envelope.runtime.unixlistener import LONGEST_PATH
 
-_SOCKET_REMEDY: Final = "let the service's user make a file there, or name another path"
+_TAKEN: Final = "another running service listens there"
 
 
 async def find_ports(reactor: Any, config: Config, running: bool) -> list[Finding]:
@@ -65,7 +65,7 @@ def _find_socket_file(option: str, spec: ListenSpec, rest: str) -> Finding:
     words = [word for word in rest.split(":") if "=" not in word or word.startswith("address=")]
     path = Path(words[0].removeprefix("address=") if words else "").absolute()
     if trouble := _trouble_with_socket(path, path.parent):
-        return fail(f"{option}={spec}: {trouble}", _SOCKET_REMEDY)
+        return fail(f"{option}={spec}: {trouble}", _remedy(trouble))
     return ok(f"{option}={spec} can be made")
 
 
@@ -81,7 +81,7 @@ def find_control(config: Config, environ: Mapping[str, str]) -> list[Finding]:
         return [ok(f"the control socket {path} can be made")]
     what = f"the control socket {path} cannot be made: {trouble}"
     if config.control is not None:
-        return [fail(what, _SOCKET_REMEDY)]
+        return [fail(what, _remedy(trouble))]
     return [warn(f"{what}; envelope sessions, revoke and status need it",
                  "name another path with --control, or say --control=none")]
 
@@ -107,4 +107,9 @@ def _trouble_with_socket(path: Path, folder: Path) -> str:
             return ""  # that of a killed service, which a start replaces
         except OSError:
             pass  # its backlog is full, or it is another user's
-    return "another running service listens there"
+    return _TAKEN
+
+
+def _remedy(trouble: str) -> str:
+    do = "stop that one" if trouble == _TAKEN else "let the service's user make a file there"
+    return f"{do}, or name another path"

@@ -21,7 +21,7 @@ from envelope.netlink import attribute
 from envelope.preflight.blame import Chain, blame, chains, read_chains
 from envelope.preflight.examination import find_other
 from envelope.preflight.features import try_features
-from envelope.preflight.findings import Level
+from envelope.preflight.findings import Finding, Level
 from envelope.preflight.hostrules import HostRules, Part
 from envelope.preflight.machine import (
     find_clock,
@@ -111,9 +111,12 @@ def test_another_envelope_is_seen_by_its_queue(tmp_path: Path) -> None:
 
 
 def test_a_control_socket_can_be_made_or_is_in_the_way(tmp_path: Path) -> None:
-    def level(path: Path) -> Level:
+    def find(path: Path) -> Finding:
         found, = find_control(replace(CONFIG, control=path), {})
-        return found.level
+        return found
+
+    def level(path: Path) -> Level:
+        return find(path).level
 
     assert level(tmp_path / "new" / "control") == Level.OK
     assert list(tmp_path.iterdir()) == []
@@ -125,6 +128,7 @@ def test_a_control_socket_can_be_made_or_is_in_the_way(tmp_path: Path) -> None:
         listening.bind(str(path))
         listening.listen(1)
         assert level(path) == Level.FAIL
+        assert find(path).do == "stop that one, or name another path"
         # The default is no reason to refuse a start.
         found, = find_control(CONFIG, {"RUNTIME_DIRECTORY": str(tmp_path)})
         assert found.level == Level.WARN
