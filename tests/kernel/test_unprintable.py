@@ -126,6 +126,27 @@ async def test_while_it_runs(tmp_path, foreign, warnings) -> None:
         assert save() == after
 
 
+@pytest.mark.parametrize("foreign", ["a mark in a chain of theirs", "a map"], indirect=True)
+@ensureDeferred
+async def test_chains_that_no_rule_leads_to_are_cleared(tmp_path, foreign) -> None:
+    """A service that was killed has left them, made ahead of time."""
+    subprocess.run(["iptables-nft", "-P", "INPUT", "ACCEPT"], check=True)
+    add(foreign)
+    before = save()
+    killed = FirewallUnderTest(tmp_path, "nft", before="")
+    await killed.firewall.open(SERVICE)
+    await killed.firewall.allow(GrantId(A4), later(60))
+    assert save().count("chain ENVELOPE-END-") > 1
+    await killed.reactor.kill()
+    killed.firewall._release()
+    subject = FirewallUnderTest(tmp_path, "nft", before="")
+    await subject.firewall.open(SERVICE)
+    assert "ENVELOPE-END-" not in save()
+    await serve(subject)
+    await subject.firewall.close()
+    assert save() == before
+
+
 @pytest.mark.parametrize("kind", ["nft", "legacy", "nftables"])
 @ensureDeferred
 async def test_a_reader_that_is_gone_for_a_while(tmp_path, kind) -> None:
