@@ -41,3 +41,7 @@ class InForce(dict[Key, W]):
             self.networks = {4: four, 6: six}
         self.clear()
         self.update(grants)
+
+    def beside(self, wanted: Mapping[Key, W]) -> tuple[Mapping[Key, W], Mapping[Key, W]]:
+        """What is wanted, and these in the same order and others last: equal ones look alike."""
+        return wanted, {key: self[key] for key in wanted if key in self} | self

@@ -124,7 +124,7 @@ class Reconciler(Generic[W]):
 
     def rules(self) -> RulesInForce:
         """See `IFirewall.rules`."""
-        return self._table.rules(self._wanted.grants, self._in_force)
+        return self._table.rules(*self._in_force.beside(self._wanted.grants))
 
     def _too_late(self, key: Key) -> None:
         self._refuse(key, self._reports.trouble or "the tool did not answer in time")

@@ -36,3 +36,14 @@ def test_networks_are_counted_whatever_comes_and_goes(steps) -> None:
             version: sum(version_of(key) == version for key in model.keys() - NO_CLIENTS)
             for version in EVERYONE
         }
+
+
+def test_what_is_wanted_and_in_force_is_told_in_the_same_order() -> None:
+    """Also when it was written in another one; what is not wanted comes last."""
+    one, two, three = (Key(f"10.0.0.{n}/32") for n in range(3))
+    grants: InForce[str] = InForce()
+    for key in (three, two, one):
+        grants.put(key, "one")
+    wanted, held = grants.beside({one: "one", two: "two"})
+    assert [*wanted.items()] == [(one, "one"), (two, "two")]
+    assert [*held.items()] == [(one, "one"), (two, "one"), (three, "one")]
