@@ -24,7 +24,8 @@ _GROUPS: Final = "[0-9A-Fa-f]{1,4}(?::[0-9A-Fa-f]{1,4})"
 _ADDRESS: Final = re.compile(
     rf"(?<![0-9A-Fa-f.])(?:(?P<head>(?:{_GROUPS}{{0,5}})?::(?:{_GROUPS}{{0,4}}:)?|{_GROUPS}{{5}}:)?"
     r"(?P<ipv4>\d{1,3}(?:\.\d{1,3}){3})(?![0-9A-Fa-f])"
-    rf"|(?P<ipv6>(?:{_GROUPS}{{0,6}})?::(?:{_GROUPS}{{0,6}})?|{_GROUPS}{{7}}))(?:/(?P<prefix>\d+))?"
+    rf"|(?P<ipv6>(?:{_GROUPS}{{0,6}})?::(?:{_GROUPS}{{0,6}})?|{_GROUPS}{{7}})(?![0-9A-Fa-f]))"
+    r"(?:/(?P<prefix>\d+))?"
 )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ipaddress import ip_address, ip_network
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from envelope.runtime.addressmask import masked
@@ -63,10 +63,23 @@ def test_no_address_is_left(before: str, address: str, after: str, other: str) -
 
 
 @given(st.text(st.sampled_from("0123456789abcdef:./ "), max_size=60))
+@example("1::00000")
 def test_any_text(line: str) -> None:
-    """A mask never fails, and a line that was masked stays as it is."""
-    once = masked(line, "network")
-    assert masked(once, "network") == once
+    """A mask never fails."""
+    assert masked(line, "full") == line
+    for shown in ("network", "none"):
+        masked(line, shown)
+
+
+@given(st.lists(st.one_of(
+    st.ip_addresses().map(str), st.ip_addresses(v=6).map(lambda each: each.exploded),
+    st.sampled_from(["session", "5.3", "12:30:15", "1::00000", "0.0.0.0", "port:8880", "-s"]),
+)))
+def test_a_line_that_was_masked_stays_as_it_is(words: list[str]) -> None:
+    """Networks are shown, and are not hidden further."""
+    for shown in ("network", "none"):
+        once = masked(" ".join(words), shown)
+        assert masked(once, shown) == once
 
 
 def test_a_long_line_takes_no_long_time() -> None:
