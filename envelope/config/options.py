@@ -19,6 +19,7 @@ from envelope import __version__
 from envelope.config import OPTIONS, Config
 from envelope.config.checks import THIS_MACHINE, Machine, checked
 from envelope.config.fields import Option
+from envelope.config.values import path
 
 PREFIX: Final = "ENVELOPE_"
 # Docker's --env-file, for one, keeps the quotes of NAME="value".
@@ -130,12 +131,13 @@ def _values(given: Mapping[str, list[str]], environ: Mapping[str, str]) -> dict[
     values: dict[str, Any] = {}
     for option in OPTIONS:
         if option.field in given:
-            values[option.field] = _read(option, given[option.field], f"--{option.name}")
+            texts = given[option.field]
+            values[option.field] = _read(option, texts, f"--{option.name}", environ)
         elif option.variable in environ:
             text = environ[option.variable]
             texts = [part.strip() for part in text.split(",")] if option.many else [text]
             source = f"--{option.name} (from {option.variable})"
-            values[option.field] = _read(option, texts, source)
+            values[option.field] = _read(option, texts, source, environ)
     return values
 
 
@@ -152,7 +154,9 @@ def _refuse_unknown(environ: Mapping[str, str]) -> None:
         raise usage.UsageError(f"{name} in the environment is not an option{hint}")
 
 
-def _read(option: Option, texts: list[str], source: str) -> Any:
+def _read(
+    option: Option, texts: list[str], source: str, environ: Mapping[str, str]
+) -> Any:
     """The value of one option; `source` says where the texts come from."""
     try:
         if not all(texts):
@@ -161,6 +165,8 @@ def _read(option: Option, texts: list[str], source: str) -> Any:
             if text.startswith(_QUOTES) or text.endswith(_QUOTES):
                 raise ValueError(f"{text[:80]!r} has a quote at an end, as files of environment "
                                  "variables keep them: remove the quotes")
+        if option.read is path:
+            texts = [_with_credentials(text, environ) for text in texts]
         if option.none and "none" in texts:
             if len(texts) > 1:
                 raise ValueError("'none' cannot be combined with anything else")
@@ -169,3 +175,17 @@ def _read(option: Option, texts: list[str], source: str) -> Any:
     except ValueError as error:
         raise usage.UsageError(f"{source}: {error}") from None
     return tuple(dict.fromkeys(values)) if option.many else values[0]
+
+
+def _with_credentials(text: str, environ: Mapping[str, str]) -> str:
+    """A path with the folder of systemd's LoadCredential= (systemd.exec(5)) where it begins so.
+
+    systemd itself puts it into a unit's command line, but not into a file of environment variables.
+    """
+    for name in ("$CREDENTIALS_DIRECTORY/", "${CREDENTIALS_DIRECTORY}/"):
+        if text.startswith(name):
+            folder = environ.get("CREDENTIALS_DIRECTORY")
+            if not folder:
+                raise ValueError(f"{text[:80]!r}: CREDENTIALS_DIRECTORY is not set")
+            return f"{folder}/{text.removeprefix(name)}"
+    return text

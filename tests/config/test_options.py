@@ -181,6 +181,19 @@ def test_the_command_line_wins() -> None:
     assert read("--max-clients=1", "--max-clients=2", ENVELOPE_MAX_CLIENTS="x").max_clients == 2
 
 
+@pytest.mark.parametrize("written", ["$CREDENTIALS_DIRECTORY/", "${CREDENTIALS_DIRECTORY}/"])
+def test_paths_may_begin_with_the_folder_of_credentials(written: str) -> None:
+    """In the environment and on the command line; elsewhere it is a name like any other."""
+    folder = {"CREDENTIALS_DIRECTORY": "/run/credentials/envelope.service"}
+    config = read(f"--cert={written}cert.pem", ENVELOPE_KEY=f"{written}key.pem", **folder)
+    assert config.cert == Path("/run/credentials/envelope.service/cert.pem")
+    assert config.key == Path("/run/credentials/envelope.service/key.pem")
+    assert "CREDENTIALS_DIRECTORY is not set" in refusal([f"--jwks-ca={written}ca.pem"])
+    url = "--verify-jwks-url=https://issuer.example/keys"
+    other = read(url, f"--jwks-ca=/x/{written}ca.pem", **folder).jwks_ca
+    assert other == Path(f"/x/{written}ca.pem")
+
+
 def test_paths_outlive_a_change_of_directory() -> None:
     config = read("--cert=chain.pem", "--key=/etc/key.pem")
     assert config.cert == Path.cwd() / "chain.pem"
