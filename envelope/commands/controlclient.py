@@ -19,7 +19,8 @@ from envelope.config.values import path as read_path
 
 # Seconds. A revocation is answered once the grants are gone, which takes as long as the firewall
 # refuses; the service goes on with it when nobody waits.
-WAIT: Final = 30.0
+WAIT: Final = 5.0
+REVOKE_WAIT: Final = 30.0
 # Bytes. A session takes a few hundred.
 _MOST_ANSWER: Final = 1 << 28
 
@@ -52,11 +53,17 @@ class ControlOptions(usage.Options):
 
     def ask(self, command: str, **members: object) -> dict[str, Any]:
         """The members of the service's answer; raise `Failed`."""
-        return ask(self.path, query_line(command, **members))
+        line = query_line(command, **members)
+        if command == "revoke":
+            return ask(self.path, line, REVOKE_WAIT, "; it goes on with the revocation")
+        return ask(self.path, line)
 
 
-def ask(path: Path, line: bytes, wait: float = WAIT) -> dict[str, Any]:
-    """Send one request, and return the answer's members; raise `Failed`."""
+def ask(path: Path, line: bytes, wait: float = WAIT, meanwhile: str = "") -> dict[str, Any]:
+    """Send one request, and return the answer's members; raise `Failed`.
+
+    `meanwhile` is what to say besides when no answer comes in `wait` seconds.
+    """
     deadline = monotonic() + wait
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         connection.settimeout(wait)
@@ -66,8 +73,7 @@ def ask(path: Path, line: bytes, wait: float = WAIT) -> dict[str, Any]:
             received = _read_line(connection, deadline)
         except TimeoutError:
             raise Failed(
-                f"the service at {path} has not answered within {wait:g} s; it goes on with a "
-                "revocation"
+                f"the service at {path} has not answered within {wait:g} s{meanwhile}"
             ) from None
         except (FileNotFoundError, ConnectionRefusedError, NotADirectoryError):
             raise Failed(
