@@ -89,7 +89,8 @@ class FilterTable(InstalledTable[Snapshot]):
         return install(found, self._structure, probe, (end,))
 
     async def _confirm(self) -> None:
-        now = await self._read()
+        # The first look reads them again, and remembers the text.
+        now, _ = await self._certainty.read(self._read)
         lines, kinds = mend(now, self._standing)
         lines += moved(now, self._standing)
         if lines:
