@@ -11,10 +11,10 @@ import os
 from typing import Any
 
 from twisted.internet import reactor
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 
 from envelope.addresses import Network, PortRange
-from envelope.firewall import IFirewall
+from envelope.firewall import GrantId, IFirewall, RulesInForce, Traffic
 from envelope.firewall.errors import ToolFailed
 from envelope.firewall.process import run
 from envelope.service import EnvelopeService
@@ -34,7 +34,9 @@ _PATIENCE = 30.0
 class ReferenceFirewall:
     """As much of `IFirewall` as grants and revocations need."""
 
-    def open(self, service_ports: tuple[PortRange, ...]) -> Deferred[None]:
+    def open(
+        self, service_ports: tuple[PortRange, ...], _closed: tuple[PortRange, ...] = ()
+    ) -> Deferred[None]:
         """Set the default drop, and open the service's own port."""
         return Deferred.fromCoroutine(self._open(service_ports))
 
@@ -44,14 +46,30 @@ class ReferenceFirewall:
         await _iptables("-A", "INPUT", "-i", "lo", "-j", "ACCEPT")
         await _iptables("-P", "INPUT", "DROP")
 
-    def allow(self, network: Network, end: float) -> Deferred[None]:
+    def allow(self, grant: GrantId, end: float) -> Deferred[None]:
         """Run three processes."""
         del end
-        return Deferred.fromCoroutine(self._each("-I", network))
+        return Deferred.fromCoroutine(self._each("-I", grant.network))
 
-    def revoke(self, network: Network) -> Deferred[None]:
+    def revoke(self, grant: GrantId) -> Deferred[Traffic | None]:
         """Run three processes; one that fails is run again."""
-        return Deferred.fromCoroutine(self._each("-D", network))
+        return Deferred.fromCoroutine(self._each("-D", grant.network))
+
+    def traffic(self, _grant: GrantId) -> Traffic | None:
+        """Nothing is counted."""
+        return None
+
+    def read_traffic(self) -> Deferred[None]:
+        """Nothing is counted."""
+        return succeed(None)
+
+    def rules(self) -> RulesInForce:
+        """Nothing is shown."""
+        return RulesInForce()
+
+    def warnings(self) -> list[str]:
+        """Always empty."""
+        return []
 
     async def _each(self, what: str, network: Network) -> None:
         for rule in _RULES:

@@ -12,6 +12,7 @@ import pytest
 
 import benchmarks
 from benchmarks.verdicts import moved
+from envelope.firewall import IFirewall
 
 MODULES = [each.name for each in pkgutil.walk_packages(benchmarks.__path__, "benchmarks.")]
 
@@ -61,3 +62,10 @@ def test_a_figure_that_is_new_or_gone_has_not_moved() -> None:
     """There is nothing to compare it with."""
     assert moved({}, coming(400.0)) == []
     assert moved(coming(400.0), {}) == []
+
+
+def test_the_references_way_is_a_whole_firewall() -> None:
+    """What the service asks of one has grown before without it."""
+    reference = importlib.import_module("benchmarks.reference").ReferenceFirewall
+    asked = {name for name in vars(IFirewall) if not name.startswith("_")}
+    assert asked <= {name for name in dir(reference) if not name.startswith("_")}
