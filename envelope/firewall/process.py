@@ -1,12 +1,14 @@
 """Child processes with a time limit, so that none can hang the service or be left behind.
 
-A child gets a clean environment and is started by its absolute path; no shell is involved.
+A child gets a clean environment, unless another one is given, and is started by its absolute path;
+no shell is involved.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -116,7 +118,8 @@ class _Run(ProcessProtocol):
 
 
 def run(
-    reactor: IProcessReactor, argv: tuple[str, ...], timeout: float, stdin: bytes = b""
+    reactor: IProcessReactor, argv: tuple[str, ...], timeout: float, stdin: bytes = b"",
+    environ: Mapping[str, str] = CLEAN_ENVIRONMENT,
 ) -> Deferred[Finished]:
     """Run `argv` to its end, for at most `timeout` seconds, with `stdin` as its input.
 
@@ -130,7 +133,7 @@ def run(
         with open(os.devnull, "rb") as nothing:
             source = "w" if stdin else nothing.fileno()
             reactor.spawnProcess(
-                protocol, argv[0], argv, env=CLEAN_ENVIRONMENT,
+                protocol, argv[0], argv, env=dict(environ),
                 childFDs={0: source, 1: "r", 2: "r"},
             )
     except (ToolFailed, OSError) as error:

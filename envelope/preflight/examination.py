@@ -8,10 +8,10 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from twisted.internet.utils import getProcessOutputAndValue
-
 from envelope.config import Config
 from envelope.firewall.claim import QUEUE, Claim, ClaimTaken, ClaimUnavailable
+from envelope.firewall.errors import ToolFailed
+from envelope.firewall.process import one_line, run
 from envelope.preflight import CHECKS
 from envelope.preflight.files import (
     find_authorities,
@@ -27,6 +27,7 @@ from envelope.preflight.tools import find_tools
 _READ: Final = (find_capabilities, find_key_files, find_certificate, find_authorities)
 # Seconds; a trial with 10,000 rules of others takes some 3 s.
 _PATIENCE: Final = 60.0
+_TRIAL: Final = (sys.executable, "-P", "-m", "envelope.preflight.trial")
 
 
 async def examine(
@@ -52,7 +53,7 @@ async def examine(
     for each in await find_published_keys(reactor, config):
         yield each
     if config.firewall != "none":
-        for each in await _try_firewall(reactor, argv, environ):
+        for each in await try_firewall(reactor, argv, environ):
             yield each
 
 
@@ -80,21 +81,20 @@ def find_other(config: Config, proc: Path = Path("/proc/self/net")) -> Finding |
     return free
 
 
-async def _try_firewall(
-    reactor: Any, argv: Sequence[str], environ: Mapping[str, str]
+async def try_firewall(
+    reactor: Any, argv: Sequence[str], environ: Mapping[str, str],
+    program: Sequence[str] = _TRIAL, patience: float = _PATIENCE,
 ) -> list[Finding]:
-    # Twisted gives a child no more than the environment that it is told.
+    """Run `program`, a trial, with the service's options; warn when it fails or takes too long.
+
+    `patience` is in seconds.
+    """
     try:
-        trying = getProcessOutputAndValue(
-            sys.executable, ["-P", "-m", "envelope.preflight.trial", *argv], dict(environ),
-            reactor=reactor,
-        )
-        output, errors, status = await trying.addTimeout(_PATIENCE, reactor)
-        return [Finding(Level(level), what, do) for level, what, do in json.loads(output)]
+        done = await run(reactor, (*program, *argv), patience, environ=environ)
+        return [Finding(Level(level), what, do) for level, what, do in json.loads(done.output)]
+    except ToolFailed as error:
+        why = str(error)
     except ValueError:
-        lines = errors.decode("utf-8", "replace").strip().splitlines()
-        why = lines[-1] if lines else f"it ended with status {status}"
-    except Exception as error:
-        why = str(error) or type(error).__name__
+        why = one_line(done.errors) or "it ended without a result"
     return [warn(f"the kernel's features and rules of others could not be tried: {why}",
                  "please report this")]
