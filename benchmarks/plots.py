@@ -12,6 +12,8 @@ mpl.use("svg")
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 
+from benchmarks.results import by_number
+
 Entries = Mapping[str, Mapping[str, Any]]
 # The same input gives the same file: no dates, no random names.
 mpl.rcParams.update({"svg.hashsalt": "envelope", "font.size": 9, "axes.grid": True,
@@ -40,9 +42,9 @@ def draw(entries: Entries, folder: Path) -> list[tuple[str, str]]:
 def _concurrency(entries: Entries, path: Path) -> tuple[str, str]:
     figure, (rate, latency) = plt.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
     for name, figures in entries["coming"]["variants"].items():
-        at_once = [int(number) for number in figures["sweep"]]
+        at_once, steps = by_number(figures["sweep"])
         for axes, key in ((rate, "rate"), (latency, "connect_ms")):
-            axes.plot(at_once, [step[key] for step in figures["sweep"].values()],
+            axes.plot(at_once, [step[key] for step in steps],
                       marker="o", markersize=3, label=name, color=_COLOURS[name])
     _logarithmic(rate, "clients at once", "visits a second")
     _logarithmic(latency, "clients at once", "connect to 101, median (ms)")
@@ -52,8 +54,7 @@ def _concurrency(entries: Entries, path: Path) -> tuple[str, str]:
 def _open_loop(entries: Entries, path: Path) -> tuple[str, str]:
     figure, (latency, answered) = plt.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
     for name, figures in entries["openloop"]["variants"].items():
-        rates = [int(rate) for rate in figures["rates"]]
-        steps = figures["rates"].values()
+        rates, steps = by_number(figures["rates"])
         for key, line in (("median_ms", "-"), ("p99_ms", "--")):
             latency.plot(rates, [step[key] for step in steps], linestyle=line, marker="o",
                          markersize=3, label=f"{name}, {key[:-3]}", color=_COLOURS[name])

@@ -7,8 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmarks import plots
-from benchmarks.trace import PARTS
+from benchmarks import plots, trace
 from benchmarks.verdicts import Row, rows
 
 Entries = Mapping[str, Mapping[str, Any]]
@@ -74,13 +73,9 @@ def _trace(entries: Entries) -> str:
     entry = entries.get("trace")
     if entry is None:
         return ""
-    lines = [
-        (name, change, *(f"{ms:.2f}" for ms in by_part.values()))
-        for name, changes in entry["variants"].items() for change, by_part in changes.items()
-    ]
     return "\n".join([
         "## Where the time of one change goes\n", _text("trace"),
-        _table(("backend", "change", *PARTS), lines),
+        _table(("backend", "change", *trace.PARTS), trace.rows(entry["variants"])),
     ])
 
 
@@ -129,7 +124,7 @@ def _taken(entries: Entries) -> str:
             f"{taken['seconds']:.0f} s", f"{taken['load'][0]:.1f}",
         ))
     newest = max((entry["taken"] for entry in entries.values()), key=lambda taken: int(taken["at"]))
-    packages = ", ".join(f"{name} {number}" for name, number in newest["packages"].items())
+    packages = ", ".join(f"{name} {number}" for name, number in sorted(newest["packages"].items()))
     return "\n".join([
         "## When and on what\n",
         f"{newest['cpu']}, Linux {newest['kernel']}, Python {newest['python']}, {packages}.\n",

@@ -7,6 +7,7 @@ import os
 import platform
 import subprocess
 import time
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,15 @@ class Results:
         if entry is None or (entry["taken"]["commit"], entry["taken"]["full"]) != (commit(), full):
             return float("inf")
         return time.time() - float(entry["taken"]["at"])
+
+
+def by_number(steps: Mapping[str, Any]) -> tuple[list[int], list[Any]]:
+    """The numbers that are the keys, from the smallest up, and their values.
+
+    The results have their keys in the order of texts, in which 16 comes before 2.
+    """
+    numbers = sorted(map(int, steps))
+    return numbers, [steps[str(number)] for number in numbers]
 
 
 def commit() -> str:

@@ -17,6 +17,7 @@ import signal
 import sys
 import time
 from collections import defaultdict
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 from itertools import pairwise
@@ -96,6 +97,14 @@ def medians(found: Parts) -> dict[str, dict[str, float]]:
         change: {part: median(values) for part, values in by_part.items()}
         for change, by_part in found.items()
     }
+
+
+def rows(variants: Mapping[str, Mapping[str, Mapping[str, float]]]) -> list[tuple[str, ...]]:
+    """A row for each backend and change: its parts in milliseconds, in the order of `PARTS`."""
+    return [
+        (name, change, *(f"{by_part[part]:.2f}" for part in PARTS))
+        for name, changes in variants.items() for change, by_part in changes.items()
+    ]
 
 
 def point(plan: Plan) -> dict[str, Any]:

@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 
 import benchmarks
+from benchmarks import trace
 from benchmarks.reference import ReferenceFirewall
+from benchmarks.results import by_number
 from benchmarks.verdicts import moved
 from envelope.firewall import IFirewall
 
@@ -69,3 +71,11 @@ def test_the_references_way_is_a_whole_firewall() -> None:
     """What the service asks of one has grown before without it."""
     asked = {name for name in vars(IFirewall) if not name.startswith("_")}
     assert asked <= {name for name in dir(ReferenceFirewall) if not name.startswith("_")}
+
+
+def test_figures_stand_in_their_columns_and_in_the_order_of_their_numbers() -> None:
+    """The results have their keys in the order of texts, which is another one."""
+    parts = {part: float(number) for number, part in enumerate(trace.PARTS)}
+    shown = trace.rows({"iptables": {"grant": dict(sorted(parts.items()))}})
+    assert shown == [("iptables", "grant", "0.00", "1.00", "2.00", "3.00")]
+    assert by_number({"1": "a", "16": "b", "2": "c"}) == ([1, 2, 16], ["a", "c", "b"])
