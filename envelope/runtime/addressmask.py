@@ -43,7 +43,8 @@ def _hidden(match: re.Match[str], shown: Shown) -> str:
     if shown == "none":
         return HIDDEN
     widest = _IPV4 if address.version == 4 else _IPV6
-    prefix = min(int(match["prefix"] or 128), widest)
+    # Python refuses to read a number of thousands of digits.
+    prefix = min(int((match["prefix"] or "128")[:3]), widest)
     return str(ip_network((address, prefix), strict=False))
 
 

@@ -64,6 +64,7 @@ def test_no_address_is_left(before: str, address: str, after: str, other: str) -
 
 @given(st.text(st.sampled_from("0123456789abcdef:./ "), max_size=60))
 @example("1::00000")
+@example("1.2.3.4/" + "1" * 5000)
 def test_any_text(line: str) -> None:
     """A mask never fails."""
     assert masked(line, "full") == line
