@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from typing import Final
+from typing import Final, TypeAlias
 
 from twisted.logger import LogEvent, LogLevel
+
+from envelope.runtime.addressmask import Shown
+
+# Makes an event a text that shows so much of addresses; None for an event without a message.
+Format: TypeAlias = Callable[[LogEvent, Shown], str | None]
 
 ERROR: Final = "<3>"
 # syslog(3)'s numbers.
@@ -33,13 +38,11 @@ def is_journal(environ: Mapping[str, str], *descriptors: int) -> bool:
     return False
 
 
-def with_priorities(
-    form: Callable[[LogEvent], str | None]
-) -> Callable[[LogEvent], str | None]:
+def with_priorities(form: Format) -> Format:
     """The same format with the event's priority before each line."""
 
-    def formatted(event: LogEvent) -> str | None:
-        text = form(event)
+    def formatted(event: LogEvent, addresses: Shown) -> str | None:
+        text = form(event, addresses)
         if not text:
             return text
         priority = _PRIORITIES.get(event.get("log_level"), _PRIORITIES[LogLevel.info])

@@ -7,7 +7,7 @@ import math
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any, Final, cast
 
@@ -27,7 +27,7 @@ from zope.interface import provider
 
 from envelope.runtime.addressmask import Shown, masked
 from envelope.runtime.internals import require_use
-from envelope.runtime.journal import is_journal, with_priorities
+from envelope.runtime.journal import Format, is_journal, with_priorities
 from envelope.runtime.jsonlog import as_json
 from envelope.runtime.logwriter import DescriptorSink, FileSink, LogWriter, SyslogSink
 from envelope.runtime.stderr import tell
@@ -50,9 +50,10 @@ def _time_text(when: float | None) -> str:
     return formatTime(when) if when is None else _of_second(math.floor(when))
 
 
-def as_text(event: LogEvent) -> str | None:
+def as_text(event: LogEvent, addresses: Shown = "full") -> str | None:
     """One event as Twisted's own line; None for an event without a message."""
-    return formatEventAsClassicLogText(event, _time_text)
+    text = formatEventAsClassicLogText(event, _time_text)
+    return None if text is None else masked(text, addresses)
 
 
 class ServiceLog:
@@ -64,7 +65,7 @@ class ServiceLog:
 
     def __init__(self) -> None:
         self._options: Mapping[str, Any] = {}
-        self._format: Callable[[LogEvent], str | None] = as_text
+        self._format: Format = as_text
         self._addresses: Shown = "full"
         self._writer: LogWriter[Any] | None = None
 
@@ -135,10 +136,8 @@ class ServiceLog:
 
         @provider(ILogObserver)
         def observe(event: LogEvent) -> None:
-            if text := form(event):
-                # An event with `log_own_address` shows an address of this host alone.
-                if addresses != "full" and not event.get("log_own_address"):
-                    text = masked(text, addresses)
+            # An event with `log_own_address` shows an address of this host alone.
+            if text := form(event, "full" if event.get("log_own_address") else addresses):
                 put(text, len(text))
 
         return cast(ILogObserver, observe)
@@ -173,7 +172,7 @@ class ServiceLog:
         return self._format({
             "log_time": time.time(), "log_level": level, "log_namespace": "envelope.log",
             "log_format": text.replace("{", "{{").replace("}", "}}"),
-        }) or ""
+        }, "full") or ""
 
 
 service_log: Final = ServiceLog()

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from twisted.logger import LogEvent, LogLevel
 from twisted.python.failure import Failure
@@ -78,6 +78,26 @@ def test_an_event_without_message_is_no_line() -> None:
 def test_any_text_is_one_line(message: str, value: str) -> None:
     told = read({**EVENT, "log_format": "{text}", "text": message, "value": value})
     assert (told["message"], told["value"]) == (message, value)
+
+
+@given(st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(),
+    lambda each: st.lists(each) | st.dictionaries(st.text(), each),
+))
+@example("\u00e9::1")
+@example({"claim": ["\u00e91.2.3.4"]})
+def test_hidden_addresses_leave_it_json(value: object) -> None:
+    """Also behind characters that JSON escapes with digits, which could be an address's own."""
+    line = as_json({**EVENT, "claims": {"x": value}}, "none")
+    assert line is not None
+    assert json.loads(line)["address"] == "-"
+
+
+@pytest.mark.parametrize("before", ["\u201c", "\u00e9", "\b", "\f", "\x1f"])
+@pytest.mark.parametrize("address", ["192.0.2.1", "2001:db8::1"])
+def test_an_address_behind_an_escape_is_hidden(before: str, address: str) -> None:
+    told = json.loads(as_json({**EVENT, "why": f"{before}{address}"}, "none") or "")
+    assert told["why"] == f"{before}-"
 
 
 @pytest.mark.parametrize("name", ["syslog", "logger"])

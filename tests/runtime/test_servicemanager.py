@@ -146,11 +146,14 @@ def test_which_stream_is_the_journal(tmp_path: Path) -> None:
 
 
 def test_each_line_has_its_events_priority() -> None:
-    def text(event: LogEvent) -> str | None:
+    def text(event: LogEvent, addresses: str) -> str | None:
+        assert addresses == "none"
         return event["text"]
 
-    form = with_priorities(text)
-    assert form({"log_level": LogLevel.warn, "text": "one\n"}) == "<4>one\n"
-    assert form({"log_level": LogLevel.error, "text": "one\n\ttwo\n"}) == "<3>one\n<3>\ttwo\n"
-    assert form({"text": "one\n"}) == "<6>one\n"
-    assert form({"text": None}) is None
+    def told(event: LogEvent) -> str | None:
+        return with_priorities(text)(event, "none")
+
+    assert told({"log_level": LogLevel.warn, "text": "one\n"}) == "<4>one\n"
+    assert told({"log_level": LogLevel.error, "text": "one\n\ttwo\n"}) == "<3>one\n<3>\ttwo\n"
+    assert told({"text": "one\n"}) == "<6>one\n"
+    assert told({"text": None}) is None
