@@ -85,4 +85,5 @@ def test_the_options_of_a_start() -> None:
         "--verify-jwks-url=https://keys.example/set --token-required=false --timeout=90"
     )
     assert as_words(Config()) == ""
+    assert as_words(Config(allow=(), admin=())) == "--allow=none --admin=none"
     assert json.loads(json.dumps(shown(config)))["max-clients"] == 1

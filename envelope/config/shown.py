@@ -26,12 +26,12 @@ def shown(config: Config) -> dict[str, Shown]:
 
 
 def as_words(config: Config) -> str:
-    """The options that differ from their defaults, as on a command line."""
+    """The options that differ from their defaults, as on a command line; `none` for no value."""
     usual = shown(Config())
     return " ".join(
         f"--{name}={shlex.quote(printable(_text(each)))}"
         for name, value in shown(config).items() if value != usual[name]
-        for each in (value if isinstance(value, list) else [value])
+        for each in ((value or ["none"]) if isinstance(value, list) else [value])
     )
 
 
