@@ -75,7 +75,7 @@ def find_control(config: Config, environ: Mapping[str, str]) -> list[Finding]:
     if path is None:
         return []
     # A start makes the folders that are missing.
-    folder = next(each for each in path.parents if each.exists())
+    folder = next(each for each in path.parents if os.path.exists(each))
     trouble = _trouble_with_socket(path, folder)
     if not trouble:
         return [ok(f"the control socket {path} can be made")]
@@ -93,7 +93,7 @@ def _trouble_with_socket(path: Path, folder: Path) -> str:
     """
     if len(os.fsencode(path)) > LONGEST_PATH:
         return f"the path has more than {LONGEST_PATH} bytes"
-    if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+    if not os.path.isdir(folder) or not os.access(folder, os.W_OK | os.X_OK):
         return f"no file can be made in {folder}"
     if not os.path.lexists(path):
         return ""

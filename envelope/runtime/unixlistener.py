@@ -45,9 +45,8 @@ class UnixListener:
         self._path = path
         if len(os.fsencode(path)) > LONGEST_PATH:
             raise SocketRefused(f"the path has more than {LONGEST_PATH} bytes")
-        self._made = [
-            folder for folder in (path.parent, *path.parent.parents) if not folder.exists()
-        ]
+        # `Path.exists` raises for a folder that may not be looked into.
+        self._made = [folder for folder in path.parents if not os.path.exists(folder)]
         try:
             for folder in reversed(self._made):
                 folder.mkdir(0o755)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import socket
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.protocol import Factory, Protocol
 
 from envelope.runtime.unixlistener import LONGEST_PATH, SocketRefused, UnixListener
+from tests.support.unprivileged import as_nobody, public_folder
 
 
 class Heard(Factory):
@@ -34,6 +37,22 @@ class Heard(Factory):
         protocol.dataReceived = answer
         protocol.connectionLost = lambda _: self.gone.callback(None)
         return protocol
+
+
+SHUT = """
+import sys
+from pathlib import Path
+from twisted.internet import reactor
+from envelope.config import Config
+from envelope.preflight.ports import find_control
+from envelope.runtime.unixlistener import SocketRefused, UnixListener
+path = Path(sys.argv[1])
+try:
+    UnixListener(reactor, path)
+except SocketRefused as error:
+    print(error)
+print(*find_control(Config(control=path), {}))
+"""
 
 
 def refusal(path: Path) -> str:
@@ -130,3 +149,14 @@ def test_a_path_that_cannot_be(tmp_path: Path) -> None:
     assert refusal(tmp_path / "file" / "control") == "not a directory"
     assert refusal(tmp_path / "file" / "below" / "control") == "not a directory"
     assert list(tmp_path.iterdir()) == [tmp_path / "file"]
+
+
+def test_a_folder_that_may_not_be_looked_into() -> None:
+    """A start is refused for it, and `envelope check` says why."""
+    with public_folder() as folder:
+        (folder / "shut").mkdir(0o700)
+        command = [*as_nobody(), sys.executable, "-c", SHUT, str(folder / "shut/new/control")]
+        told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        refused, found = told.splitlines()
+        assert refused == "permission denied"
+        assert f"no file can be made in {folder}/shut" in found
