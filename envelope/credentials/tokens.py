@@ -11,7 +11,6 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from sys import intern
 from typing import Any, Final
 
 from jwcrypto import jws
@@ -182,11 +181,10 @@ def _claims(payload: dict[str, Any], expected: TokenExpectations) -> Claims:
         raise ValueError("aud")
     for name in audience:
         _check_text(name)
-    jti, subject = _text(payload, "jti"), _text(payload, "sub")
+    jti = _text(payload, "jti")
     return Claims(
         issuer=_text(payload, "iss") or "",
-        # Few subjects are in use, and each session keeps its own: as one object, if it is short.
-        subject=subject if text_for_log(subject) is None else intern(subject or ""),
+        subject=_text(payload, "sub"),
         audience=tuple(audience),
         expires=_time(payload, "exp"),
         not_before=_time(payload, "nbf"),
