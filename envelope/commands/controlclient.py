@@ -15,7 +15,7 @@ from envelope.admin.wire import VERSION, query_line
 from envelope.commands.failing import Failed
 from envelope.commands.values import FILE
 from envelope.config.control import control_path
-from envelope.config.values import path as read_path
+from envelope.config.values import path_or_none
 
 # Seconds. A revocation is answered once the grants are gone, which takes as long as the firewall
 # refuses; the service goes on with it when nobody waits.
@@ -43,10 +43,10 @@ class ControlOptions(usage.Options):
         if given is None:
             given = os.environ.get("ENVELOPE_CONTROL") or None
         try:
-            option = None if given is None else "none" if given == "none" else read_path(given)
+            option = None if given is None else path_or_none(given)
         except ValueError as error:
             raise usage.UsageError(f"--control: {error}") from None
-        where = control_path(option, os.environ)  # type: ignore[arg-type, unused-ignore]
+        where = control_path(option, os.environ)
         if where is None:
             raise usage.UsageError("--control=none is a service without a control socket")
         self.path = where
