@@ -22,7 +22,6 @@ from envelope.admin.site import admin_site, status_site
 from envelope.admin.status import Status
 from envelope.config import Config
 from envelope.credentials.current import CredentialError, Credentials
-from envelope.doors import Doors
 from envelope.firewall import FirewallError, IFirewall
 from envelope.firewall.backends import make_firewall
 from envelope.firewall.metrics import FirewallMetrics
@@ -30,6 +29,7 @@ from envelope.front.factory import FrontFactory
 from envelope.front.limits import Limits
 from envelope.front.listeners import ListenError
 from envelope.front.metrics import ConnectionMetrics
+from envelope.listening import ListeningPorts
 from envelope.metrics import new_registry
 from envelope.preflight.findings import StartError
 from envelope.preflight.login import device_addresses
@@ -93,7 +93,7 @@ class EnvelopeService(Service):
         )
         self._connections.watch(self._front.count)
         self._collector = Collector(reactor, lambda: len(self.sessions))
-        self._doors = Doors(reactor, self._front, self._connections)
+        self._ports = ListeningPorts(reactor, self._front, self._connections)
         self.status = Status(
             config, lambda: self._state, self.sessions, sessions, self.firewall, self._credentials,
             self._rate,
@@ -152,10 +152,10 @@ class EnvelopeService(Service):
         await self._attempt(self.status.stop)
         if self._rate is not None:
             await self._attempt(self._rate.stop)
-        self._doors.give_up()
+        self._ports.give_up()
         await self._starting
         await self._drain()
-        for port in self._doors.clients:
+        for port in self._ports.clients:
             await self._attempt(port.stopListening)
         await self._attempt(lambda: self.sessions.end_all(End.SHUTDOWN))
         await self._at_most(REVOKE_WAIT, self.sessions.when_empty())
@@ -163,7 +163,7 @@ class EnvelopeService(Service):
         if self._guarded:
             await self._attempt(self.firewall.close)
         await self._attempt(self._front.abort_all)
-        for port in self._doors.operators:
+        for port in self._ports.operators:
             await self._attempt(port.stopListening)
         await self._attempt(self._control.close)
         self._manager.close()
@@ -174,16 +174,16 @@ class EnvelopeService(Service):
     async def _bind_ports(self) -> None:
         try:
             for spec in self._config.listen:
-                await self._doors.bind_for_clients(spec, self._credentials.tls)
+                await self._ports.bind_for_clients(spec, self._credentials.tls)
             site = admin_site(self.registry, self.status, self._reactor)
             for spec in self._config.admin:
-                await self._doors.open_for_operators(spec, site, "metrics and health")
+                await self._ports.open_for_operators(spec, site, "metrics and health")
             site = status_site(
                 self.registry, self.status, self._config.status_host, self._reactor)
             for spec in self._config.status:
                 # The default may be missing where there is no 127.0.0.1.
                 given = spec not in Config().status
-                await self._doors.open_for_operators(spec, site, "status page", given)
+                await self._ports.open_for_operators(spec, site, "status page", given)
             self._control.open()
         except (ListenError, ControlError) as error:
             raise StartError(str(error)) from None
@@ -191,7 +191,7 @@ class EnvelopeService(Service):
     async def _install_rules(self) -> None:
         self._guarded = True
         try:
-            await self.firewall.open(self._doors.open_ports(), self._doors.shut_ports())
+            await self.firewall.open(self._ports.open_ports(), self._ports.shut_ports())
         except FirewallError as error:
             # It has taken its rules back. After a start that was cut short, `close` says what is
             # still in force.
@@ -208,7 +208,7 @@ class EnvelopeService(Service):
     async def _accept_clients(self) -> None:
         self._state = "running"
         self._collector.start()
-        self._doors.accept_clients()
+        self._ports.accept_clients()
         if self._credentials.tls is None:
             _log.warn("INSECURE: no certificate, so tokens travel in the clear")
         _log.info("ready", event="ready")

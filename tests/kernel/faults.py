@@ -260,7 +260,7 @@ FAULTS: Final = (
           "tests/kernel/test_spelling.py",
           'return rule if number is None else f"-p {number} -j ACCEPT"', "return rule", IPTABLES),
     Fault("a grant opens the admin port", "tests/end_to_end/test_link.py",
-          "self._doors.open_ports(), self._doors.shut_ports()", "self._doors.open_ports(), ()"),
+          "self._ports.open_ports(), self._ports.shut_ports()", "self._ports.open_ports(), ()"),
     Fault("chains of others that begin like ours are cleared",
           "tests/firewall/iptables/test_plan.py",
           'OWN_CHAINS: Final = re.compile(f"{_OWN_NAME}$")',

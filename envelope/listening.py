@@ -1,4 +1,4 @@
-"""The service's listening sockets: those of clients, and those of operators.
+"""The listening sockets of the service: those of clients, and those of operators.
 
 All are bound before the rules are installed, so that a port in use is found before the kernel is
 touched. Those of operators are served at once, during the start and the stop too.
@@ -28,7 +28,7 @@ from envelope.runtime.accepting import accept_carefully, start_accepting
 _log = Logger(namespace="envelope")
 
 
-class Doors:
+class ListeningPorts:
     """All listening sockets of one service but the control socket.
 
     `clients` and `operators` are the open ones. Binding raises `front.listeners.ListenError`.
