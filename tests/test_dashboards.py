@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
 from collections import defaultdict
 from importlib import import_module
 from pathlib import Path
@@ -14,7 +13,7 @@ import pytest
 
 from envelope.credentials.metrics import CredentialMetrics
 from envelope.metrics import new_registry
-from tests.support.environment import need
+from tests.support.promtool import promtool
 
 ROOT = Path(__file__).parent.parent
 RULES = ROOT / "deploy" / "prometheus" / "envelope.rules.yml"
@@ -61,11 +60,9 @@ def alerts() -> list[str]:
                       re.MULTILINE)
 
 
-def promtool(*arguments: str | Path, given: str = "") -> str:
-    done = subprocess.run([ROOT / "tools" / "promtool", *arguments], capture_output=True, text=True,
-                          input=given, check=False, timeout=120)
-    if done.returncode == 127:
-        need(done.stderr.strip())
+def accepted(*arguments: str | Path, given: str = "") -> str:
+    """What promtool says of what it accepts."""
+    done = promtool(*arguments, given=given)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
@@ -124,13 +121,13 @@ def test_every_query_can_be_read(tmp_path: Path) -> None:
              for number, text in enumerate(expressions())]
     path = tmp_path / "rules.json"  # JSON is YAML
     path.write_text(json.dumps({"groups": [{"name": "dashboard", "rules": rules}]}))
-    assert f"{len(rules)} rules found" in promtool("check", "rules", path)
+    assert f"{len(rules)} rules found" in accepted("check", "rules", path)
 
 
 @pytest.mark.process
 def test_alerts_come_when_they_should() -> None:
-    promtool("check", "rules", RULES)
-    promtool("test", "rules", TESTS)
+    accepted("check", "rules", RULES)
+    accepted("test", "rules", TESTS)
 
 
 def test_every_alert_has_a_test_and_a_way_out() -> None:

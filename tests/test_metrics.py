@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
-import subprocess
 from enum import StrEnum
 from itertools import product
 
@@ -17,6 +15,7 @@ from envelope import __version__
 from envelope.config import Config
 from envelope.metrics import as_text, children, new_registry
 from envelope.service import EnvelopeService
+from tests.support.promtool import promtool
 
 # What the contract promises: each metric with its label values, in the order of label names.
 STATUSES = (
@@ -131,14 +130,11 @@ def test_names_and_units_are_as_promtool_wants_them() -> None:
 
 
 @pytest.mark.process
-@pytest.mark.skipif(shutil.which("promtool") is None, reason="NOT TESTED: there is no promtool")
 def test_what_promtool_says() -> None:
-    """The package that has it is large, so it is not installed for this alone."""
+    """Of the one name alone."""
     service = EnvelopeService(Clock(), Config(firewall="none", token_required=False), {})
-    done = subprocess.run(
-        ["promtool", "check", "metrics"], input=as_text(service.registry), capture_output=True
-    )
-    assert (done.stdout + done.stderr).decode() == LINT
+    done = promtool("check", "metrics", given=as_text(service.registry).decode())
+    assert done.stdout + done.stderr == LINT
 
 
 def test_nothing_but_a_member_is_a_label() -> None:

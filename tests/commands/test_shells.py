@@ -20,16 +20,17 @@ from envelope.commands.manpage import manual_page
 from envelope.commands.shells import SHELLS
 from envelope.commands.values import FILE, TEXT, words
 from envelope.config import OPTIONS
+from tests.support.environment import need
 
 ALL = list(commands())
 PATIENCE = 60.0
 
 
-def need(program: str) -> str:
-    """The path of a program; the test is left out where it is not installed."""
+def path_of(program: str) -> str:
+    """The path of a program that the test needs."""
     found = shutil.which(program)
     if found is None:
-        pytest.skip(f"NOT TESTED: {program} is not installed")
+        need(f"{program} is not installed")
     return found
 
 
@@ -98,7 +99,7 @@ CASES = [
 @pytest.mark.process
 def test_bash(tmp_path: Path) -> None:
     """Other words than these may be offered for commands without arguments, and programs."""
-    shell = need("bash")
+    shell = path_of("bash")
     (tmp_path / "completion").write_text(SHELLS["bash"](ALL))
     (tmp_path / "a file").touch()
     more = [(["keygen", "--alg", "=", "E"], {"EdDSA", "ES256"}), (["keygen", "--alg", "="],
@@ -116,7 +117,7 @@ def test_bash(tmp_path: Path) -> None:
 
 @pytest.mark.process
 def test_fish(tmp_path: Path) -> None:
-    shell = need("fish")
+    shell = path_of("fish")
     (tmp_path / "completion").write_text(SHELLS["fish"](ALL))
     (tmp_path / "a file").touch()
     for typed, offered in CASES:
@@ -134,7 +135,7 @@ def test_fish(tmp_path: Path) -> None:
 @pytest.mark.process
 def test_zsh(tmp_path: Path) -> None:
     """On a terminal, since it completes nowhere else."""
-    shell = need("zsh")
+    shell = path_of("zsh")
     (tmp_path / "_envelope").write_text(SHELLS["zsh"](ALL))
     (tmp_path / "a file").touch()
     child, terminal = pty.fork()
@@ -186,7 +187,7 @@ def test_the_manual_page_has_everything(capsys: pytest.CaptureFixture[str]) -> N
     ("man", "--warnings", "--encoding=UTF-8", "-l"),
 ])
 def test_formatters_have_nothing_to_say(tmp_path: Path, command: tuple[str, ...]) -> None:
-    need(command[0])
+    path_of(command[0])
     page = tmp_path / "envelope.1"
     page.write_text(manual_page(ALL, service_options()))
     done = subprocess.run(

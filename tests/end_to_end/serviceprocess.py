@@ -11,7 +11,6 @@ import socket
 import ssl
 import subprocess
 import sys
-import time
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from urllib.request import urlopen
 
 from tests.end_to_end.credentialfiles import MACHINE, SUBJECT, make_key, sign, write_certificate
 from tests.end_to_end.harness import PATIENCE, Service
+from tests.support.polling import wait_until
 
 _LISTENING = r"listening on .*port=(\d+)[,)]"
 _ADMIN = r"metrics and health on .*port=(\d+)\)"
@@ -103,14 +103,11 @@ class ServiceProcess:
         return sum(target.startswith("socket:") for target in targets)
 
     def wait_until_idle(self) -> None:
-        """Wait until no connection is left, and no more sockets than at the start.
-
-        Polls, because the service reports neither.
-        """
-        limit = time.monotonic() + PATIENCE
-        while (left := self.connections()) or self.sockets() > self._idle:
-            assert time.monotonic() < limit, f"left: {left}, and {self.sockets()} sockets"
-            time.sleep(0.01)
+        """Wait until no connection is left, and no more sockets than at the start."""
+        wait_until(
+            lambda: not self.connections() and self.sockets() <= self._idle,
+            lambda: f"left: {self.connections()}, and {self.sockets()} sockets",
+        )
 
     def connect(self, port: int = 0) -> socket.socket:
         """A TCP connection to listener number `port`."""

@@ -23,7 +23,13 @@ FUNCTION, PROGRAM = re.findall(r"```js\n(.*?)```", DOCS.read_text(), re.DOTALL)
 PAGE = f"""<!doctype html><title>a page of another origin</title>
 <script>
 {FUNCTION}
-const seen = [];
+class Seen extends Array {{
+  push(...things) {{
+    super.push(...things);
+    dispatchEvent(new Event("seen"));
+  }}
+}}
+const seen = new Seen();
 let measured;
 const measuring = new Promise((tell) => {{ measured = tell; }});
 function measure(host) {{ seen.push("measures " + host); return measuring; }}
@@ -75,6 +81,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browsing]:
 @pytest.fixture(scope="module")
 def chromium(service: Browsing) -> Iterator[Any]:
     with browser(trusting(service.cert)) as driver:
+        driver.set_script_timeout(PATIENCE)
         yield driver
 
 
@@ -87,11 +94,12 @@ def page(chromium: Any, address: str) -> Any:
 
 def seen(page: Any, number: int) -> list[str]:
     """What happened, once it is `number` things."""
-    limit = time.monotonic() + PATIENCE
-    while len(things := page.execute_script("return seen")) < number:
-        assert time.monotonic() < limit, things
-        time.sleep(0.02)
-    return list(things)
+    things: list[str] = page.execute_async_script("""
+        const [number, done] = arguments;
+        const look = () => seen.length < number || done([...seen]);
+        addEventListener("seen", look);
+        look();""", number)
+    return things
 
 
 def run(page: Any, *urls: str) -> None:

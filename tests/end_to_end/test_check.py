@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import signal
 import socket
 import subprocess
 import sys
-import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from envelope.lab import Host
-from tests.end_to_end.harness import Rig, every_kind
+from tests.end_to_end.harness import PATIENCE, Rig, every_kind
 from tests.support.certificates import Authority
 
 pytestmark = pytest.mark.kernel
@@ -190,15 +191,28 @@ def test_tools_that_fail(rig: Rig, when: str, what: str, said: str) -> None:
 def test_a_check_that_is_ended_midway_leaves_nothing(rig: Rig, how: signal.Signals) -> None:
     """A tool hangs in the network of the check's own, and ends with it."""
     asked = rig.folder / "asked"
-    option = tool(rig.folder, "-restore", f"case $# in 0) touch {asked}; exec sleep 1000; esac")
+    os.mkfifo(asked)
+    option = tool(rig.folder, "-restore", f"case $# in 0) echo > {asked}; exec sleep 1000; esac")
     before = rig.saved()
     running = rig.lab.host.popen(
         [ENVELOPE, "check", *rig.options(option)], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         start_new_session=True)
-    end = time.monotonic() + 30
-    while not asked.exists():
-        assert time.monotonic() < end
-        time.sleep(0.02)  # the tool is a child of a child: nothing tells that it has been called
+    with open(asked, opener=lambda path, _: os.open(path, os.O_RDONLY | os.O_NONBLOCK)) as told:
+        assert select.select([told], [], [], PATIENCE)[0], "the tool was not called"
+    with ExitStack() as stack:
+        group = [os.pidfd_open(pid) for pid in _group(running.pid)]
+        for each in group:
+            stack.callback(os.close, each)
+        assert len(group) > 2
+        _end(running, how)
+        for each in group:
+            # Readable once the process has ended (pidfd_open(2)).
+            assert select.select([each], [], [], PATIENCE)[0]
+    assert _group(running.pid) == []
+    assert rig.saved() == before
+
+
+def _end(running: subprocess.Popen[bytes], how: signal.Signals) -> None:
     if how == signal.SIGINT:
         os.killpg(running.pid, how)
     else:
@@ -206,10 +220,6 @@ def test_a_check_that_is_ended_midway_leaves_nothing(rig: Rig, how: signal.Signa
     _, errors = running.communicate(timeout=20)
     assert running.returncode == (130 if how == signal.SIGINT else -how)
     assert errors == b""
-    while left := _group(running.pid):
-        assert time.monotonic() < end, left
-        time.sleep(0.02)  # the kernel ends them one after the other
-    assert rig.saved() == before
 
 
 def _group(leader: int) -> list[int]:

@@ -10,7 +10,8 @@ from datetime import datetime, timedelta
 import pytest
 
 from envelope.runtime.reactor import WAKE_EVERY
-from tests.end_to_end.harness import PATIENCE, every_kind
+from tests.end_to_end.harness import every_kind
+from tests.support.polling import wait_until
 
 pytestmark = pytest.mark.kernel
 
@@ -38,11 +39,8 @@ def end_in_kernel(rig) -> datetime:
 
 def follows(rig, before: datetime, by: int) -> None:
     """Wait until the grant's end in the kernel has moved by so many seconds."""
-    limit = time.monotonic() + PATIENCE
-    while (now := end_in_kernel(rig)) == before:
-        assert time.monotonic() < limit, "the end did not move"
-        time.sleep(0.05)
-    assert now == before + timedelta(seconds=by)
+    wait_until(lambda: end_in_kernel(rig) != before, "the end did not move")
+    assert end_in_kernel(rig) == before + timedelta(seconds=by)
 
 
 def move(rig, name: str, by: int) -> None:

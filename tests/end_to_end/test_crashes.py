@@ -66,6 +66,7 @@ class Crashes:
         """Kill a service in this phase of its life, then start and stop the next one."""
         service = self._brought_to(phase)
         longest = {"start": self.start_takes, "stop": self.stop_takes}.get(phase, 0.2)
+        # Any moment may be the wrong one, so it is left to chance; no event marks it.
         time.sleep(self.moments.uniform(0, 1.1 * longest))
         service.kill(children_too=self.moments.random() < 0.5)
         assert service.wait() in (-9, 0)
@@ -154,6 +155,7 @@ def test_sigterm_at_any_moment_of_a_start_leaves_no_rules(crashes) -> None:
     """It ends by the signal or cleanly, without a traceback, and the rules are as before."""
     for _ in range(12):
         service = crashes.forks.start(*crashes.options)
+        # A random moment, as in `Crashes.crash`.
         time.sleep(crashes.moments.uniform(0, 1.1 * crashes.start_takes))
         service.terminate()
         assert service.wait() in (0, -15)

@@ -15,8 +15,9 @@ from typing import Any
 import pytest
 
 from envelope.lab import Host, NetLab
-from tests.end_to_end.harness import BARE_PYTHON, PATIENCE, Lines
+from tests.end_to_end.harness import PATIENCE, Lines
 from tests.support.environment import need
+from tests.support.polling import wait_until
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 BLOCK = re.compile(r"^```sh\n(.*?)^```", re.MULTILINE | re.DOTALL)
@@ -24,15 +25,6 @@ BLOCK = re.compile(r"^```sh\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 # What an activated virtual environment does.
 ACTIVATE = f"PATH={Path(sys.executable).parent}:$PATH\n"
-AWAIT = """
-import socket, sys, time
-while True:
-    try:
-        socket.create_connection(("127.0.0.1", int(sys.argv[1]))).close()
-        break
-    except OSError:
-        time.sleep(0.02)
-"""
 
 
 class Example:
@@ -73,8 +65,13 @@ class Example:
 
 
 def await_port(host: Host, port: int) -> None:
-    """Wait until a program on the host listens; polls, because the programs do not tell."""
-    host.run([*BARE_PYTHON, "-c", AWAIT, str(port)], check=True, timeout=PATIENCE)
+    """Wait until a program on the host listens, of which the examples' programs tell nothing."""
+    def listens() -> bool:
+        tables = (Path(f"/proc/{host.pid}/net/{name}").read_text() for name in ("tcp", "tcp6"))
+        # proc_pid_net(5): the local address, the remote one, and the state, all in hexadecimal.
+        return any(re.search(rf":{port:04X} \S+ 0A ", table) for table in tables)
+
+    wait_until(listens, f"nothing listens on port {port}")
 
 
 @pytest.fixture

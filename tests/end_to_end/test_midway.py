@@ -16,6 +16,7 @@ import pytest
 from envelope.lab import Host
 from tests.end_to_end.harness import BARE_PYTHON, HERE, Lines, Rig, every_kind
 from tests.end_to_end.test_flows import enter, leave
+from tests.support.polling import wait_until
 
 pytestmark = pytest.mark.kernel
 
@@ -61,20 +62,22 @@ def tracked(rig: Rig) -> list[str]:
     return [line for line in shown.splitlines() if "port=9400 " in line]
 
 
+def has_forgotten(rig: Rig) -> bool:
+    """Whether tracking has no flow left that it keeps for seconds alone, as it is set to."""
+    # The fifth word is how many seconds it still keeps the flow.
+    return all(int(line.split()[4]) > 10 for line in tracked(rig))
+
+
 def until(is_so: Callable[[], bool], seconds: float = 10) -> None:
-    """Wait for it. Polls, because the kernel tells nobody of these."""
-    for _ in range(int(seconds * 20)):
-        if is_so():
-            return
-        time.sleep(0.05)
-    raise AssertionError("it never came")
+    """Wait for what arrives at a program, or for what tracking forgets."""
+    wait_until(is_so, "it never came", seconds)
 
 
 def arrives_nothing(server: End, client: End) -> bool:
     """Whether nothing of what a client sends comes to its server, though the server sends too.
 
-    Packets go out at intervals, as the retries of a client would; nothing tells of one that was
-    refused.
+    Packets go out at intervals, as the retries of a client would. Nothing tells of one that was
+    refused, so the interval is time.
     """
     before = server.tell("count")
     for _ in range(3):
@@ -199,14 +202,12 @@ def test_a_udp_server_that_sends_first_after_silence_opens_nothing(rig, first) -
         peer.tell("send")
         until(lambda count=count: server.tell("count") == count + 10)
         if first:
-            # Until tracking has forgotten the flow, after the second that is set above.
-            time.sleep(1.5)
+            until(lambda: has_forgotten(rig))
             server.tell("send")
         own.tell("send")
         leave(client)
         assert arrives_nothing(server, peer)
-        # Tracking forgets the flow once more.
-        time.sleep(1.5)
+        until(lambda: has_forgotten(rig))
         assert arrives_nothing(server, peer)
         own.tell("send")
         far.tell("send")

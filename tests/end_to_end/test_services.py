@@ -89,6 +89,7 @@ def test_packets_are_counted_and_a_silent_session_ends(rig: Rig) -> None:
     clients = [enter(rig, subject, to) for subject in ("dash", "wehe") for to in places]
     flows = [Peer(rig, stranger, "flows", to) for to in places]
     for number in range(8):
+        # The clients' pace: several packets in the time that --idle allows without any.
         time.sleep(0.5)
         for each in flows:
             assert each.passes("udp")

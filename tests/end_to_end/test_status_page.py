@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -12,6 +11,7 @@ import pytest
 from tests.end_to_end.credentialfiles import sign
 from tests.end_to_end.watched import Watched, watched
 from tests.support.browser import browser, node_file
+from tests.support.polling import wait_until
 
 pytestmark = pytest.mark.kernel
 
@@ -41,12 +41,8 @@ class Viewer:
         return found
 
     def until(self, condition: Callable[[], object], what: str) -> None:
-        """Wait until `condition` holds."""
-        end = time.monotonic() + PATIENCE
-        while not condition():
-            assert time.monotonic() < end, f"{what}: {self.text('body')[:800]}"
-            # The page is another process, and tells of nothing by itself.
-            time.sleep(0.05)
+        """Wait until `condition` holds of the page, which tells of nothing by itself."""
+        wait_until(condition, lambda: f"{what}: {self.text('body')[:800]}")
 
     def width(self, pixels: int) -> None:
         """Give the page this width."""
@@ -99,9 +95,8 @@ def test_status_tells_who_is_let_in(service: Watched) -> None:
     assert told["options"]["status-host"] == ["door.example"]
     assert token not in json.dumps(told)
     service.leave()
-    while service.status()["sessions"]:
-        # The session ends a moment after its client has left.
-        time.sleep(0.05)
+    service.service.until("ended after")
+    assert service.status()["sessions"] == []
 
 
 def test_both_sites_over_the_network(service: Watched) -> None:

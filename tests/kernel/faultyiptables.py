@@ -55,6 +55,10 @@ def count():
         file.flush()
         return os.fstat(file.fileno()).st_size
 
+def hang():
+    # Told to hang, it does, until it is killed; not for ever, in case nobody does.
+    time.sleep(60)
+
 def told(word):
     try:
         with open(here + "/orders") as file:
@@ -79,7 +83,7 @@ for line in sys.stdin.buffer:
             die()
     lines += 1
     if told("hang"):
-        time.sleep(60)
+        hang()
     if told("fail") or (told("poison") and (b"{poison4}/" in line or b"{poison6}/" in line)):
         child.stdin.close()
         child.kill()

@@ -26,6 +26,10 @@ def count():
         file.flush()
         return os.fstat(file.fileno()).st_size
 
+def hang():
+    # Told to hang, it does, until it is killed; not for ever, in case nobody does.
+    time.sleep(60)
+
 def told(word):
     try:
         with open(here + "/orders") as file:
@@ -54,7 +58,7 @@ def show():
         shown = run(real, stdout=PIPE).stdout
         sys.exit(sys.stdout.buffer.write(b"".join(shown.splitlines(True)[:3])) and 0)
     if told("save-hangs"):
-        time.sleep(60)
+        hang()
     os.execv(real[0], real)
 
 def once():
@@ -62,7 +66,7 @@ def once():
     text = sys.stdin.buffer.read()
     transaction = count()
     if told("hang"):
-        time.sleep(60)
+        hang()
     if told("die-when-asked") or told("die-midway") or told("die-before-commit"):
         die()
     if refuses(text):
@@ -89,7 +93,7 @@ def stay():
                 child.kill()
                 die()
             if told("hang"):
-                time.sleep(60)
+                hang()
             if told("die-midway") or told("die-before-commit"):
                 child.stdin.write(line[:len(line) // 2])
                 child.stdin.flush()

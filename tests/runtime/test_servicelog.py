@@ -21,6 +21,7 @@ from twisted.logger import LogLevel, formatEventAsClassicLogText
 
 from envelope.runtime.servicelog import as_text
 from tests.support.loopbackservice import TWISTD, twistd
+from tests.support.polling import wait_until
 from tests.support.unprivileged import need_own_mounts
 
 OPEN = ("--token-required=false",)
@@ -31,10 +32,8 @@ PATIENCE = 60.0
 
 
 def wait_for(so: Callable[[], object]) -> None:
-    until = time.monotonic() + PATIENCE
-    while not so():
-        assert time.monotonic() < until
-        time.monotonic()
+    """Wait for what the service writes into a file."""
+    wait_until(so, "it was not written")
 
 
 def messages(path: Path, log_format: str) -> list[str]:
