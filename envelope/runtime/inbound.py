@@ -20,6 +20,8 @@ from envelope.addresses import Address
 _LOGIN: Final = "SSH_CONNECTION"
 _ESTABLISHED: Final = "01"
 _LISTENING: Final = "0A"
+# The state of a UDP socket that is connected to nobody: that of a closed TCP one.
+_UNCONNECTED: Final = "07"
 _EVERYWHERE: Final = (IPv4Address(0), IPv6Address(0))
 
 
@@ -75,9 +77,8 @@ def serving_ports(proc: Path = Path("/proc/self/net")) -> list[tuple[Literal["tc
                 for line in (proc / name).read_text().splitlines()[1:]:
                     local, _, state = line.split()[1:4]
                     address, port = _endpoint(local)
-                    # A UDP socket that is connected to nobody has the state of a closed TCP one.
-                    if state == (_LISTENING if protocol == "tcp" else "07") and (
-                            not address.is_loopback):
+                    serving = _LISTENING if protocol == "tcp" else _UNCONNECTED
+                    if state == serving and not address.is_loopback:
                         found[protocol, port] = None
     return list(found)
 

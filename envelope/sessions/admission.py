@@ -199,13 +199,14 @@ def _after_token(
         return OVER_RATE
     if request.method != "GET":
         return WRONG_METHOD
-    service: int | None = 0
+    service = 0
     if claims is not None:
-        service = service_for(expected.services, claims.subject)
-        if service is None:
+        found = service_for(expected.services, claims.subject)
+        if found is None:
             return WRONG_SUBJECT
         if claims.expires is None:
             return MISSING_CLAIM
+        service = found
     if request.upgrade_fault is not None:
         return request.upgrade_fault
     if load.stopping:
@@ -216,7 +217,7 @@ def _after_token(
     if deadline <= now:
         return PAST_EXPIRATION
     bearer = None if claims is None else Bearer.of(claims)
-    return Admission(deadline - now, request.subprotocol, monitoring, service or 0, bearer)
+    return Admission(deadline - now, request.subprotocol, monitoring, service, bearer)
 
 
 def deadline_of(expires: float | None, expected: Expectations, now: float) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Final
 
@@ -62,7 +62,7 @@ class IdleWatch:
 
     def __init__(
         self, reactor: IReactorTime, idle: float, grants: HeldGrants,
-        sessions: Callable[[], Iterable[Session]],
+        sessions: Callable[[], Collection[Session]],
     ) -> None:
         self._reactor = reactor
         self._idle = idle
@@ -88,7 +88,7 @@ class IdleWatch:
 
     def _looked(self) -> None:
         self._reading = False
-        if any(True for _ in self._sessions()):
+        if self._sessions():
             self._plan()
 
     def stop(self) -> None:

@@ -99,9 +99,9 @@ class UsedTokens:
         return use.expires <= self._forgotten or self.full
 
     def reserve(self, use: Use | None) -> None:
-        """A client that is not refused is admitted: its grant is being made.
+        """Reserve the use for an admitted client while its grant is being made.
 
-        Its use is given back or used up later; None is for a client without a token.
+        It is given back or used up later; None is for a client without a token.
         """
         if use is None:
             return
@@ -109,7 +109,7 @@ class UsedTokens:
         self._reserved[use.key] = _Reserved(use.owner, reserved.number + 1)
 
     def give_back(self, use: Use | None) -> None:
-        """The client of a reservation got no session."""
+        """Give a reservation back: its client got no session."""
         if use is None:
             return
         reserved = self._reserved.pop(use.key)
@@ -117,7 +117,7 @@ class UsedTokens:
             self._reserved[use.key] = _Reserved(use.owner, reserved.number - 1)
 
     def use_up(self, use: Use | None, wall: float, now: float) -> None:
-        """The client of a reservation gets its 101.
+        """Make a reservation a use: its client gets its 101.
 
         `wall` is in seconds since the epoch, `now` in reactor seconds.
         """
