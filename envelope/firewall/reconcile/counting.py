@@ -66,18 +66,26 @@ class Counting(Generic[W]):
 
     async def _read(self) -> None:
         number = self._ledger.begin()
-        counts: Mapping[Key, Traffic] = {}
+        try:
+            counts = await self._counts()
+            self._ledger.deleted(self._table.deleted())
+            await in_turns(self._reactor, counts.items(), partial(self._ledger.note, number))
+        finally:
+            # Also when it breaks: an old number would look like a grant without traffic.
+            self._ledger.finish(number)
+
+    async def _counts(self) -> Mapping[Key, Traffic]:
+        """What the table's rules have counted; nothing if they cannot be read."""
         try:
             counts = await self._table.counts()
-            self._failed = False
         except (ToolFailed, UnreadableRules) as error:
             if not self._failed:
                 _log.warn("{table}: the counters cannot be read: {why}",
                           table=self._table.label, why=str(error))
             self._failed = True
-        self._ledger.deleted(self._table.deleted())
-        await in_turns(self._reactor, counts.items(), partial(self._ledger.note, number))
-        self._ledger.finish(number)
+            return {}
+        self._failed = False
+        return counts
 
     def _answer(self) -> None:
         waiting, self._reading = self._reading, []

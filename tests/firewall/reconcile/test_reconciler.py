@@ -16,6 +16,7 @@ from envelope.firewall.kernel import Key, Seen, TableLabel, key_for
 from envelope.firewall.metrics import FirewallMetrics
 from envelope.firewall.reconcile.reconciler import Reconciler
 from envelope.metrics import new_registry
+from tests.support.leakdetector import LoggedFailures
 
 # Seconds that a transaction takes: 4 ms, as of a slow tool.
 TAKES = 0.004
@@ -227,3 +228,29 @@ def test_a_move_that_the_tool_refuses_is_no_move_in_a_row(world: World) -> None:
     assert world.table.looks > 9
     assert world.table.moved == 0
     assert world.reconciler.warnings == []
+
+
+@pytest.mark.parametrize("error", [ToolFailed, UnreadableRules, ValueError])
+def test_what_a_reading_of_counters_does_not_show_is_not_known(
+    world: World, error: type[Exception], logged_failures: LoggedFailures
+) -> None:
+    """Also when it breaks: an old number would look like a grant without traffic."""
+    async def fail() -> dict[Key, Traffic]:
+        raise error("broken")
+
+    def packets() -> int | None:
+        reading = world.reconciler.counting.read()
+        world.run(0.1)
+        assert held(reading)
+        traffic = world.reconciler.counting.traffic(key(1))
+        return None if traffic is None else traffic.packets
+
+    world.allow(1)
+    world.run(0.1)
+    world.table.counted[key(1)] = 5
+    assert packets() == 5
+    counts, world.table.counts = world.table.counts, fail  # type: ignore[method-assign]
+    assert packets() is None
+    assert len(logged_failures.flush()) == (error is ValueError)
+    world.table.counts = counts  # type: ignore[method-assign]
+    assert packets() == 5
