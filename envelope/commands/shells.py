@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from envelope.commands.interface import Command, CommandOption
-from envelope.commands.values import Kind, Value
+from envelope.commands.values import FILE, Kind, Value
 
 # Lists the ids of open sessions, and nothing without a service.
 _SESSIONS: Final = "envelope sessions 2>/dev/null | sed -n '2,$s/ .*//p'"
@@ -28,7 +28,7 @@ def _quoted_for_fish(text: str) -> str:
 
 _BASH: Final = """\
 _envelope() {
-    local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD-1]} options=
+    local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD-1]} options= ended= word
     COMPREPLY=()
     # bash takes the = of --option=value for a word.
     if [[ $cur == = ]]; then
@@ -40,15 +40,20 @@ _envelope() {
         COMPREPLY=($(compgen -W "@COMMANDS@ --help --version" -- "$cur"))
         return
     fi
-    case "${COMP_WORDS[1]} $prev" in
+    for word in "${COMP_WORDS[@]:2:COMP_CWORD-2}"; do
+        [[ $word == -- ]] && ended=yes
+    done
+    if [[ ! $ended ]]; then
+        case "${COMP_WORDS[1]} $prev" in
 @VALUES@
-    esac
-    case "${COMP_WORDS[1]}" in
+        esac
+        case "${COMP_WORDS[1]}" in
 @OPTIONS@
-    esac
-    if [[ $cur == -* ]]; then
-        COMPREPLY=($(compgen -W "$options" -- "$cur"))
-        return
+        esac
+        if [[ $cur == -* ]]; then
+            COMPREPLY=($(compgen -W "$options" -- "$cur"))
+            return
+        fi
     fi
     case "${COMP_WORDS[1]}" in
 @ARGUMENTS@
@@ -64,9 +69,10 @@ def bash(commands: Sequence[Command]) -> str:
     for command in commands:
         for value, names in _by_value(command).items():
             pattern = " | ".join(f'"{command.name} --{name}"' for name in names)
-            values.append(f"        {pattern})\n            {_bash_action(value)}; return ;;")
+            action = _bash_action(value)
+            values.append(f"            {pattern})\n                {action}; return ;;")
         listed = " ".join(f"--{option.name}" for option in command.all_options)
-        options.append(f"        {command.name}) options='{listed}' ;;")
+        options.append(f"            {command.name}) options='{listed}' ;;")
         if command.arguments is not None:
             arguments.append(f"        {command.name}) {_bash_action(command.arguments)} ;;")
     return _HEAD + _filled(_BASH, {
@@ -81,7 +87,9 @@ def _bash_action(value: Value) -> str:
         case Kind.FILE:
             return 'compopt -o filenames; mapfile -t COMPREPLY < <(compgen -f -- "$cur")'
         case Kind.PROGRAM:
-            return 'COMPREPLY=($(compgen -c -- "$cur"))'
+            programs = 'COMPREPLY=($(compgen -c -- "$cur"))'
+            its_own = _bash_action(FILE)
+            return f"if [[ $ended && $prev != -- ]]; then {its_own}; else {programs}; fi"
         case Kind.SESSION:
             return f'COMPREPLY=($(compgen -W "$({_SESSIONS})" -- "$cur"))'
         case Kind.WORD:
@@ -101,12 +109,13 @@ def _by_value(command: Command) -> dict[Value, list[str]]:
 
 _ZSH: Final = """\
 _envelope() {
-    local -a commands
-    commands=(
+    # `commands` is zsh's own name, of the programs that it knows.
+    local -a known
+    known=(
 @COMMANDS@
     )
     if ((CURRENT == 2)); then
-        _describe command commands
+        _describe command known
         _arguments '--help[Print the commands and exit.]' '--version[Print the version and exit.]'
         return
     fi
@@ -133,7 +142,7 @@ def zsh(commands: Sequence[Command]) -> str:
             colons = "::" if command.arguments.kind is Kind.PROGRAM else ":"
             specs.append(_quoted(f"*{colons}argument:{_zsh_action(command.arguments)}"))
         lines = " \\\n                ".join(specs)
-        cases.append(f"        {command.name})\n            _arguments {lines} ;;")
+        cases.append(f"        {command.name})\n            _arguments -S {lines} ;;")
     return "#compdef envelope\n" + _HEAD + _filled(_ZSH, {
         "COMMANDS": "\n".join(listed), "CASES": "\n".join(cases),
     })
@@ -154,7 +163,8 @@ def _zsh_action(value: Value) -> str:
         case Kind.FILE:
             return "_files"
         case Kind.PROGRAM:
-            return "_normal"
+            # `_arguments` leaves in a -- that comes first.
+            return "{ [[ $words[1] == -- ]] && { shift words; ((CURRENT--)) }; _normal }"
         case Kind.SESSION:
             return f"($({_SESSIONS}))"
         case Kind.WORD:
@@ -179,7 +189,7 @@ def fish(commands: Sequence[Command]) -> str:
             value = "" if option.value is None else _fish_value(option.value)
             lines.append(f"{start} -l {option.name}{value} -d {_quoted_for_fish(option.short)}")
         if command.arguments is not None:
-            lines.append(f"{start}{_fish_arguments(command.arguments)}")
+            lines.append(f"{start}{_fish_arguments(command, command.arguments)}")
     return _HEAD + "\n".join(lines) + "\n"
 
 
@@ -189,12 +199,15 @@ def _fish_value(value: Value) -> str:
     return f" -x -a {_quoted_for_fish(' '.join(value.words))}" if value.words else " -x"
 
 
-def _fish_arguments(value: Value) -> str:
+def _fish_arguments(command: Command, value: Value) -> str:
     match value.kind:
         case Kind.FILE:
             return " -F"
         case Kind.PROGRAM:
-            return " -a '(__fish_complete_subcommand --fcs-skip=2)'"
+            # It skips the values of the options that follow. Without "-" it would take them for its
+            # own.
+            skipped = [f"--{option.name}" for option in command.all_options if option.value]
+            return f" -a '(__fish_complete_subcommand --fcs-skip=2 - {' '.join(skipped)})'"
         case Kind.SESSION:
             return f" -a {_quoted_for_fish(f'({_SESSIONS})')}"
     return f" -a {_quoted_for_fish(' '.join(value.words))}"

@@ -91,9 +91,19 @@ CASES = [
     (["completion", ""], {"bash", "zsh", "fish"}),
     (["exec", "--family", "b"], {"both"}),
     (["exec", "mkf"], {"mkfifo"}),
+    (["exec", "--family", "4", "--", "mkf"], {"mkfifo"}),
+    (["exec", "--", "cat", "a "], {"a file"}),
+    (["exec", "--", "cat", "--family", ""], {"a file"}),
+    (["exec", "--", "--fam"], set()),
+    (["jwks", "--", "a "], {"a file"}),
     (["sign", "--machine", ""], set()),
     (["man", ""], set()),
 ]
+
+
+def options_after_the_end(typed: list[str], found: set[str]) -> set[str]:
+    """Those of `envelope exec` that are offered after a word `--`."""
+    return found & {"--family", "--url", "4", "both"} if "--" in typed[:-1] else set()
 
 
 @pytest.mark.process
@@ -112,6 +122,7 @@ def test_bash(tmp_path: Path) -> None:
         )
         found = set(done.stdout.splitlines()) - {""} - ({"--help", "--version"} - offered)
         assert found >= offered, (typed, done)
+        assert not options_after_the_end(typed, found), typed
         assert found == offered or typed[0] == "exec", typed
 
 
@@ -130,6 +141,7 @@ def test_fish(tmp_path: Path) -> None:
         assert done.stderr == ""
         found = {each.partition("\t")[0].replace("\\ ", " ") for each in done.stdout.splitlines()}
         assert found >= offered, (typed, found)
+        assert not options_after_the_end(typed, found), typed
 
 
 @pytest.mark.process
@@ -151,6 +163,9 @@ def test_zsh(tmp_path: Path) -> None:
             ("envelope keygen --alg=Ed", "--alg=EdDSA"), ("envelope rules --firew", "--firewall="),
             ("envelope check --on-stop=re", "=restore"), ("envelope jwks a", "a\\ file"),
             ("envelope completion fi", "fish"), ("envelope exec --family=b", "=both"),
+            ("envelope exec mkfif", "mkfifo "), ("envelope exec --family=4 -- mkfif", "mkfifo "),
+            ("envelope exec -- mkfif", "mkfifo "), ("envelope exec -- cat a", "a\\ file"),
+            ("envelope exec -- --fam\t, no option", "--fam, no option"),
         ):
             os.write(terminal, f"{typed}\t".encode())
             wait_for(terminal, completed)
