@@ -149,9 +149,6 @@ class EnvelopeService(Service):
         self.sessions.stopping = True
         await self._attempt(self._credentials.stop)
         await self._attempt(self._collector.stop)
-        await self._attempt(self.status.stop)
-        if self._rate is not None:
-            await self._attempt(self._rate.stop)
         self._ports.give_up()
         await self._starting
         await self._drain()
@@ -163,6 +160,10 @@ class EnvelopeService(Service):
         if self._guarded:
             await self._attempt(self.firewall.close)
         await self._attempt(self._front.abort_all)
+        # The status page counts on an event every few seconds, also during a drain.
+        await self._attempt(self.status.stop)
+        if self._rate is not None:
+            await self._attempt(self._rate.stop)
         for port in self._ports.operators:
             await self._attempt(port.stopListening)
         await self._attempt(self._control.close)
@@ -184,6 +185,8 @@ class EnvelopeService(Service):
                 # The default may be missing where there is no 127.0.0.1.
                 given = spec not in Config().status
                 await self._ports.open_for_operators(spec, site, "status page", given)
+            if self._config.status:
+                self.status.start(self._reactor)
             self._control.open()
         except (ListenError, ControlError) as error:
             raise StartError(str(error)) from None
@@ -201,8 +204,6 @@ class EnvelopeService(Service):
     async def _get_keys(self) -> None:
         if self._rate is not None:
             self._rate.start()
-        if self._config.status:
-            self.status.start(self._reactor)
         await self._credentials.start()
 
     async def _accept_clients(self) -> None:

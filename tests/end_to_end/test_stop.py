@@ -1,13 +1,17 @@
-"""SIGTERM while two hundred clients come and go."""
+"""SIGTERM while two hundred clients come and go, and while the status page is open."""
 
 from __future__ import annotations
 
+import json
+import socket
 import time
+from pathlib import Path
 
 import pytest
 
-from tests.end_to_end.harness import every_kind
+from tests.end_to_end.harness import PATH, PATIENCE, UPGRADE, every_kind
 from tests.end_to_end.manyclients import ManyClients
+from tests.support.loopbackservice import port_of, twistd
 
 pytestmark = pytest.mark.kernel
 
@@ -50,3 +54,26 @@ def test_at_a_stop_every_session_ends_with_a_close_frame(rig, clients) -> None:
     assert happened.keys() <= {
         "status 101", "status 503", "closed 1000", "closed 1001", "not connected", "not answered"}
     assert rig.saved() == before
+
+
+def test_the_status_page_gets_events_during_a_drain(tmp_path: Path) -> None:
+    """It takes a service for lost after 15 s without one."""
+    with twistd(tmp_path, "--token-required=false", "--drain=60s") as service:
+        with socket.create_connection(("127.0.0.1", port_of(service)), PATIENCE) as client, \
+                socket.create_connection(
+                    ("127.0.0.1", port_of(service, "status page")), PATIENCE) as page:
+            service.until(r"\bready$")
+            client.sendall("\r\n".join(
+                [f"GET {PATH} HTTP/1.1", "Host: a", *UPGRADE, "", ""]).encode())
+            assert client.recv(12) == b"HTTP/1.1 101"
+            service.process.terminate()
+            service.until("draining")
+            page.settimeout(15)
+            page.sendall(b"GET /status/stream HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            with page.makefile("rb") as stream:
+                events = (
+                    json.loads(line[6:]) for line in stream if line.startswith(b"data: "))
+                first, second = next(events), next(events)
+        assert first["reasons"] == second["reasons"] == ["stopping"]
+        assert first["history"]["until"] < second["history"]["until"]
+        assert service.ended() == 0
