@@ -7,6 +7,7 @@ import os
 import re
 import resource
 import select
+import signal
 import subprocess
 import sys
 import tempfile
@@ -24,6 +25,7 @@ REPOSITORY = Path(__file__).parents[1]
 PORT = 8880
 START_PATIENCE = 60.0
 ANSWER_PATIENCE = 300.0
+RECORD_PATIENCE = 10.0
 # Connection tracking forgets closed sockets after seconds instead of minutes.
 _SYSCTLS = (
     "net/ipv4/icmp_ratelimit=0",
@@ -133,6 +135,18 @@ class BenchLab:
             float(line.rpartition(" ")[2]) for line in text.splitlines()
             if line.replace("{", " ").partition(" ")[0] == name
         )
+
+    def recorded(self, path: Path) -> Any:
+        """What the service has recorded since the last call; on SIGUSR2 it writes it to `path`."""
+        self.service.send_signal(signal.SIGUSR2)
+        until = time.monotonic() + RECORD_PATIENCE
+        while not path.exists():
+            if time.monotonic() > until:
+                raise RuntimeError(f"{self.variant.name}: the service does not write {path}")
+            time.sleep(0.01)
+        found = json.loads(path.read_text())
+        path.unlink()
+        return found
 
     # -- parts -------------------------------------------------------------------------------
 

@@ -11,11 +11,8 @@ service of OTHER_CHECKOUT (`make prepare` was run there) is traced too, in turns
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import signal
 import sys
-import time
 from collections import defaultdict
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -27,7 +24,7 @@ from typing import Any
 from benchmarks.lab import REPOSITORY, BenchLab, CannotRun
 from benchmarks.plan import Plan, median, turns
 from benchmarks.points.unloaded import PAUSE
-from benchmarks.variants import BACKENDS, Variant
+from benchmarks.variants import BACKENDS, Variant, chosen
 from envelope.lab import LabUnavailable
 
 STEPS = ("asked", "written", "answered", "told")
@@ -35,7 +32,6 @@ PARTS = (
     "asked to written", "written to answered", "answered to told", "asked to told",
 )
 ROUNDS = 4
-_PATIENCE = 10.0
 # Of each part, by "grant" and "revocation": the milliseconds of each visit.
 Parts = dict[str, dict[str, list[float]]]
 
@@ -43,14 +39,7 @@ Parts = dict[str, dict[str, list[float]]]
 def moments(lab: BenchLab, path: Path, visits: int) -> list[tuple[str, float]]:
     """What the traced service noted during so many visits."""
     lab.do("visits", count=visits, at_once=1, pause=PAUSE)
-    lab.service.send_signal(signal.SIGUSR2)
-    until = time.monotonic() + _PATIENCE
-    while not path.exists():
-        if time.monotonic() > until:
-            raise RuntimeError("the traced service does not answer")
-        time.sleep(0.01)
-    noted: list[tuple[str, float]] = json.loads(path.read_text())
-    path.unlink()
+    noted: list[tuple[str, float]] = lab.recorded(path)
     return noted
 
 
@@ -125,16 +114,15 @@ def main() -> int:
     parser.add_argument("--firewall", default="iptables,nftables",
                         help=f"variants, separated by commas, out of {', '.join(BACKENDS)}")
     arguments = parser.parse_args()
-    if unknown := set(arguments.firewall.split(",")) - set(BACKENDS):
-        parser.error(f"unknown variants: {', '.join(sorted(unknown))}")
+    variants = chosen(parser, arguments.firewall, BACKENDS)
     others = () if arguments.other is None else (arguments.other.resolve(),)
     print(f"{'variant':16} {'change':11} {'part':20} {'this':>7} " + "  other" * len(others))
-    for name in arguments.firewall.split(","):
-        found = measure(BACKENDS[name], (REPOSITORY, *others), arguments.visits // ROUNDS)
+    for variant in variants:
+        found = measure(variant, (REPOSITORY, *others), arguments.visits // ROUNDS)
         for change in found[0]:
             for part in PARTS:
                 figures = "".join(f"{median(each[change][part]):7.2f} " for each in found)
-                print(f"{name:16} {change:11} {part:20} {figures}", flush=True)
+                print(f"{variant.name:16} {change:11} {part:20} {figures}", flush=True)
     return 0
 
 

@@ -22,7 +22,7 @@ from benchmarks.lab import REPOSITORY, BenchLab, CannotRun
 from benchmarks.plan import Plan, median, tell, turns
 from benchmarks.points import coming, memory
 from benchmarks.points.unloaded import PAUSE
-from benchmarks.variants import BACKENDS, NONE, Variant
+from benchmarks.variants import BACKENDS, NONE, Variant, chosen
 from envelope.lab import LabUnavailable
 
 # Sizes of one round: visits of clients that come and go, visits one at a time, sessions held.
@@ -89,15 +89,12 @@ def main() -> int:
     parser.add_argument("--firewall", default="none,iptables,nftables",
                         help=f"variants, separated by commas, out of none, {', '.join(BACKENDS)}")
     arguments = parser.parse_args()
-    variants = {NONE.name: NONE, **BACKENDS}
-    if unknown := set(arguments.firewall.split(",")) - set(variants):
-        parser.error(f"unknown variants: {', '.join(sorted(unknown))}")
+    variants = chosen(parser, arguments.firewall, {NONE.name: NONE, **BACKENDS})
     print(f"{'variant':16} {'measure':34} {'other':>9} {'this':>9} {'ratio':>6}  of single rounds")
-    for name in arguments.firewall.split(","):
-        tell(name)
-        figures = measure(
-            variants[name], (REPOSITORY, arguments.other.resolve()), arguments.rounds)
-        print("\n".join(lines(variants[name], figures)), flush=True)
+    for variant in variants:
+        tell(variant.name)
+        figures = measure(variant, (REPOSITORY, arguments.other.resolve()), arguments.rounds)
+        print("\n".join(lines(variant, figures)), flush=True)
     return 0
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 
@@ -39,3 +41,13 @@ REFERENCE = Variant(
 )
 
 BACKENDS = {variant.name: variant for variant in (IPTABLES, LEGACY, NFTABLES)}
+
+
+def chosen(
+    parser: argparse.ArgumentParser, names: str, known: Mapping[str, Variant]
+) -> list[Variant]:
+    """The variants of `names`, separated by commas; end with the parser's error for others."""
+    wanted = names.split(",")
+    if unknown := set(wanted) - set(known):
+        parser.error(f"unknown variants: {', '.join(sorted(unknown))}")
+    return [known[name] for name in wanted]

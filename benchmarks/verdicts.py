@@ -73,6 +73,14 @@ def _spread(values: list[float]) -> float:
     return (max(values) - min(values)) / median(values)
 
 
+def _beside_none(entries: Entries, point: str) -> Iterator[tuple[str, Any, Any]]:
+    """Each backend that a point was measured with: its name, its figures, and those of `none`."""
+    figures = entries.get(point, {}).get("variants", {})
+    for name in BACKENDS:
+        if name in figures:
+            yield name, figures[name], figures["none"]
+
+
 def _unloaded(entries: Entries) -> Iterator[Row]:
     entry = entries.get("unloaded")
     if entry is None:
@@ -100,15 +108,8 @@ def _unloaded(entries: Entries) -> Iterator[Row]:
 
 
 def _coming(entries: Entries) -> Iterator[Row]:
-    entry = entries.get("coming")
-    if entry is None:
-        return
-    figures = entry["variants"]
-    none, reference = figures["none"], figures["reference"]
-    for name in BACKENDS:
-        if name not in figures:
-            continue
-        ours = figures[name]
+    for name, ours, none in _beside_none(entries, "coming"):
+        reference = entries["coming"]["variants"]["reference"]
         rate = f"{ours['rate']:.0f} a second"
         pairs = [*zip(ours["rounds"], none["rounds"], strict=True)]
         rates = [one["rate"] / other["rate"] for one, other in pairs]
@@ -126,18 +127,12 @@ def _coming(entries: Entries) -> Iterator[Row]:
 
 
 def _burst(entries: Entries) -> Iterator[Row]:
-    entry = entries.get("burst")
-    if entry is None:
-        return
-    figures = entry["variants"]
-    for name in BACKENDS:
-        if name not in figures:
-            continue
-        ours = figures[name]
-        yield Row(3, f"{name}: {entry['clients']} at once, let in", f"{entry['clients']}",
-                  f"{ours['admitted']}", "", ours["admitted"], entry["clients"], False)
+    for name, ours, none in _beside_none(entries, "burst"):
+        clients = entries["burst"]["clients"]
+        yield Row(3, f"{name}: {clients} at once, let in", f"{clients}",
+                  f"{ours['admitted']}", "", ours["admitted"], clients, False)
         yield Row(3, f"{name}: the same, 99th percentile", "≤ 2 s",
-                  f"{ours['p99_ms'] / 1000:.2f} s", f"{figures['none']['p99_ms'] / 1000:.2f} s",
+                  f"{ours['p99_ms'] / 1000:.2f} s", f"{none['p99_ms'] / 1000:.2f} s",
                   ours["p99_ms"] / 1000, _PATIENCE)
 
 
@@ -216,19 +211,14 @@ _CPU_EMPTY, _CPU_HELD = 2, 10
 
 
 def _openloop(entries: Entries) -> Iterator[Row]:
-    entry = entries.get("openloop")
-    if entry is None:
-        return
-    figures = entry["variants"]
-    for name in BACKENDS:
-        if name not in figures:
-            continue
-        burst, beside = figures[name]["burst"], figures["none"]["burst"]
-        what = f"{name}: {entry['burst']:,} at once"
-        yield Row(8, f"{what}, let in", f"{entry['burst']:,}", f"{burst['admitted']:,}", "",
-                  burst["admitted"], entry["burst"], False)
-        yield Row(8, f"{what}, the last one", "≤ 9 s", f"{burst['max_ms'] / 1000:.1f} s",
-                  f"{beside['max_ms'] / 1000:.1f} s", burst["max_ms"] / 1000, 9)
+    for name, ours, none in _beside_none(entries, "openloop"):
+        clients = entries["openloop"]["burst"]
+        admitted, last = ours["burst"]["admitted"], ours["burst"]["max_ms"] / 1000
+        what = f"{name}: {clients:,} at once"
+        yield Row(8, f"{what}, let in", f"{clients:,}", f"{admitted:,}", "", admitted, clients,
+                  False)
+        yield Row(8, f"{what}, the last one", "≤ 9 s", f"{last:.1f} s",
+                  f"{none['burst']['max_ms'] / 1000:.1f} s", last, 9)
 
 
 def _idle(entries: Entries) -> Iterator[Row]:

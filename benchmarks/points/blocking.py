@@ -7,9 +7,7 @@ are CPU of the reactor's thread, so that load on the machine does not count.
 
 from __future__ import annotations
 
-import json
 import os
-import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -19,8 +17,6 @@ from benchmarks.lab import BenchLab
 from benchmarks.plan import Plan, tell
 from benchmarks.variants import Variant
 
-_PATIENCE = 10.0
-
 
 def measure(_plan: Plan, variant: Variant, held: int) -> dict[str, Any]:
     """The longest events in each phase of a service under load."""
@@ -29,9 +25,9 @@ def measure(_plan: Plan, variant: Variant, held: int) -> dict[str, Any]:
     lab = BenchLab(variant, twistd=("--reactor=timed",), env={"BENCHMARK_TIMES": str(times)})
     with lab:
         def phase(name: str, act: Callable[[], object]) -> None:
-            _read(lab, times)
+            lab.recorded(times)
             act()
-            found[name] = _read(lab, times)
+            found[name] = lab.recorded(times)
             worst = max((each["cpu"] for each in found[name]["longest"].values()), default=0.0)
             tell(f"{variant.name}: {name}: longest event {worst * 1000:.1f} ms")
 
@@ -44,16 +40,3 @@ def measure(_plan: Plan, variant: Variant, held: int) -> dict[str, Any]:
         phase("metrics", lambda: [lab.metric("envelope_sessions") for _ in range(3)])
         phase("all leave at once", lambda: lab.do("leave"))
     return {"held": held, "phases": found}
-
-
-def _read(lab: BenchLab, times: Path) -> dict[str, Any]:
-    """The reactor's records since the last call."""
-    lab.service.send_signal(signal.SIGUSR2)
-    until = time.monotonic() + _PATIENCE
-    while not times.exists():
-        if time.monotonic() > until:
-            raise RuntimeError("the timed reactor does not answer")
-        time.sleep(0.01)
-    found: dict[str, Any] = json.loads(times.read_text())
-    times.unlink()
-    return found
