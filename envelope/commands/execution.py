@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import sys
 from contextlib import suppress
 from dataclasses import dataclass
@@ -148,9 +147,7 @@ class Execution:
 
     async def _while_open(self, held: Held, url: str) -> int:
         if not self._choices.command:
-            _notify(b"READY=1")
-            self._over(await held.ended)
-            return ENDED
+            return await self._hold(held)
         from urllib.parse import urlsplit
 
         from envelope.commands.running import Command
@@ -171,6 +168,17 @@ class Execution:
         status = await self._command.ended
         watch.cancel()
         return ENDED if self._cut else status
+
+    async def _hold(self, held: Held) -> int:
+        from envelope.runtime.servicemanager import ServiceManager
+
+        manager = ServiceManager(self._reactor, os.environ, lambda: "the envelope is open")
+        manager.ready()
+        try:
+            self._over(await held.ended)
+        finally:
+            manager.close()
+        return ENDED
 
     def _over(self, end: Ended) -> None:
         self._cut_off(_ENDS[end])
@@ -201,13 +209,3 @@ class Execution:
             self._working.cancel()
         if number == signal.SIGTSTP:
             os.kill(os.getpid(), signal.SIGSTOP)
-
-
-def _notify(state: bytes) -> None:
-    """Tell a service manager; see sd_notify(3)."""
-    from envelope.runtime.servicemanager import notify_address
-
-    address = notify_address(os.environ)
-    if address is not None:
-        with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
-            sender.sendto(state, address)

@@ -14,7 +14,7 @@ import termios
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -274,6 +274,20 @@ def test_without_a_command_it_holds_and_tells_the_service_manager(
             assert child.stderr is not None
             assert child.stderr.read() == b""
         running.wait_until_idle()
+
+
+def test_a_service_manager_that_reads_nothing_holds_nothing_up(running: Running) -> None:
+    def datagrams() -> socket.socket:
+        return socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+
+    with closing(datagrams()) as manager, closing(datagrams()) as other:
+        manager.bind("")
+        other.setblocking(False)
+        with suppress(BlockingIOError):
+            while True:
+                other.sendto(b"x", manager.getsockname())
+        running.environ["NOTIFY_SOCKET"] = f"@{manager.getsockname()[1:].decode()}"
+        assert running.run(f"--url={running.url()}", "--timeout=1s")[0] == 124
 
 
 def test_both_families(running: Running) -> None:
