@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IAddress, IReactorTime
+from twisted.internet.interfaces import IAddress, IHalfCloseableProtocol, IReactorTime
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
+from zope.interface import implementer
 
 from envelope.admin.wire import (
     MOST_REQUEST,
@@ -78,6 +79,7 @@ async def revoke(sessions: SessionTable, what: Revocation) -> Revoked:
     return Revoked(number, unknown)
 
 
+@implementer(IHalfCloseableProtocol)
 class ControlProtocol(Protocol):
     """One connection; see the module."""
 
@@ -128,6 +130,14 @@ class ControlProtocol(Protocol):
         """Drop the connection at once."""
         transport: Any = self.transport
         transport.abortConnection()
+
+    def readConnectionLost(self) -> None:
+        """A peer that sends no more, as `socat` at the end of its input, still gets its answer."""
+        if not self._asked:
+            self.abort()
+
+    def writeConnectionLost(self) -> None:
+        """See `IHalfCloseableProtocol`."""
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:  # noqa: ARG002
         """See `Protocol`."""

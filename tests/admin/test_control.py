@@ -165,6 +165,22 @@ def test_a_revocation_is_answered_when_the_grants_are_gone(peer: Peer) -> None:
     assert not peer.clock.getDelayedCalls()
 
 
+def test_a_peer_that_sends_no_more_gets_its_answer(peer: Peer) -> None:
+    peer.result = Deferred()
+    protocol, transport = peer.connect()
+    protocol.dataReceived(query_line("revoke", all=True))
+    protocol.readConnectionLost()
+    assert not transport.disconnected
+    peer.result.callback(Revoked(2))
+    assert b'"revoked": 2' in transport.value()
+    protocol.connectionLost()
+    protocol, transport = peer.connect()
+    protocol.dataReceived(query_line("status")[:-1])
+    protocol.readConnectionLost()
+    assert transport.disconnected
+    protocol.connectionLost()
+
+
 def test_a_peer_that_leaves_before_its_answer(peer: Peer) -> None:
     peer.result = Deferred()
     protocol, transport = peer.connect()
