@@ -193,9 +193,10 @@ class OpenTool:
     def _running(self) -> _Child:
         if self._child is None or self._child.ended:
             require_executable(self._tool)
-            self._child = child = _Child(self._tool.name, self._dialect)
+            child = _Child(self._tool.name, self._dialect)
             argv = (str(self._tool), *self._dialect.open)
             self._reactor.spawnProcess(child, argv[0], argv, env=self._dialect.environment)
+            self._child = child
         return self._child
 
     def _too_late(self, child: _Child, timeout: float) -> None:
