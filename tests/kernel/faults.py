@@ -20,8 +20,9 @@ EVERY: Final = (*IPTABLES, *NFTABLES)
 class Fault:
     """One fault: what is wrong with it in place, what becomes what, and `by` what it is noticed.
 
-    That is a scene of the model's, or the file of other tests. `kinds` are those of the tools that
-    the fault makes a difference for.
+    That is a scenario of the model's, or else a file of tests or one test (`FILE::TEST`). `kinds`
+    are those of the tools that the fault makes a difference for: a scenario is run with each, and
+    so is a test with `{kind}` in its name.
     """
 
     name: str
@@ -43,25 +44,36 @@ class Fault:
         path.write_text(path.read_text().replace(self.old, self.new))
 
 
+# Single tests of files whose other tests take a minute or more.
+_DEVICE: Final = "tests/end_to_end/test_device.py::"
+_RENAMED: Final = _DEVICE + "test_a_renamed_device_stays_guarded[{kind}]"
+_BRIDGED: Final = _DEVICE + "test_a_device_that_becomes_part_of_a_bridge_stays_guarded[{kind}]"
+_PORT: Final = _DEVICE + "test_a_port_of_a_bridge_is_refused_and_the_bridge_is_right[{kind}]"
+_LINK: Final = "tests/end_to_end/test_link.py::"
+_ADMIN: Final = _LINK + "test_a_grant_opens_no_admin_port[service-{kind}]"
+_RESET: Final = _LINK + "test_sixty_connections_are_refused_at_once[{kind}]"
+_BREAKS: Final = "tests/kernel/test_faults.py::test_a_start_that_breaks_changes_nothing"
+_REPAIRED: Final = (
+    "tests/kernel/test_nft_interference.py::test_interference_is_repaired_in_one_transaction"
+)
+
 FAULTS: Final = (
     # -- the guarded device
-    Fault("a device is guarded under its first name alone", "tests/end_to_end/test_device.py",
+    Fault("a device is guarded under its first name alone", _RENAMED,
           "            names |= _names_of_packets(device, find)\n", ""),
-    Fault("what a device becomes part of is not guarded", "tests/end_to_end/test_device.py",
+    Fault("what a device becomes part of is not guarded", _BRIDGED,
           "        device = find(device.master) if device.master else None\n",
           "        device = None\n"),
     Fault("a device that was made anew is not followed", "tests/firewall/test_devices.py",
           "            self._followed.add(device.index)", "            pass"),
-    Fault("what the kernel tells about devices is not read", "tests/end_to_end/test_device.py",
+    Fault("what the kernel tells about devices is not read", _RENAMED,
           "            self._reactor.addReader(self)", "            pass"),
-    Fault("the rule for one device stays beside those for several",
-          "tests/end_to_end/test_device.py",
+    Fault("the rule for one device stays beside those for several", _RENAMED,
           'lines += [f"-D {CHAIN} {rule}" for rule in former]', "lines += []", ("nft", "legacy")),
-    Fault("the rule for one device stays beside those for several",
-          "tests/end_to_end/test_device.py",
+    Fault("the rule for one device stays beside those for several", _RENAMED,
           'lines += [f"delete rule {TABLE} {BASELINE} handle {rule.handle}" for rule in former]',
           "lines += []", NFTABLES),
-    Fault("a part of a bridge may be guarded", "tests/end_to_end/test_device.py",
+    Fault("a part of a bridge may be guarded", _PORT,
           'if device.master and config.baseline == "service":', "if False:"),
     # -- promise 1: whole transactions, and answers that speak of the kernel
     Fault("a change of grants is several transactions", "halves",
@@ -152,7 +164,7 @@ FAULTS: Final = (
           "            loose = await self._flows.prepare(choices)\n"),
     Fault("iptables-legacy makes a table to look for leftovers", "tests/kernel/test_leftovers.py",
           'if self._kind == "legacy" and not self._legacy_exists():', "if False:"),
-    Fault("a start that breaks by an unforeseen error leaves rules", "tests/kernel/test_faults.py",
+    Fault("a start that breaks by an unforeseen error leaves rules", _BREAKS,
           "            except BaseException:\n                await self._take_back()",
           "            except ToolFailed:\n                await self._take_back()"),
     Fault("a start that fails for IPv6 leaves IPv4's rules", "failing starts",
@@ -250,8 +262,7 @@ FAULTS: Final = (
           'if structure.choices.baseline == "service" and not hook:', NFTABLES),
     Fault("a table that was put to sleep sleeps on", "interference",
           '"flags dormant" in snapshot.flags and', '"flags" in snapshot.flags and', NFTABLES),
-    Fault("the kernel's count of changes is believed whatever it is",
-          "tests/kernel/test_nft_interference.py",
+    Fault("the kernel's count of changes is believed whatever it is", _REPAIRED,
           "return self._known is not None and self._known == self._generation()",
           "return self._known is not None", NFTABLES),
     Fault("an address that the tool spells in another way is a difference",
@@ -259,7 +270,7 @@ FAULTS: Final = (
     Fault("a protocol that the tool prints by its name is a difference",
           "tests/kernel/test_spelling.py",
           'return rule if number is None else f"-p {number} -j ACCEPT"', "return rule", IPTABLES),
-    Fault("a grant opens the admin port", "tests/end_to_end/test_link.py",
+    Fault("a grant opens the admin port", _ADMIN,
           "self._ports.open_ports(), self._ports.shut_ports()", "self._ports.open_ports(), ()"),
     Fault("chains of others that begin like ours are cleared",
           "tests/firewall/iptables/test_plan.py",
@@ -276,9 +287,9 @@ FAULTS: Final = (
           'direction = ""', NFTABLES),
     Fault("everybody is let in", "sharing",
           '"reject with icmpx type port-unreachable"', '"accept"', NFTABLES),
-    Fault("TCP waits for an error that the kernel limits", "tests/end_to_end/test_link.py",
+    Fault("TCP waits for an error that the kernel limits", _RESET,
           '        "-p tcp -j REJECT --reject-with tcp-reset",\n', "", IPTABLES),
-    Fault("TCP waits for an error that the kernel limits", "tests/end_to_end/test_link.py",
+    Fault("TCP waits for an error that the kernel limits", _RESET,
           '        "meta l4proto tcp reject with tcp reset",\n', "", NFTABLES),
     Fault("the last but one session of a network takes the grant along", "sharing",
           "if not deadlines:", "if len(deadlines) < 2:"),

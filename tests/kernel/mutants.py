@@ -1,12 +1,13 @@
 """Plants each fault in a copy of the source and reports which test notices it (`make mutants`).
 
 Arguments: numbers, or parts of names, of `tests.kernel.faults.FAULTS`; none for all of them. Only
-the scenario or test file that the fault names is run, and it stops at its first failure. Several
-runs go side by side, each in a network namespace of its own. First all scenarios are run without
-any fault, under the same load, so that a failure later on is the fault's doing.
+the scenario or the tests that the fault names are run, up to the first failure. Several runs go
+side by side, each in a network namespace of its own. First all scenarios are run without any fault,
+under the same load, so that a failure later on is the fault's doing.
 
-Prints a line for each fault and kind of tool, and last `N faults, M unnoticed`. The exit status is
-1 when a fault goes unnoticed, or when a scenario fails without any.
+Prints a line for each run, and last `N faults, M unnoticed`. A run that does not end, or in which
+pytest itself fails, notices nothing. The exit status is 1 when a fault goes unnoticed, or when a
+scenario fails without any.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -28,8 +30,9 @@ MODEL = "tests/kernel/test_model.py"
 SCENARIO_TEST = "test_the_kernel_holds_what_the_model_holds_in_each_scenario"
 ROOT = Path(__file__).parents[2]
 COPIED = ("envelope", "tests", "tools", "twisted", "setup.cfg", "pyproject.toml", "README.md")
-# Seconds that a run may take, and that a scenario waits for a condition to come true.
-LONGEST, PATIENCE = 300, "15"
+# Seconds that a run may take, those that it has to clean up then, and those that a scenario waits
+# for a condition to come true.
+LONGEST, LAST, PATIENCE = 300.0, 30.0, "15"
 # Runs side by side: each waits more than it computes, as in `tools/test`.
 AT_ONCE = 2 * (os.cpu_count() or 1)
 
@@ -47,7 +50,7 @@ def noticed(fault: Fault | None, kind: str) -> str:
     """Run the fault's test in a copy of the source; return which one failed, "" if none did.
 
     Without a fault, run all scenarios with this kind of tool. Raises `RuntimeError` when pytest
-    ends in another way than with passed or failed tests.
+    ends in another way than with passed or failed tests, or not within `LONGEST`.
     """
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder)
@@ -63,27 +66,58 @@ def noticed(fault: Fault | None, kind: str) -> str:
         elif fault.by in SCENARIOS:
             selected = [f"{MODEL}::{SCENARIO_TEST}[{kind}-{fault.by}]"]
         else:
-            selected = [fault.by]
-        done = subprocess.run(
-            ["tools/in-namespace", sys.executable, "-m", "pytest", "-q", "-x", *selected],
-            cwd=copy, capture_output=True, text=True, timeout=LONGEST, check=False,
-            env={**os.environ, "PYTHONPATH": folder, "MODEL_PATIENCE": PATIENCE},
-        )
-    if done.returncode == 0:
+            selected = [fault.by.format(kind=kind)]
+        status, printed = run(copy, selected)
+    if status == 0:
         return ""
-    failed = re.findall(r"^(?:FAILED|ERROR) \S*?::(.+?)(?: - .*)?$", done.stdout, re.MULTILINE)
-    if done.returncode != 1 or not failed:
-        raise RuntimeError(f"no test failed:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
-    steps = re.findall(r"^(\d+) steps", done.stdout, re.MULTILINE)
+    failed = re.findall(r"^(?:FAILED|ERROR) \S*?::(.+?)(?: - .*)?$", printed, re.MULTILINE)
+    if status != 1 or not failed:
+        raise RuntimeError(f"no test failed:\n{printed[-4000:]}")
+    steps = re.findall(r"^(\d+) steps", printed, re.MULTILINE)
     return failed[0] + (f", step {steps[-1]}" if steps else "")
 
 
+def run(copy: Path, selected: list[str]) -> tuple[int, str]:
+    """Run these tests of a copy of the source; returns pytest's exit status and what it prints."""
+    # A file, because a child that outlives its test would keep a pipe open.
+    with open(copy / "printed", "w+b") as output:
+        tests = subprocess.Popen(
+            ["tools/in-namespace", sys.executable, "-m", "pytest", "-q", "-x", *selected],
+            cwd=copy, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
+            env={**os.environ, "PYTHONPATH": str(copy), "MODEL_PATIENCE": PATIENCE},
+        )
+        try:
+            status = tests.wait(LONGEST)
+        except subprocess.TimeoutExpired:
+            # So that the tests end what they have started.
+            tests.send_signal(signal.SIGINT)
+            raise RuntimeError(f"no end within {LONGEST:g} s") from None
+        finally:
+            try:
+                tests.wait(LAST)
+            except subprocess.TimeoutExpired:
+                tests.kill()
+                tests.wait()
+        output.seek(0)
+        return status, output.read().decode("utf-8", "replace")
+
+
 def tried(number: int, fault: Fault, kind: str) -> tuple[int, str, str]:
-    """One fault with one kind of tool: its number, the test that noticed it, the line to print."""
+    """One run with a fault: its number, the test that noticed it, the line to print."""
     began = time.monotonic()
-    by = noticed(fault, kind)
+    by, why = "", ""
+    try:
+        by = noticed(fault, kind)
+    except RuntimeError as error:
+        why = f", {error}"
     lasted = time.monotonic() - began
-    return number, by, f"{number:3} {fault.name} ({kind}): {by or 'UNNOTICED'} ({lasted:.0f} s)"
+    name = f"{fault.name} ({kind})" if kind else fault.name
+    return number, by, f"{number:3} {name}: {by or f'UNNOTICED{why}'} ({lasted:.0f} s)"
+
+
+def kinds_of(fault: Fault) -> tuple[str, ...]:
+    """The kinds of tools that a fault's test is run with, each by itself."""
+    return fault.kinds if fault.by in SCENARIOS or "{kind}" in fault.by else ("",)
 
 
 def main(words: list[str]) -> int:
@@ -92,11 +126,12 @@ def main(words: list[str]) -> int:
     unnoticed = set()
     with ThreadPoolExecutor(AT_ONCE) as pool:
         try:
-            for kind, by in zip(EVERY, pool.map(noticed, [None] * len(EVERY), EVERY), strict=True):
+            whole = pool.map(noticed, [None] * len(EVERY), EVERY)
+            for kind, by in zip(EVERY, whole, strict=True):
                 if by:
                     print(f"without any fault ({kind}): {by} fails")
                     return 1
-            runs = [(number, fault, kind) for number, fault in faults for kind in fault.kinds]
+            runs = [(number, fault, kind) for number, fault in faults for kind in kinds_of(fault)]
             for number, by, line in pool.map(tried, *zip(*runs, strict=True)):
                 print(line, flush=True)
                 if not by:
