@@ -173,14 +173,16 @@ class FilterTable(InstalledTable[Snapshot]):
         if self._certainty.suffices:
             return None
         text, known = await self._certainty.read(lambda: self._source.text(self._ends.possible))
-        reading = self._reader.read(text, self._standing, in_force)
+        standing = self._standing
+        reading = self._reader.read(text, standing, in_force)
         seen = await step_by_step(self._tools.reactor, reading)
         self._mended = False
         lines, kinds = self._ends.inspect(
             self._reader.ends, lambda: referred(text), self._clock.now()
         )
         seen = replace(seen, mending=[*seen.mending, *lines], kinds=[*seen.kinds, *kinds])
-        changed = seen.mending or seen.moving
+        # The next look sees what mending came to.
+        changed = seen.mending or seen.moving or standing is not self._structure
         self._certainty.know(None if changed or not written_by_nft(text) else known)
         return seen
 
