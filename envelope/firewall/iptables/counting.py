@@ -7,6 +7,7 @@ rules are read then, while few leave, since a reading takes a process.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from typing import Final
 
 from envelope.firewall import Traffic
@@ -57,11 +58,9 @@ class Counting:
         """See `KernelTable`."""
         reactor = self._tools.reactor
         if self._tells:
-            try:
+            with suppress(OSError):
                 counted = self._counters.counts(self._prefix)
                 return together(await in_turns(reactor, counted, lambda part: part))
-            except OSError:
-                self._tells = False
         lines = text_of(await self._tools.save(counters=True)).split("\n")
         version = self._family.version
         return together(await in_turns(reactor, lines, lambda part: counts_in(part, version)))
