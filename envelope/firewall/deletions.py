@@ -27,6 +27,7 @@ class Deletions:
         self._kind = kind
         # None where the kernel tells nothing.
         self._events: Events | None = None
+        self._lost = False
 
     @property
     def listens(self) -> bool:
@@ -40,19 +41,25 @@ class Deletions:
                 self._events = Events(NETLINK_NETFILTER, _GROUP, _BUFFER)
 
     def read(self) -> Iterator[bytes]:
-        """The messages since the last call; some may be lost under a flood."""
+        """The messages since the last call; see `lost`."""
         for _ in range(_MOST):
             if self._events is None:
                 return
             try:
                 messages = self._events.read()
             except OSError:
+                self._lost = True
                 continue
             if not messages:
                 return
             for kind, body in messages:
                 if kind == self._kind:
                     yield body
+
+    def lost(self) -> bool:
+        """Whether some were lost under a flood, since the last call of this."""
+        lost, self._lost = self._lost, False
+        return lost
 
     def close(self) -> None:
         """Hear no more."""

@@ -159,6 +159,9 @@ class KernelTable(Protocol[W]):
         more. A rule that is replaced counts as deleted; one whose count is not known is left out.
         """
 
+    def lost(self) -> bool:
+        """Whether `deleted` may have left out any since the last call of this."""
+
     async def look(self, in_force: Mapping[Key, W]) -> Seen[W] | None:
         """Read the kernel's rules; None when they are known to be as written.
 

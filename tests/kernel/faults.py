@@ -302,7 +302,7 @@ FAULTS: Final = (
           "None if changed or not written_by_nft(text) else known", "None if changed else known"),
     Fault("a grant that let something in counts as unused",
           "tests/firewall/reconcile/test_ledger.py",
-          "self.ended and self.exact and not self.packets,", "self.ended,"),
+          "self.gone and self.exact and not self.packets,", "self.gone,"),
     Fault("clients' sockets are left alone", "tests/firewall/flows/test_flows.py",
           "strangers = [each for each in connections if judge.is_own(each) is False]",
           "strangers = [each for each in connections if judge.is_own(each) is None]"),

@@ -14,9 +14,15 @@ from twisted.internet.task import deferLater
 
 from envelope.addresses import PortRange
 from envelope.config.subjects import Subject
-from envelope.firewall import GrantId, Traffic
+from envelope.firewall import GrantId, Traffic, deletions
 from envelope.firewall.nftables.counters import Counted, ElementCounters
-from tests.kernel.firewallundertest import SERVICE, FirewallUnderTest, later, settled
+from tests.kernel.firewallundertest import (
+    SERVICE,
+    FirewallUnderTest,
+    NftKernel,
+    later,
+    settled,
+)
 from tests.kernel.udpprobe import PORT, Listener, addresses
 
 pytestmark = pytest.mark.kernel
@@ -155,6 +161,26 @@ async def test_a_grant_that_others_delete_is_counted_all_the_same(make, listener
     await settled(lambda: subject.transactions() > done)
     send(listener, CLIENT, 1)
     assert await firewall.revoke(GRANTS[CLIENT]) == Traffic(6, 6 * 29, False)
+
+
+@pytest.mark.parametrize("kind", EXACT)
+@ensureDeferred
+async def test_after_a_flood_of_others_changes_no_count_is_exact(
+    make, listener, kind, monkeypatch
+) -> None:
+    """The kernel may have told of a grant's rule among what was lost; new grants are exact."""
+    monkeypatch.setattr(deletions, "_BUFFER", 1 << 12)
+    firewall = make(kind).firewall
+    await firewall.open(SERVICE)
+    await firewall.allow(GRANTS[CLIENT], later(600))
+    send(listener, CLIENT, 3)
+    rules = [f"add rule ip flood many ip saddr 10.0.0.{n} drop" for n in range(250)]
+    NftKernel().run("add table ip flood", "add chain ip flood many", *rules)
+    NftKernel().run("delete table ip flood")
+    assert await firewall.revoke(GRANTS[CLIENT]) == Traffic(3, 3 * 29, False)
+    await firewall.allow(GRANTS[OTHER], later(600))
+    send(listener, OTHER, 2)
+    assert await firewall.revoke(GRANTS[OTHER]) == Traffic(2, 2 * 49, True)
 
 
 class Unasked(ElementCounters):

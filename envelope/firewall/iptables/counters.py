@@ -57,11 +57,15 @@ class RuleCounters:
         self._deletions.listen()
 
     def deleted(self, prefix: int) -> Iterator[tuple[Key, Traffic]]:
-        """The rules that were deleted since the last call; some may be lost under a flood."""
+        """The rules that were deleted since the last call; see `lost`."""
         for message in self._deletions.read():
             found = self.read(message, prefix)
             if found is not None:
                 yield found
+
+    def lost(self) -> bool:
+        """See `Deletions.lost`."""
+        return self._deletions.lost()
 
     def counts(self, prefix: int) -> Iterator[tuple[Key, Traffic]]:
         """The rules that stand, of iptables-nft alone; raises `OSError`."""

@@ -71,6 +71,10 @@ class Counting:
         deleted, self._deleted = self._deleted, []
         return [*together(deleted).items()]
 
+    def lost(self) -> bool:
+        """See `KernelTable`."""
+        return self._counters.lost()
+
     def _hear(self) -> None:
         """Take what the kernel has told of deleted rules, before its buffer is full."""
         self._deleted += self._counters.deleted(self._prefix)

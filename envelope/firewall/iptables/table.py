@@ -168,6 +168,10 @@ class FilterTable(InstalledTable[Snapshot]):
         """See `KernelTable`."""
         return self._counting.deleted()
 
+    def lost(self) -> bool:
+        """See `KernelTable`."""
+        return self._counting.lost()
+
     async def look(self, in_force: Mapping[Key, Rules]) -> Seen[Rules] | None:
         """See `KernelTable`."""
         if self._certainty.suffices:

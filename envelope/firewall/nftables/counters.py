@@ -63,9 +63,13 @@ class ElementCounters:
         self._deletions.listen()
 
     def deleted(self) -> Iterator[Counted]:
-        """The elements that were deleted since the last call; some may be lost under a flood."""
+        """The elements that were deleted since the last call; see `lost`."""
         for message in self._deletions.read():
             yield from elements(message)
+
+    def lost(self) -> bool:
+        """See `Deletions.lost`."""
+        return self._deletions.lost()
 
     def counts(self, name: str) -> Iterator[list[Counted]]:
         """The elements of a set, read datagram by datagram; raises `OSError`."""

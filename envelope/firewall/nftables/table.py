@@ -172,8 +172,7 @@ class NftTable(InstalledTable[NftSnapshot]):
                         known = len(found)
                         await deferLater(self._reactor, 0)
         except OSError:
-            snapshot = NftSnapshot.of(await self._nft.show())
-            steps = counts_in(snapshot, structure.choices)
+            steps = counts_in(NftSnapshot.of(await self._nft.show()), structure.choices)
             return await step_by_step(self._reactor, steps)
         return found
 
@@ -182,6 +181,10 @@ class NftTable(InstalledTable[NftSnapshot]):
         self._hear()
         deleted, self._deleted = self._deleted, []
         return deleted
+
+    def lost(self) -> bool:
+        """See `KernelTable`."""
+        return self._counters.lost()
 
     def _hear(self) -> None:
         """Take what the kernel has told of deleted elements, before its buffer is full."""

@@ -36,18 +36,18 @@ class Counting(Generic[W]):
 
         `before` are the grants that were in force.
         """
-        self._ledger.deleted(self._table.deleted())
+        self._hear()
         same = {key for key, grant in grants.items() if key in before and before[key] == grant}
         self._ledger.written(grants, awaited, same)
 
     def seen(self, grants: Mapping[Key, W]) -> None:
         """The kernel was read, and holds these grants."""
-        self._ledger.deleted(self._table.deleted())
+        self._hear()
         self._ledger.seen(grants.keys())
 
     def end(self, key: Key) -> Traffic | None:
         """What a grant has let in, now that it is over; see `Ledger.end`."""
-        self._ledger.deleted(self._table.deleted())
+        self._hear()
         return self._ledger.end(key)
 
     def traffic(self, key: Key) -> Traffic | None:
@@ -68,7 +68,7 @@ class Counting(Generic[W]):
         number = self._ledger.begin()
         try:
             counts = await self._counts()
-            self._ledger.deleted(self._table.deleted())
+            self._hear()
             await in_turns(self._reactor, counts.items(), partial(self._ledger.note, number))
         finally:
             # Also when it breaks: an old number would look like a grant without traffic.
@@ -86,6 +86,11 @@ class Counting(Generic[W]):
             return {}
         self._failed = False
         return counts
+
+    def _hear(self) -> None:
+        self._ledger.deleted(self._table.deleted())
+        if self._table.lost():
+            self._ledger.doubt()
 
     def _answer(self) -> None:
         waiting, self._reading = self._reading, []

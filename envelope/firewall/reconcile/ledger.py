@@ -19,9 +19,9 @@ class _Entry:
     """One grant; `rule_` is what the rule that stands had counted at the last reading.
 
     `told_` is what a caller was told when another one took the grant over. `ended`: a rule was
-    deleted and its count told; another one may stand by now, unless it is known to be `gone`.
-    `exact`: no rule was deleted without its count. `changed` and `read` are the numbers of the last
-    change and the last reading.
+    deleted and its count told; another one may stand by now, as where rules moved to other chains.
+    `gone`: none stands. `exact`: no rule was deleted without its count. `changed` and `read` are
+    the numbers of the last change and the last reading.
     """
 
     packets: int = 0
@@ -59,8 +59,8 @@ class _Entry:
         return Traffic(
             self.packets + self.rule_packets - self.told_packets,
             self.bytes + self.rule_bytes - self.told_bytes,
-            self.ended and self.exact,
-            self.ended and self.exact and not self.packets,
+            self.gone and self.exact,
+            self.gone and self.exact and not self.packets,
         )
 
 
@@ -84,6 +84,11 @@ class Ledger:
                 entry.exact = entry.exact and counted.exact
                 entry.ended = True
                 entry.changed = next(self._numbers)
+
+    def doubt(self) -> None:
+        """Some rules were deleted that nobody told of: no count is exact any more."""
+        for entry in self._entries.values():
+            entry.exact = False
 
     def written(
         self, grants: Mapping[Key, object | None], awaited: Container[Key],
@@ -166,5 +171,5 @@ class Ledger:
 
     def _drop(self, key: Key) -> None:
         entry = self._entries.get(key)
-        if entry is not None and entry.ended:
+        if entry is not None and entry.gone:
             del self._entries[key]

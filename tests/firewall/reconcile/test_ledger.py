@@ -114,6 +114,39 @@ def test_a_grant_that_another_caller_takes_over_begins_anew() -> None:
     assert ledger.end(ONE) == counted(2)
 
 
+def test_a_rule_that_moved_and_stands_is_not_counted_to_its_end() -> None:
+    """Neither is what another caller takes over known exactly, nor is it forgotten."""
+    ledger = Ledger()
+    ledger.written({ONE: 5}, ())
+    ledger.deleted([(ONE, counted(0))])
+    ledger.written({OTHER: 5}, ())
+    traffic = ledger.end(ONE)
+    assert traffic == counted(0, exact=False)
+    assert not traffic.unused
+    ledger.deleted([(ONE, counted(7))])
+    ledger.written({ONE: 9}, ())
+    ledger.deleted([(ONE, counted(0))])
+    ledger.written({ONE: None}, (ONE,))
+    traffic = ledger.end(ONE)
+    assert traffic == counted(7)
+    assert not traffic.unused
+
+
+def test_where_deletions_were_lost_nothing_is_exact() -> None:
+    """Also not what was told of one of a grant's rules."""
+    ledger = Ledger()
+    ledger.written({ONE: 5, OTHER: 5}, ())
+    ledger.deleted([(ONE, counted(0))])
+    ledger.doubt()
+    ledger.written({ONE: None}, (ONE,))
+    traffic = ledger.end(ONE)
+    assert traffic == counted(0, exact=False)
+    assert not traffic.unused
+    ledger.deleted([(OTHER, counted(1))])
+    ledger.written({OTHER: None}, (OTHER,))
+    assert ledger.end(OTHER) == counted(1, exact=False)
+
+
 class LedgerModel(RuleBasedStateMachine):
     """A kernel that counts, whose rules others delete, and whose messages may be lost."""
 
@@ -147,6 +180,14 @@ class LedgerModel(RuleBasedStateMachine):
         self.certain.setdefault(key, True)
         self.hear()
         self.ledger.written({key: 5}, ())
+
+    @rule(key=keys)
+    def move(self, key):
+        if key in self.rules:
+            self.delete(key, silently=False)
+            self.rules[key] = 0
+            self.hear()
+            self.ledger.written({}, ())
 
     @rule(key=keys, packets=st.integers(1, 5))
     def packet(self, key, packets):

@@ -52,6 +52,9 @@ class FakeTable:
         deleted, self.gone = self.gone, []
         return deleted
 
+    def lost(self) -> bool:
+        return False
+
     async def counts(self) -> dict[Key, Traffic]:
         await deferLater(self._clock, TAKES)
         if not self.readable:
