@@ -135,8 +135,10 @@ def run(options: Options) -> int:
     from twisted.internet import reactor as installed
 
     from envelope.runtime.lookup import abandon_lookups_at_the_end
+    from envelope.runtime.reactor import use_boot_clock
 
     reactor: Any = installed
+    use_boot_clock(reactor)
     abandon_lookups_at_the_end(reactor)
     from twisted.internet.defer import Deferred
 

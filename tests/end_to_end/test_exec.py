@@ -43,6 +43,15 @@ socket.getaddrinfo = both
 from envelope.commands import main
 sys.exit(main())
 """
+# The wall clock is set an hour ahead one second after the start.
+SET_AHEAD = """
+import sys, threading, time
+real, ahead = time.time, threading.Event()
+time.time = lambda: real() + (3600 if ahead.is_set() else 0)
+threading.Timer(1, ahead.set).start()
+from envelope.commands import main
+sys.exit(main())
+"""
 
 
 class Running(ServiceProcess):
@@ -101,6 +110,15 @@ def test_the_envelope_ends_first(running: Running) -> None:
     assert running.run(f"--url={running.url()}", "-timeout", "0m0.7s", "sleep", "60") == (
         124, "", "envelope exec: --timeout (0.7 s) has passed\n")
     assert running.run(f"--url={running.url(exp=time.time() + 1)}") == (124, "", said)
+
+
+def test_a_step_of_the_wall_clock_ends_nothing(running: Running) -> None:
+    """As that of a machine that learns the time some seconds after its boot."""
+    done = subprocess.run(
+        [sys.executable, "-c", SET_AHEAD, "exec", f"--url={running.url(exp=time.time() + 60)}",
+         "sleep", "3"], env=running.environ, capture_output=True, text=True, timeout=PATIENCE,
+        cwd=Path(__file__).parents[2])
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_a_command_that_ignores_sigterm_is_killed(running: Running) -> None:
