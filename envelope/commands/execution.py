@@ -184,12 +184,13 @@ class Execution:
         self._cut_off(_ENDS[end])
 
     def _cut_off(self, why: str) -> None:
-        """End the command, and say why; the first reason counts."""
-        if not self._cut:
-            self._cut = True
-            say(why)
-            if self._command is not None:
-                self._command.terminate()
+        """End the command unless it has ended, and say why; the first reason counts."""
+        if self._cut or (self._command is not None and self._command.ended.called):
+            return
+        self._cut = True
+        say(why)
+        if self._command is not None:
+            self._command.terminate()
 
     def _time_is_up(self) -> None:
         why = f"--timeout ({self._choices.seconds:g} s) has passed"

@@ -112,6 +112,15 @@ def test_the_envelope_ends_first(running: Running) -> None:
     assert running.run(f"--url={running.url(exp=time.time() + 1)}") == (124, "", said)
 
 
+def test_the_time_is_up_after_the_command(running: Running) -> None:
+    """While the server, stopped here, does not answer the close for two seconds."""
+    try:
+        assert running.run(f"--url={running.url()}", "--timeout=2s", "kill", "-STOP",
+                           str(running.pid)) == (0, "", "")
+    finally:
+        os.kill(running.pid, signal.SIGCONT)
+
+
 def test_a_step_of_the_wall_clock_ends_nothing(running: Running) -> None:
     """As that of a machine that learns the time some seconds after its boot."""
     done = subprocess.run(
