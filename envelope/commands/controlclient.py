@@ -97,9 +97,11 @@ def _read_line(connection: socket.socket, deadline: float) -> bytes:
             raise TimeoutError
         connection.settimeout(left)
         part = connection.recv(1 << 16)
+        if not part:
+            raise ConnectionResetError("it ended the connection before its answer")
         parts.append(part)
         size += len(part)
-        if not part or part.endswith(b"\n") or size > _MOST_ANSWER:
+        if part.endswith(b"\n") or size > _MOST_ANSWER:
             return b"".join(parts)
 
 

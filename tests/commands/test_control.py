@@ -153,8 +153,8 @@ def test_status(capsys, tmp_path) -> None:
 
 
 @pytest.mark.parametrize("answer", [
-    b"", b"HTTP/1.1 400 Bad Request\r\n", b"{}\n", line()[:-5], b"[1]\n",
-    b'{"version": 2, "sessions": []}\n', b"[" * 100_000,
+    b"HTTP/1.1 400 Bad Request\r\n", b"{}\n", b"[1]\n",
+    b'{"version": 2, "sessions": []}\n', b"[" * 100_000 + b"\n",
 ])
 def test_something_else_answers(capsys, tmp_path, answer) -> None:
     path = tmp_path / "control"
@@ -162,7 +162,18 @@ def test_something_else_answers(capsys, tmp_path, answer) -> None:
         assert main(["sessions", f"--control={path}"]) == 1
     said = capsys.readouterr().err
     assert said.count("\n") == 1
-    assert "internal error" not in said
+    assert "is not a service that this command understands" in said
+
+
+@pytest.mark.parametrize("answer", [b"", line()[:-5]])
+def test_a_service_that_stops_before_its_answer(capsys, tmp_path, answer) -> None:
+    path = tmp_path / "control"
+    with answering(path, answer):
+        assert main(["revoke", "--all", f"--control={path}"]) == 1
+    assert capsys.readouterr().err == (
+        f"envelope revoke: cannot ask the service at {path}: it ended the connection before its "
+        "answer\n"
+    )
 
 
 def test_nobody_answers(capsys, tmp_path) -> None:
