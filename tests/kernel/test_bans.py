@@ -40,19 +40,11 @@ def listener():
         yield made
 
 
-@pytest.fixture
-def make(tmp_path):
-    """Make a firewall of some kind with some options; its rules are checked when it is closed."""
-    made = []
-
-    def make(kind: str, **options: object) -> FirewallUnderTest:
-        made.append(FirewallUnderTest(tmp_path, kind, **options))
-        return made[0]
-
+@pytest.fixture(autouse=True)
+def cleared():
+    """Remove the tables that a ban made: iptables-nft keeps them, and other tests compare all."""
     before = tables()
-    yield make
-    made[0].close()
-    # iptables-nft keeps the table that a ban made; other tests compare all tables.
+    yield
     for table in tables() - before:
         NftKernel().run(f"delete {table}")
 

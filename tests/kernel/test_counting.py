@@ -16,13 +16,7 @@ from envelope.addresses import PortRange
 from envelope.config.subjects import Subject
 from envelope.firewall import GrantId, Traffic, deletions
 from envelope.firewall.nftables.counters import Counted, ElementCounters
-from tests.kernel.firewallundertest import (
-    SERVICE,
-    FirewallUnderTest,
-    NftKernel,
-    later,
-    settled,
-)
+from tests.kernel.firewallundertest import SERVICE, NftKernel, later, settled
 from tests.kernel.udpprobe import PORT, Listener, addresses
 
 pytestmark = pytest.mark.kernel
@@ -40,18 +34,6 @@ SUBJECTS = (Subject("ndt"), Subject("probe", (PortRange("udp", PORT, PORT),)))
 def listener():
     with Listener() as made, addresses(CLIENT, OTHER):
         yield made
-
-
-@pytest.fixture
-def make(tmp_path):
-    made = []
-
-    def make(kind: str, **options: object) -> FirewallUnderTest:
-        made.append(FirewallUnderTest(tmp_path, kind, **options))
-        return made[0]
-
-    yield make
-    made[0].close()
 
 
 def send(listener: Listener, source: str, packets: int) -> None:

@@ -19,19 +19,6 @@ pytestmark = pytest.mark.kernel
 MIXED = [ip_network("::102:304/128"), ip_network("::5/128"), ip_network("::ffff:0:102:304/128")]
 
 
-@pytest.fixture
-def make(tmp_path):
-    """Make a firewall of some kind with some options; its rules are checked when it is closed."""
-    made = []
-
-    def make(kind: str, **options: object) -> FirewallUnderTest:
-        made.append(FirewallUnderTest(tmp_path, kind, **options))
-        return made[0]
-
-    yield make
-    made[0].close()
-
-
 async def looks(subject: FirewallUnderTest, times: int) -> None:
     """Wait for so many looks at the kernel's rules."""
     for _ in range(times):
