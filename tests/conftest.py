@@ -43,7 +43,7 @@ class ChildStartedError(Exception):
 
 
 class NoChildren:
-    """Forbids child processes while a test runs.
+    """Forbids child processes while a test runs that is not marked `process`.
 
     While modules are imported they are allowed: ifaddr starts one.
     """
@@ -59,9 +59,9 @@ class NoChildren:
             raise ChildStartedError("mark this test with @pytest.mark.process")
 
     @pytest.hookimpl(wrapper=True)
-    def pytest_runtest_protocol(self) -> Generator[None, object, object]:
+    def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, object, object]:
         """Watch one test with its fixtures."""
-        self._in_test = True
+        self._in_test = item.get_closest_marker("process") is None
         try:
             return (yield)
         finally:
@@ -79,11 +79,11 @@ class NoChildren:
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add `--no-children`, which `make check` uses."""
     parser.addoption("--no-children", action="store_true",
-                     help="leave out tests marked `process`, and let the others start no child")
+                     help="leave out tests marked `process`")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Begin logging; with `--no-children`, forbid child processes.
+    """Begin logging, and forbid child processes to tests that are not marked `process`.
 
     Until logging begins, Twisted keeps the last 200 events, and with them the objects that logged
     them. Those of an earlier test would be freed in the middle of a later one, which may count
@@ -92,8 +92,7 @@ def pytest_configure(config: pytest.Config) -> None:
     failures = FilteringLogObserver(textFileLogObserver(sys.__stderr__),
                                     [LogLevelFilterPredicate(defaultLogLevel=LogLevel.critical)])
     globalLogBeginner.beginLoggingTo([failures], discardBuffer=True, redirectStandardIO=False)
-    if config.getoption("--no-children"):
-        config.pluginmanager.register(NoChildren())
+    config.pluginmanager.register(NoChildren())
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

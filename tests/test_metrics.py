@@ -7,13 +7,13 @@ from enum import StrEnum
 from itertools import product
 
 import pytest
-from prometheus_client import Counter
+from prometheus_client import CollectorRegistry, Counter
 from prometheus_client.parser import text_string_to_metric_families
 from twisted.internet.task import Clock
 
 from envelope import __version__
 from envelope.config import Config
-from envelope.metrics import as_text, children, new_registry
+from envelope.metrics import as_text, children
 from envelope.service import EnvelopeService
 from tests.support.promtool import promtool
 
@@ -139,7 +139,7 @@ def test_what_promtool_says() -> None:
 
 def test_nothing_but_a_member_is_a_label() -> None:
     """A text from elsewhere raises, and leaves no series behind."""
-    registry = new_registry()
+    registry = CollectorRegistry()
     colours = children(Counter("colours", "Seen.", ["colour"], registry=registry), Colour)
     both = children(
         Counter("things", "Seen.", ["colour", "size"], registry=registry), product(Colour, Size)

@@ -151,6 +151,7 @@ def test_a_path_that_cannot_be(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [tmp_path / "file"]
 
 
+@pytest.mark.process
 def test_a_folder_that_may_not_be_looked_into() -> None:
     """A start is refused for it, and `envelope check` says why."""
     with public_folder() as folder:
