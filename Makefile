@@ -79,10 +79,9 @@ deb: prepare  ## build a Debian package in dist/, and try it in a fresh Debian (
 	@.venv/bin/python tools/deb
 
 docs: prepare  ## write docs/reference.md from the code, and make a site of the pages in build/docs
-	@.venv/bin/python -c 'import furo, myst_parser' 2>/dev/null || \
-	.venv/bin/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	@.venv/bin/python tools/site --prepare
 	@.venv/bin/python tools/reference
-	@.venv/bin/python -m sphinx -q -W --keep-going -b html -c docs . build/docs
+	@.venv/bin/python tools/site build/docs
 	@echo build/docs/docs/README.html
 
 reference: prepare  ## write docs/reference.md from the code
