@@ -96,7 +96,7 @@ def test_the_search_finds_words(site: Path) -> None:
     text = (site / "searchindex.js").read_text()
     index = json.loads(text.removeprefix("Search.setIndex(").removesuffix(")"))
     for word, name in {"logrot": "docs/operations", "certbot": "docs/rotate",
-                       "kustomiz": "docs/kubernetes"}.items():
+                       "kustom": "docs/kubernetes"}.items():
         found = index["terms"][word]
         assert index["docnames"].index(name) in (found if isinstance(found, list) else [found])
     assert "searchtools.js" in (site / "search.html").read_text()
