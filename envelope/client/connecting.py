@@ -7,7 +7,7 @@ import socket
 from typing import Any, Final
 
 from twisted.internet.address import IPv4Address, IPv6Address
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.endpoints import HostnameEndpoint, TCP4ClientEndpoint, TCP6ClientEndpoint
 from twisted.internet.error import ConnectError, DNSLookupError
 from twisted.internet.interfaces import IAddress, IHostResolution, IResolutionReceiver
@@ -157,12 +157,20 @@ async def connect(
         f"it has no IPv{version} address, or its name cannot be looked up"
     )
     for place in places:
+        attempt: Deferred[Any] = place.connect(_Once.forProtocol(lambda: exchange))
+        # An endpoint that is cancelled fails as if there were no such name, or with an error of its
+        # own.
+        connected: Deferred[Any] = Deferred()
+        attempt.chainDeferred(connected)
         try:
-            await place.connect(_Once.forProtocol(lambda: exchange))
+            await connected
         except (DNSLookupError, UnicodeError):
             continue
         except ConnectError as error:
             fault = _why(error)
+        except CancelledError:
+            attempt.cancel()
+            raise
         else:
             return
     raise Refused(url.server, None, fault)

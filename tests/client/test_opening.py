@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 from ipaddress import ip_address
 from pathlib import Path
@@ -136,6 +137,37 @@ async def test_an_opening_can_be_cancelled() -> None:
         entering.cancel()
         with pytest.raises(CancelledError):
             await entering
+
+
+@pytest.mark.parametrize(("family", "host"), [
+    (Family.ANY, "127.0.0.1"), (Family.IPV4, "127.0.0.1"), (Family.IPV6, "[::1]"),
+])
+@ensureDeferred
+async def test_an_opening_can_be_cancelled_while_it_connects(family: Family, host: str) -> None:
+    with (
+        socket.create_server(
+            ("", 0), family=socket.AF_INET6, backlog=0, dualstack_ipv6=True
+        ) as silent,
+        # A backlog of 0 holds this one; the kernel answers no other.
+        socket.create_connection(("127.0.0.1", silent.getsockname()[1])),
+    ):
+        url = f"ws://{host}:{silent.getsockname()[1]}/v0/envelope/access"
+        entering = Deferred.fromCoroutine(opened(reactor, url, family=family).__aenter__())
+        while not reactor.getWriters():
+            await pause()
+        entering.cancel()
+        with pytest.raises(CancelledError):
+            await entering
+
+
+@pytest.mark.parametrize("family", Family)
+@ensureDeferred
+async def test_an_opening_can_be_cancelled_during_a_look_up(family: Family) -> None:
+    url = "ws://localhost:1/v0/envelope/access"
+    entering = Deferred.fromCoroutine(opened(reactor, url, family=family).__aenter__())
+    entering.cancel()
+    with pytest.raises(CancelledError):
+        await entering
 
 
 @ensureDeferred

@@ -317,6 +317,27 @@ def test_a_service_manager_that_reads_nothing_holds_nothing_up(running: Running)
         assert running.run(f"--url={running.url()}", "--timeout=1s")[0] == 124
 
 
+def test_a_server_that_nothing_comes_back_from(running: Running) -> None:
+    """--timeout and Ctrl-C end the attempt to connect, and say nothing else."""
+    with (
+        socket.create_server(("127.0.0.1", 0), backlog=0) as silent,
+        # A backlog of 0 holds this one; the kernel answers no other.
+        socket.create_connection(silent.getsockname()),
+    ):
+        port = silent.getsockname()[1]
+        url = f"--url=wss://127.0.0.1:{port}/"
+        assert running.run(url, "--timeout=500ms", "true") == (
+            125, "", "envelope exec: --timeout (0.5 s) has passed\n")
+        with subprocess.Popen([ENVELOPE, "exec", url, "true"], env=running.environ,
+                              stderr=subprocess.PIPE) as child:
+            connecting = f":{port:04X} 02 "
+            wait_until(lambda: connecting in Path("/proc/net/tcp").read_text(), "no SYN is sent")
+            child.send_signal(signal.SIGINT)
+            assert child.wait(PATIENCE) == 130
+            assert child.stderr is not None
+            assert child.stderr.read() == b""
+
+
 def test_both_families(running: Running) -> None:
     """One visitor with one slot; without `jti` it is two, and --partial goes on with one."""
     def run(*argv: str, jti: str | None = None) -> tuple[int, str, str]:
