@@ -27,7 +27,7 @@ from envelope.firewall.process import (
     run,
 )
 from envelope.runtime.timers import Timer
-from envelope.runtime.transports import write_to_child
+from envelope.runtime.transports import kill_child, write_to_child
 
 PROBE_WAIT: Final = 2.0
 # Seconds that the end of a child is waited for; then it is killed.
@@ -106,9 +106,7 @@ class _Child(ProcessProtocol):
 
     def kill(self) -> None:
         if not self.ended and self.transport is not None:
-            self.transport.signalProcess("KILL")
-            # The pipes may be held open by a grandchild, which would keep us waiting for it.
-            self.transport.loseConnection()
+            kill_child(self.transport)
 
 
 class OpenTool:

@@ -22,7 +22,7 @@ from twisted.python.failure import Failure
 from envelope.firewall import FirewallError
 from envelope.firewall.errors import ToolFailed, ToolTimeout
 from envelope.runtime.timers import Timer
-from envelope.runtime.transports import output_of_child
+from envelope.runtime.transports import kill_child, output_of_child
 from envelope.text import printable
 
 # Where tools are looked for when the search path does not have them.
@@ -107,9 +107,8 @@ class _Run(ProcessProtocol):
             self.finished.errback(ToolFailed(f"{self.name}: {said}", output))
 
     def kill(self) -> None:
-        if self.transport is not None and self.transport.pid:
-            self.transport.signalProcess("KILL")
-            self.transport.loseConnection()
+        if self.transport is not None:
+            kill_child(self.transport)
 
     def give_up(self, why: ToolFailed) -> None:
         self.kill()

@@ -13,6 +13,7 @@ from functools import cache
 from typing import Any, Final
 
 from OpenSSL import SSL
+from twisted.internet.error import ProcessExitedAlready
 from twisted.internet.interfaces import IProcessTransport, IPushProducer, ITCPTransport
 from twisted.internet.process import Process, ProcessWriter
 from twisted.internet.protocol import connectionDone
@@ -166,6 +167,13 @@ def write_to_child(child: IProcessTransport, data: bytes) -> None:
         data = data[sent:]
     if data:
         child.write(data)
+
+
+def kill_child(child: IProcessTransport) -> None:
+    """Kill a child, unless it has ended, and close its pipes, which a grandchild may hold open."""
+    with suppress(ProcessExitedAlready):
+        child.signalProcess("KILL")
+    child.loseConnection()
 
 
 def output_of_child(child: IProcessTransport, descriptor: int) -> IPushProducer:
