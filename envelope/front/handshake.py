@@ -37,6 +37,7 @@ _TOKEN: Final = frozenset(
     b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 )
 _REQUEST_LINE: Final = re.compile(rb"[-!#$%&'*+.^_`|~0-9A-Za-z]+ [\x21-\x7e]+ HTTP/1\.[01]")
+_ABSOLUTE: Final = re.compile(r"https?://[-\w.~!$&'()*+,;=:%@\[\]]+(?=/)", re.ASCII | re.IGNORECASE)
 _HOST: Final = re.compile(rb"[-\w.~!$&'()*+;=:%\[\]]*", re.ASCII)
 # RFC 6455 section 1.3.
 _WEBSOCKET: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
@@ -133,7 +134,7 @@ class Handshake:
 
 def parse_handshake(request: h11.Request) -> Handshake:
     """Parse what `request` asks for; never raises, faults are in the result."""
-    path, _, query = request.target.decode("ascii").partition("?")
+    path, _, query = _origin_form(request.target.decode("ascii")).partition("?")
     fields = _Fields(request)
     offered = [name.decode("latin-1") for name in fields.elements(b"sec-websocket-protocol")]
     access = AccessRequest(
@@ -144,6 +145,15 @@ def parse_handshake(request: h11.Request) -> Handshake:
         subprotocol=SUBPROTOCOL if SUBPROTOCOL in offered else None,
     )
     return Handshake(access, b"".join(fields.values(b"sec-websocket-key")).decode("latin-1"))
+
+
+def _origin_form(target: str) -> str:
+    """The target without the scheme and host that it may have (RFC 9112 3.2.2, RFC 6455 4.2.1).
+
+    The host is not compared with anything, as that of the Host field is not.
+    """
+    absolute = _ABSOLUTE.match(target)
+    return target if absolute is None else target[absolute.end() :]
 
 
 def access_token(query: str) -> str | None:

@@ -92,8 +92,13 @@ REQUEST_LINE: dict[str, tuple[bytes, int]] = {
     "UTF-8 in the target": (request(b"GET /caf\xc3\xa9 HTTP/1.1"), 400),
     "CR in the target": (request(b"GET /\r" + PATH + b" HTTP/1.1"), 400),
     "DEL in the target": (request(b"GET /\x7f HTTP/1.1"), 400),
-    "absolute form": (request(b"GET http://envelope.example" + PATH + b" HTTP/1.1"), 404),
-    "absolute form, another host": (request(b"GET http://evil" + PATH + b" HTTP/1.1"), 404),
+    "absolute form of another path": (
+        request(b"GET http://envelope.example/x" + PATH + b" HTTP/1.1"), 404),
+    "absolute form without a host": (request(b"GET http://" + PATH + b" HTTP/1.1"), 404),
+    "absolute form without a path": (
+        request(b"GET http://envelope.example?access_token=good HTTP/1.1"), 404),
+    "absolute form of another scheme": (
+        request(b"GET ftp://envelope.example" + PATH + b" HTTP/1.1"), 404),
     "asterisk form": (request(b"OPTIONS * HTTP/1.1"), 404),
     "authority form": (request(b"CONNECT evil.example:443 HTTP/1.1"), 404),
     "a relative path": (request(b"GET v0/envelope/access HTTP/1.1"), 404),

@@ -114,7 +114,12 @@ def test_no_query_raises(query: str) -> None:
         ("//v0/envelope/access", "//v0/envelope/access"),
         ("/v0/envelope/access#f", "/v0/envelope/access#f"),
         ("/v0/envelope%2Faccess", "/v0/envelope%2Faccess"),
-        ("http://x/v0/envelope/access", "http://x/v0/envelope/access"),
+        ("http://x/v0/envelope/access", "/v0/envelope/access"),
+        ("HTTPS://[2001:db8::1]:8880/v0/envelope/access?a=/", "/v0/envelope/access"),
+        ("http://x//v0/envelope/access", "//v0/envelope/access"),
+        ("http://x?/v0/envelope/access", "http://x"),
+        ("http:///v0/envelope/access", "http:///v0/envelope/access"),
+        ("wss://x/v0/envelope/access", "wss://x/v0/envelope/access"),
         ("*", "*"),
     ],
 )
