@@ -27,7 +27,7 @@ def in_force(
     """
     tool = "iptables" if structure.family is IPV4 else "ip6tables"
     fixed = dict.fromkeys(_as_wanted(structure))
-    found = dict.fromkeys(_ours(seen))
+    found = dict.fromkeys(_ours(structure, seen))
     if mended:
         strays = [line for line in found if line.startswith("-A") and line not in fixed]
         found = dict.fromkeys([*fixed, *strays])
@@ -46,15 +46,17 @@ def _as_wanted(structure: Structure) -> Iterator[str]:
         yield from (f"-A {chain} {rule}" for rule in rules)
 
 
-def _ours(seen: Iterable[str]) -> Iterator[str]:
+def _ours(structure: Structure, seen: Iterable[str]) -> Iterator[str]:
     for line in seen:
         words = line.split(" ", 2)
         end = read_end(words[0][1:] if line.startswith(":") else words[1] if words[1:] else "")
         if end is not None and (line.startswith(":") or words[2:] == [end_rule(end)]):
             # Made ahead of time; those that grants refer to are shown with them.
             continue
-        if line.startswith(":INPUT ") and words[1] == "DROP":
-            yield "-P INPUT DROP"
+        if line.startswith(":INPUT "):
+            # With the operator's own baseline, the policy is the operator's too.
+            if words[1] == "DROP" and structure.choices.baseline == "service":
+                yield "-P INPUT DROP"
         elif line.startswith(":") and OWN_CHAINS.match(words[0][1:]):
             yield f"-N {words[0][1:]}"
         elif words[0] == "-A" and len(words) == 3 and (
