@@ -19,9 +19,11 @@ from envelope.firewall.iptables.tools import Tools
 from envelope.firewall.kernel import Key
 from envelope.firewall.policy import Family
 
-# Grants that end in one transaction, and the part of the time that readings before them may take.
+# Grants that end in one transaction, the part of the time that readings before them may take, and
+# how many seconds of readings may come at once.
 FEW: Final = 4
 SHARE: Final = 0.05
+AT_ONCE: Final = 0.5
 
 
 class Counting:
@@ -37,8 +39,9 @@ class Counting:
         # What rules had counted that are about to be deleted, and that were.
         self._leaving: list[tuple[Key, Traffic]] = []
         self._deleted: list[tuple[Key, Traffic]] = []
-        # When (reactor seconds) rules may be read before they are deleted.
-        self._not_before = 0.0
+        # Seconds of readings that are not made up for yet, as of then (reactor seconds).
+        self._spent = 0.0
+        self._as_of = 0.0
 
     def listen(self, prefix: int) -> None:
         """The structure is about to be written; grants open so many bits of an address."""
@@ -84,15 +87,16 @@ class Counting:
         self._hear()
         self._leaving = []
         now = self._tools.reactor.seconds()
-        if self._tells or not 0 < len(leaving) <= FEW or now < self._not_before:
+        self._spent = max(0.0, self._spent - SHARE * (now - self._as_of))
+        self._as_of = now
+        if self._tells or not 0 < len(leaving) <= FEW or self._spent >= AT_ONCE:
             return
         try:
             found = await self.counts()
         except ToolFailed:
             return
         finally:
-            took = self._tools.reactor.seconds() - now
-            self._not_before = now + took + took / SHARE
+            self._spent += self._tools.reactor.seconds() - now
         self._leaving = [(key, found[key]) for key in leaving if key in found]
 
     def after(self) -> None:
