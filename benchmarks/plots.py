@@ -19,7 +19,7 @@ Entries = Mapping[str, Mapping[str, Any]]
 mpl.rcParams.update({"svg.hashsalt": "envelope", "font.size": 9, "axes.grid": True,
                      "grid.alpha": 0.3, "axes.spines.top": False, "axes.spines.right": False})
 _COLOURS = {"none": "#777777", "iptables": "#1f77b4", "nftables": "#2ca02c",
-            "iptables-legacy": "#9467bd", "reference": "#d62728"}
+            "iptables-legacy": "#9467bd", "reference": "#d62728", "bare": "#bbbbbb"}
 
 
 def draw(entries: Entries, folder: Path) -> list[tuple[str, str]]:

@@ -24,7 +24,7 @@ def write(entries: Entries, docs: Path) -> None:
         "## How it grows\n",
         *(f"![{title}](performance/{name})\n" for name, title in drawn),
         _held(entries), _trace(entries), _floor(entries), _where(entries),
-        _text("choices"),
+        _text("choices"), _limits(entries),
         _taken(entries),
     ]
     (docs / "performance.md").write_text("\n".join(filter(None, parts)))
@@ -99,6 +99,31 @@ def _floor(entries: Entries) -> str:
         f"Together {total:.2f} ms a visit: no service that uses OpenSSL, a signed token and the "
         f"kernel's own tool can be cheaper.{beside}\n",
     ])
+
+
+def _limits(entries: Entries) -> str:
+    try:
+        floor, held = entries["profile"]["floor"], entries["held iptables"]
+        cpu = {
+            name: figures["cpu_ms"] for name, figures in entries["coming"]["variants"].items()
+        }
+        resident = entries["idle"]["variants"]["bare"]["resident_kb"]
+        plain = held["plain_ratio"]
+    except KeyError:
+        return ""
+    transactions = 2 * floor["transaction_ms"]
+    packets = [
+        step["packets_per_second"]["rules"] / step["packets_per_second"]["none"]
+        for step in held["steps"]
+    ]
+    none, bare = cpu["none"], cpu["bare"]
+    return _text("limits").format(
+        bare=bare, bare_limit=bare / (floor["handshake_ms"] + floor["signature"] + transactions),
+        none=none, spare=0.2 * none, transactions=transactions,
+        iptables=cpu["iptables"] - none, nftables=cpu["nftables"] - none,
+        resident=resident / 1000, plain=plain,
+        one=packets[0], many=packets[-1],
+    )
 
 
 def _where(entries: Entries) -> str:

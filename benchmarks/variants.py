@@ -40,6 +40,9 @@ REFERENCE = Variant(
     ("/usr/sbin/iptables-nft-save", "-t", "filter"),
 )
 
+# What the fixed packages do by themselves (`benchmarks.bare`).
+BARE = Variant("bare", ("--firewall=none",), "envelope-bare")
+
 BACKENDS = {variant.name: variant for variant in (IPTABLES, LEGACY, NFTABLES)}
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from benchmarks.lab import BenchLab
 from benchmarks.plan import Plan, median, turns
-from benchmarks.variants import NONE, REFERENCE
+from benchmarks.variants import BARE, NONE, REFERENCE
 
 AT_ONCE = 16
 SWEEP = (1, 2, 4, 8, 16, 32, 64, 128)
@@ -20,7 +20,9 @@ def measure(plan: Plan) -> dict[str, Any]:
     """Of each variant: the figures of each round at 16, and of each concurrency once."""
     found: dict[str, Any] = {}
     with ExitStack() as stack:
-        labs = [stack.enter_context(BenchLab(one)) for one in (NONE, *plan.backends, REFERENCE)]
+        labs = [
+            stack.enter_context(BenchLab(one)) for one in (NONE, *plan.backends, REFERENCE, BARE)
+        ]
         for lab in labs:
             few = lab.variant is REFERENCE
             lab.do("visits", count=_FEW if few else 200, at_once=AT_ONCE)

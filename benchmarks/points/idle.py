@@ -8,7 +8,7 @@ from typing import Any
 
 from benchmarks.lab import BenchLab
 from benchmarks.plan import Plan
-from benchmarks.variants import NONE
+from benchmarks.variants import BARE, NONE
 
 HELD = 1000
 # Seconds after the last visit; what visits leave to do is done by then.
@@ -19,10 +19,11 @@ _HOUR = 3600
 def measure(plan: Plan) -> dict[str, Any]:
     """Of each variant: kilobytes resident, and seconds of CPU an hour, empty and with `HELD`.
 
-    The variants rest side by side.
+    The variants rest side by side. Of `bare`, only what is resident.
     """
     seconds = float(plan.pick(60, 300))
-    found: dict[str, Any] = {}
+    with BenchLab(BARE) as bare:
+        found: dict[str, Any] = {BARE.name: {"resident_kb": bare.resident()}}
     with ExitStack() as stack:
         labs = [stack.enter_context(BenchLab(one)) for one in (NONE, *plan.backends)]
         for lab in labs:

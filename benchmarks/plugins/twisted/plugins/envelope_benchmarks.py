@@ -12,3 +12,6 @@ traced = ServiceMaker(
     "envelope-traced", "benchmarks.tracedservice",
     "The service, with the moments of each grant recorded.", "envelope-traced",
 )
+bare = ServiceMaker(
+    "envelope-bare", "benchmarks.bare", "A server of the fixed packages alone.", "envelope-bare",
+)
