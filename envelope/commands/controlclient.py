@@ -75,6 +75,11 @@ def ask(path: Path, line: bytes, wait: float = WAIT, meanwhile: str = "") -> dic
             raise Failed(
                 f"the service at {path} has not answered within {wait:g} s{meanwhile}"
             ) from None
+        except BlockingIOError:
+            # unix(7): with a timeout, connecting does not wait for a place in a full backlog.
+            raise Failed(
+                f"the service at {path} does not answer, and too many others wait for it"
+            ) from None
         except (FileNotFoundError, ConnectionRefusedError, NotADirectoryError):
             raise Failed(
                 f"no service is at {path}: is it running, and with this --control?"

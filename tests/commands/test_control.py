@@ -191,6 +191,18 @@ def test_nobody_answers(capsys, tmp_path) -> None:
         ask(path, b"\n", wait=0.05)
 
 
+def test_a_service_that_hangs_while_others_wait(capsys, tmp_path) -> None:
+    path = tmp_path / "control"
+    with socket.socket(socket.AF_UNIX) as hanging, socket.socket(socket.AF_UNIX) as other:
+        hanging.bind(str(path))
+        hanging.listen(0)
+        other.connect(str(path))
+        assert main(["revoke", "--all", f"--control={path}"]) == 1
+    assert capsys.readouterr().err == (
+        f"envelope revoke: the service at {path} does not answer, and too many others wait for it\n"
+    )
+
+
 @given(st.integers(1, 100), st.lists(st.lists(st.text(), min_size=3, max_size=3)))
 def test_no_line_is_wider_than_the_terminal(width, rows) -> None:
     for row in table("abc", rows, width, right=(1,)).split("\n"):
