@@ -56,7 +56,7 @@ class Command:
     """A child process with this process's own standard streams.
 
     `ended` fires with its exit status, 128+n if signal n killed it. The creation raises `OSError`
-    if the program cannot be run.
+    if the program cannot be run, or not be watched.
     """
 
     def __init__(
@@ -65,8 +65,13 @@ class Command:
         self.ended: Deferred[int] = Deferred()
         self._reactor = reactor
         self._pid = os.posix_spawnp(argv[0], argv, env, setsigmask=mask, setsigdef=_RESTORED)
-        # Readable once the process has ended (pidfd_open(2)).
-        self._pidfd = os.pidfd_open(self._pid)
+        try:
+            # Readable once the process has ended (pidfd_open(2), Linux 5.3).
+            self._pidfd = os.pidfd_open(self._pid)
+        except OSError as error:
+            os.kill(self._pid, signal.SIGKILL)
+            os.waitpid(self._pid, 0)
+            raise OSError(error.errno, f"cannot be watched: {error.strerror}") from None
         self._kill: Any = None
         reactor.addReader(self)
 
