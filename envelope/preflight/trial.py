@@ -127,7 +127,11 @@ class Trial:
             missing = {*opened, *granted} - sandbox.reached([*opened, *granted])
             missing -= sandbox.reached_slowly(missing)
             self.found += list(self._judge(sandbox, missing, {*opened}, len(granted)))
-        await firewall.close()
+        try:
+            await firewall.close()
+        except FirewallError as error:
+            self.found.append(fail(f"the rules of a start cannot be taken away again: {error}",
+                                   "mend what the tool says"))
 
     async def _let_in(self, firewall: IFirewall) -> None:
         end = self._reactor.seconds() + _GRANT_LASTS

@@ -163,6 +163,19 @@ exec /usr/sbin/{name} "$@"
 """
 
 
+# Refuses the first grant of a trial, and everything after it.
+BREAKS = """
+    broken="${0%/*}/broken"
+    [ -e "$broken" ] && { echo broken >&2; exit 3; }
+    case "$0 $*" in *-restore*--noflush*)
+        while read -r line; do
+            case $line in *23.44.181.9*) touch "$broken"; exit ;; esac
+            echo "$line"
+        done | /usr/sbin/iptables-nft-restore "$@"
+        exit ;;
+    esac"""
+
+
 def tool(folder: Path, when: str, what: str) -> str:
     """An iptables of our own: its -restore or -save does `what` when called with `when`."""
     for part in ("", "-save", "-restore"):
@@ -179,6 +192,7 @@ def tool(folder: Path, when: str, what: str) -> str:
     ("-restore", 'input=$(cat); case $input in *datestop*) echo no such match >&2; exit 2; esac; '
      'echo "$input" | /usr/sbin/iptables-nft-restore; exit',
      "ipv4: the time match cannot be used: faulty-restore: no such match"),
+    ("", BREAKS, "no client can be let in: faulty-restore: broken"),
 ])
 def test_tools_that_fail(rig: Rig, when: str, what: str, said: str) -> None:
     option = tool(rig.folder, when, what)
