@@ -222,12 +222,16 @@ function drawKeys({ keys, certificate, now: moment }) {
   )] : []));
 }
 
+let shownOptions = "";
+
 function drawOptions(options) {
-  if (at("options").childElementCount) return;
-  for (const [name, value] of Object.entries(options)) {
+  const text = JSON.stringify(options);
+  if (text === shownOptions) return; // A service that was started again may have others.
+  shownOptions = text;
+  at("options").replaceChildren(...Object.entries(options).flatMap(([name, value]) => {
     const words = Array.isArray(value) ? value.join(", ") : value === null ? "" : String(value);
-    at("options").append(make("dt", `--${name}`), make("dd", words || "–"));
-  }
+    return [make("dt", `--${name}`), make("dd", words || "–")];
+  }));
 }
 
 open();
