@@ -228,10 +228,9 @@ function drawOptions(options) {
   const text = JSON.stringify(options);
   if (text === shownOptions) return; // A service that was started again may have others.
   shownOptions = text;
-  at("options").replaceChildren(...Object.entries(options).flatMap(([name, value]) => {
-    const words = Array.isArray(value) ? value.join(", ") : value === null ? "" : String(value);
-    return [make("dt", `--${name}`), make("dd", words || "–")];
-  }));
+  const words = value => Array.isArray(value) ? value.join(", ") : value === null ? "" : String(value);
+  at("options").replaceChildren(...Object.entries(options).flatMap(([name, value]) =>
+    [make("dt", `--${name}`), make("dd", words(value) || "–")]));
 }
 
 open();
