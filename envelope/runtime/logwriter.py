@@ -23,6 +23,7 @@ from twisted.python.logfile import LogFile
 from envelope.runtime.internals import require_use
 
 require_use(LogFile._openFile, "_file")
+require_use(LogFile.shouldRotate, "size")
 
 T = TypeVar("T")
 Line = TypeVar("Line", contravariant=True)
@@ -76,8 +77,22 @@ class FileSink:
         self._file = file
 
     def write(self, lines: Sequence[str]) -> None:
-        """See `Sink`."""
-        self._file.write("".join(lines).encode("utf-8", "replace"))
+        """See `Sink`.
+
+        `LogFile.rotate` closes the file before it renames it. Where that or what follows fails, the
+        file is opened again, and is rotated after another 1 MB.
+        """
+        text = "".join(lines).encode("utf-8", "replace")
+        try:
+            if not self._file._file.closed:
+                self._file.write(text)
+                return
+        except OSError:
+            if not self._file._file.closed:
+                raise
+        self._file._openFile()
+        self._file.size = 0
+        self._file.write(text)
 
     def reopen(self) -> None:
         """See `Sink`. `LogFile.reopen` closes the old file first: a failure would leave none."""

@@ -147,6 +147,31 @@ def test_a_file_that_cannot_be_opened_again_is_kept(tmp_path: Any) -> None:
     file.close()
 
 
+def test_a_file_that_cannot_be_rotated_goes_on(tmp_path: Any) -> None:
+    """Its name is too long for another ending, so that it is closed and not renamed."""
+    name = "x" * 255
+    file = LogFile(name, str(tmp_path), rotateLength=10)
+    sink = FileSink(file)
+    lines = [f"line {number}\n" for number in range(9)]
+    for line in lines:
+        sink.write([line])
+    assert (tmp_path / name).read_text() == "".join(lines)
+    file.close()
+
+
+def test_a_file_that_could_not_be_opened_after_a_rotation_is_opened_later(tmp_path: Any) -> None:
+    """At the next write, which makes it anew."""
+    file = LogFile("log", str(tmp_path), rotateLength=10)
+    sink = FileSink(file)
+    sink.write(["before it\n"])
+    (tmp_path / "log").rename(tmp_path / "log.1")
+    file._file.close()
+    sink.write(["later\n"])
+    assert [(tmp_path / each).read_text() for each in ("log.1", "log")] == [
+        "before it\n", "later\n"]
+    file.close()
+
+
 def test_a_descriptor_that_does_not_block_loses_nothing() -> None:
     """As some parents hand it on."""
     reading, writing = os.pipe()
