@@ -7,62 +7,41 @@ long as the number is the one of our own last transaction, the rules need not be
 
 from __future__ import annotations
 
-import socket
-import struct
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import Final, TypeVar
 
-from envelope.netlink import attributes
+from envelope.netlink import NETLINK_NETFILTER, Netlink, attributes
 
 T = TypeVar("T")
 
-# linux/netlink.h, linux/netfilter/nfnetlink.h and nf_tables.h
-_NETLINK_NETFILTER: Final = 12
-_REQUEST: Final = 1
-_GETGEN, _NEWGEN = 10 << 8 | 16, 10 << 8 | 15
+# linux/netfilter/nfnetlink.h and nf_tables.h: the question, and what stands before the attributes.
+_GET: Final = 10 << 8 | 16
+_HEAD: Final = bytes(4)
 _ID: Final = 1
-_HEADER: Final = struct.Struct("=IHHIIBBH")
-_ASKING: Final = _HEADER.pack(_HEADER.size, _GETGEN, _REQUEST, 0, 0, socket.AF_UNSPEC, 0, 0)
 
 
 class GenerationCounter:
-    """Asks the kernel for the generation, over one socket that stays open.
-
-    Closing such a socket waits until the kernel has destroyed what was deleted last (nf_tables'
-    nft_rcv_nl_event): some 15 ms after a revocation, during which the reactor would stand still.
-    """
+    """Asks the kernel for the generation, over one socket that stays open (see `Netlink`)."""
 
     def __init__(self) -> None:
-        self._kernel: socket.socket | None = None
+        self._kernel = Netlink(NETLINK_NETFILTER)
 
     def number(self) -> int | None:
         """The number of the generation in force; None when the kernel does not tell."""
         try:
-            if self._kernel is None:
-                self._kernel = socket.socket(
-                    socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, _NETLINK_NETFILTER
-                )
-            self._kernel.send(_ASKING)
-            return read_answer(self._kernel.recv(4096))
+            return read_answer(self._kernel.ask(_GET, _HEAD))
         except OSError:
-            # A late answer must not be taken for the answer to the next question.
-            self.close()
             return None
 
     def close(self) -> None:
         """Close the socket; the next question opens another one."""
-        kernel, self._kernel = self._kernel, None
-        if kernel is not None:
-            kernel.close()
+        self._kernel.close()
 
 
-def read_answer(message: bytes) -> int | None:
-    """The number in the kernel's answer; None when it is another one. Pure."""
-    if len(message) < _HEADER.size:
-        return None
-    length, kind, *_ = _HEADER.unpack_from(message)
-    number = attributes(message[:length], _HEADER.size).get(_ID, b"") if kind == _NEWGEN else b""
+def read_answer(body: bytes) -> int | None:
+    """The number in the kernel's answer; None when it has none. Pure."""
+    number = attributes(body, len(_HEAD)).get(_ID, b"")
     return int.from_bytes(number, "big") if len(number) == 4 else None
 
 
