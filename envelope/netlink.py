@@ -198,6 +198,15 @@ def attributes(data: bytes, position: int = 0) -> dict[int, bytes]:
     return found
 
 
+def listed(data: bytes) -> Iterator[bytes]:
+    """The values of attributes that are all of one type, such as the elements of a list. Pure."""
+    position = 0
+    while position + _ATTRIBUTE.size <= len(data):
+        size, _ = _ATTRIBUTE.unpack_from(data, position)
+        yield data[position + _ATTRIBUTE.size:position + size]
+        position += max(_ATTRIBUTE.size, size + 3 & ~3)
+
+
 def attribute(kind: int, value: bytes) -> bytes:
     """One attribute as it is written into a message. Pure."""
     size = _ATTRIBUTE.size + len(value)

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from ipaddress import IPv6Address
 from typing import Final, Generic, NewType, Protocol, TypeVar
 
 from envelope.firewall import GrantId, RulesInForce, Traffic
@@ -70,6 +71,15 @@ def parts_of(key: Key) -> tuple[bytes, int]:
     if int(prefix) > 8 * len(packed):
         raise ValueError(key)
     return packed, int(prefix)
+
+
+def address_text(packed: bytes) -> str:
+    """An address in network order as keys have it, which is as ipaddress prints it."""
+    if len(packed) == 4:
+        return socket.inet_ntop(socket.AF_INET, packed)
+    text = socket.inet_ntop(socket.AF_INET6, packed)
+    # inet_ntop(3) writes some addresses in a mixed form, and ipaddress does not.
+    return str(IPv6Address(packed)) if "." in text else text
 
 
 class TableLabel(StrEnum):

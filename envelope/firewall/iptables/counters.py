@@ -9,15 +9,14 @@ import re
 import socket
 import struct
 from collections.abc import Iterable, Iterator
-from ipaddress import IPv6Address
 from typing import Final
 
 from envelope.firewall import Traffic
 from envelope.firewall.deletions import Deletions
 from envelope.firewall.iptables.ends import END_PREFIX
 from envelope.firewall.iptables.rules import GRANTS, read_grant, respelled, service_in
-from envelope.firewall.kernel import Key, key_for
-from envelope.netlink import NETLINK_NETFILTER, Netlink, attribute, attributes
+from envelope.firewall.kernel import Key, address_text, key_for
+from envelope.netlink import NETLINK_NETFILTER, Netlink, attribute, attributes, listed
 
 # linux/netfilter/nf_tables.h
 _GET, _DELETED = 10 << 8 | 7, 10 << 8 | 8
@@ -29,7 +28,6 @@ _BYTES, _PACKETS = 1, 2
 _BASE, _OFFSET = 2, 3
 _COMPARED: Final = 3
 _VALUE, _VERDICT, _TARGET = 1, 2, 2
-_ATTRIBUTE: Final = struct.Struct("=HH")
 _FILTER: Final = b"filter\0"
 _OURS: Final = GRANTS.encode()
 _ENDS: Final = END_PREFIX.encode()
@@ -42,8 +40,9 @@ class RuleCounters:
 
     def __init__(self, version: int) -> None:
         self._family = socket.AF_INET if version == 4 else socket.AF_INET6
-        # Where the sender's address is in the header (RFC 791 and RFC 8200, section 3).
-        self._source = (12 if version == 4 else 8).to_bytes(4, "big")
+        # Where the sender's address is in the header (RFC 791 and RFC 8200, section 3), in bytes.
+        place, self._size = (12, 4) if version == 4 else (8, 16)
+        self._source = place.to_bytes(4, "big")
         self._kernel = Netlink(NETLINK_NETFILTER)
         self._deletions = Deletions(_DELETED)
 
@@ -104,26 +103,15 @@ class RuleCounters:
         if not source or not ends:
             return None
         service = service_in(chain[:-1].decode("ascii", "replace"))
-        network = f"{self._text_of(source)}/{prefix}"
-        return key_for(network, service), Traffic(packets, bytes_, exact=True)
-
-    def _text_of(self, source: bytes) -> str:
         # Only the bytes that the prefix reaches are compared.
-        if self._family == socket.AF_INET:
-            return socket.inet_ntop(self._family, source.ljust(4, b"\0"))
-        text = socket.inet_ntop(self._family, source.ljust(16, b"\0"))
-        # inet_ntop(3) writes some addresses in a mixed form, and ipaddress does not.
-        return str(IPv6Address(source.ljust(16, b"\0"))) if "." in text else text
+        address = address_text(source.ljust(self._size, b"\0"))
+        return key_for(f"{address}/{prefix}", service), Traffic(packets, bytes_, exact=True)
 
 
 def _expressions(data: bytes) -> Iterator[tuple[bytes, dict[int, bytes]]]:
     """The expressions of a rule: each one's name, and its attributes."""
-    position = 0
-    while position + _ATTRIBUTE.size <= len(data):
-        size, _ = _ATTRIBUTE.unpack_from(data, position)
-        found = attributes(data[position + _ATTRIBUTE.size:position + size])
-        yield found.get(_NAME, b""), attributes(found.get(_DATA, b""))
-        position += max(_ATTRIBUTE.size, size + 3 & ~3)
+    for expression in map(attributes, listed(data)):
+        yield expression.get(_NAME, b""), attributes(expression.get(_DATA, b""))
 
 
 def counts_in(lines: Iterable[str], version: int) -> list[tuple[Key, Traffic]]:

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import re
-import socket
 import struct
 from collections.abc import Generator, Iterable, Iterator
-from ipaddress import IPv6Address
 from typing import Final, NamedTuple
 
 from envelope.firewall import Traffic
 from envelope.firewall.cooperate import slices
 from envelope.firewall.deletions import Deletions
-from envelope.firewall.kernel import Key, key_for
+from envelope.firewall.kernel import Key, address_text, key_for
 from envelope.firewall.nftables.grants import key_of_element, pieces_of
 from envelope.firewall.nftables.rules import read_set_name
 from envelope.firewall.nftables.snapshot import NftSnapshot
 from envelope.firewall.policy import RuleChoices
-from envelope.netlink import NETLINK_NETFILTER, Netlink, attribute, attributes
+from envelope.netlink import NETLINK_NETFILTER, Netlink, attribute, attributes, listed
 
 # linux/netfilter/nf_tables.h
 _GET, _DELETED = 10 << 8 | 13, 10 << 8 | 14
@@ -38,7 +36,6 @@ _COUNTER: Final = struct.pack(
 _NUMBERS: Final = struct.Struct(">Q4xQ")
 # An element as nft prints it.
 _COUNTED: Final = re.compile(r'([^\s"]+)(?: [^"]*)? counter packets (\d+) bytes (\d+)')
-_ATTRIBUTE: Final = struct.Struct("=HH")
 _OURS: Final = b"envelope\0"
 
 
@@ -91,7 +88,7 @@ def elements(message: bytes) -> Iterator[Counted]:
     if family != _INET or parts.get(_TABLE) != _OURS:
         return
     name = parts.get(_SET, b"\0")[:-1].decode("ascii", "replace")
-    for element in _listed(parts.get(_ELEMENTS, b"")):
+    for element in listed(parts.get(_ELEMENTS, b"")):
         for key, end in _KEYS:
             if element.startswith(key) and element.startswith(_COUNTER, end):
                 bytes_, packets = _NUMBERS.unpack_from(element, end + len(_COUNTER))
@@ -105,7 +102,7 @@ def _counted(name: str, found: dict[int, bytes]) -> Iterator[Counted]:
     """An element that is written in another way than in `_KEYS` and `_COUNTER`."""
     address = attributes(found.get(_KEY, b"")).get(_VALUE, b"")
     one, several = found.get(_EXPRESSION), found.get(_EXPRESSIONS, b"")
-    for expression in _listed(several) if one is None else [one]:
+    for expression in listed(several) if one is None else [one]:
         counter = attributes(expression)
         if counter.get(_NAME) == b"counter\0":
             numbers = attributes(counter.get(_DATA, b""))
@@ -113,15 +110,6 @@ def _counted(name: str, found: dict[int, bytes]) -> Iterator[Counted]:
             yield Counted(
                 name, address, int.from_bytes(packets, "big"), int.from_bytes(bytes_, "big")
             )
-
-
-def _listed(data: bytes) -> Iterator[bytes]:
-    """The attributes of a list, which are all of one type."""
-    position = 0
-    while position + _ATTRIBUTE.size <= len(data):
-        size, _ = _ATTRIBUTE.unpack_from(data, position)
-        yield data[position + _ATTRIBUTE.size:position + size]
-        position += max(_ATTRIBUTE.size, size + 3 & ~3)
 
 
 def keys_of(
@@ -132,16 +120,8 @@ def keys_of(
         belongs = read_set_name(element.name)
         if belongs is not None:
             version, service = belongs
-            network = f"{_text_of(element.address)}/{choices.prefix(version)}"
+            network = f"{address_text(element.address)}/{choices.prefix(version)}"
             yield key_for(network, service), Traffic(element.packets, element.bytes, exact=True)
-
-
-def _text_of(address: bytes) -> str:
-    if len(address) == 4:
-        return socket.inet_ntop(socket.AF_INET, address)
-    text = socket.inet_ntop(socket.AF_INET6, address)
-    # inet_ntop(3) writes some addresses in a mixed form, and ipaddress does not.
-    return str(IPv6Address(address)) if "." in text else text
 
 
 def counts_in(
