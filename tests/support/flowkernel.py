@@ -35,14 +35,15 @@ class MemorySockets:
         self.lists = 0
         # What `again` says next of who opened a socket; as before when it is empty.
         self.later: list[bool | None] = []
-        self.broken = False
+        # What every list of connections raises.
+        self.broken: Exception | None = None
 
     def connections(
         self, transport: Transport, networks: Sequence[Network] = ()
     ) -> Iterator[Connection]:
         """See `SocketTable`."""
-        if self.broken:
-            raise OSError(errno.ENOBUFS, "no buffer space")
+        if self.broken is not None:
+            raise self.broken
         self.lists += transport == "tcp"
         return iter([
             each for each in self.open if each.transport == transport

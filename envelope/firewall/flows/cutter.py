@@ -57,9 +57,7 @@ class Cutter:
         self._waiting.append((ended, done))
         if not self._working:
             self._working = True
-            Deferred.fromCoroutine(self._work()).addErrback(
-                lambda failure: _log.failure("ending flows broke", failure=failure)
-            )
+            Deferred.fromCoroutine(self._work())
         return done
 
     def spare(self, network: Network, ports: tuple[PortRange, ...] = ()) -> None:
@@ -79,25 +77,26 @@ class Cutter:
             done.callback(None)
 
     async def _work(self) -> None:
-        try:
-            while self._waiting:
-                # Grants that end in one turn, or during the pause, share a list.
-                wait = self._not_before - self._reactor.seconds()
-                await deferLater(self._reactor, max(0.0, wait))
-                batch = self._waiting[:MOST_AT_ONCE]
-                del self._waiting[:MOST_AT_ONCE]
-                began = self._reactor.seconds()
-                self._ending = Clients(ended for ended, _ in batch)
-                try:
-                    await self._destroy()
-                except OSError as error:
-                    _log.error("flows may stay open after their grant: {why}", why=error.strerror)
-                now = self._reactor.seconds()
-                self._not_before = now + min(_LONGEST_PAUSE, (_SHARE - 1) * (now - began))
-                for _, done in batch:
-                    done.callback(None)
-        finally:
-            self._working = False
+        while self._waiting:
+            # Grants that end in one turn, or during the pause, share a list.
+            wait = self._not_before - self._reactor.seconds()
+            await deferLater(self._reactor, max(0.0, wait))
+            batch = self._waiting[:MOST_AT_ONCE]
+            del self._waiting[:MOST_AT_ONCE]
+            began = self._reactor.seconds()
+            self._ending = Clients(ended for ended, _ in batch)
+            try:
+                await self._destroy()
+            except OSError as error:
+                _log.error("flows may stay open after their grant: {why}", why=error.strerror)
+            except Exception:
+                # A revocation waits for this, whatever the kernel has answered.
+                _log.failure("ending flows broke")
+            now = self._reactor.seconds()
+            self._not_before = now + min(_LONGEST_PAUSE, (_SHARE - 1) * (now - began))
+            for _, done in batch:
+                done.callback(None)
+        self._working = False
 
     async def _destroy(self) -> None:
         for _ in range(_PASSES):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
 from ipaddress import ip_address, ip_network
 from typing import Any
@@ -37,7 +38,7 @@ def lines(events: list[Any]) -> str:
 
 
 SERVICE = (PortRange.parse("tcp/8880"),)
-A = ip_network("203.0.113.7/32")
+A, B = ip_network("203.0.113.7/32"), ip_network("198.51.100.0/24")
 
 
 class Rig:
@@ -246,13 +247,25 @@ def test_flows_that_another_grant_of_the_network_allows_live_on() -> None:
     assert rig.sockets.open == [flows[0]]
 
 
-def test_a_kernel_that_does_not_answer_holds_nobody_up(logged) -> None:
-    """It is said."""
+@pytest.mark.parametrize(("error", "said"), [
+    (OSError(errno.ENOBUFS, "no buffer space"),
+     "flows may stay open after their grant: no buffer space"),
+    (ValueError("an answer that cannot be read"), "ending flows broke"),
+])
+def test_a_kernel_that_does_not_answer_holds_nobody_up(logged, error: Exception, said: str) -> None:
+    """It is said, and the next grants that end are tried again."""
     rig = Rig()
     rig.start()
-    rig.sockets.broken = True
+    rig.sockets.broken = error
+    ends = [rig.flows.ended(Cut(each, (), others=True, unused=False))
+            for each in [*B.subnets(new_prefix=32)][:MOST_AT_ONCE + 1]]
+    for end in ends:
+        rig.run(end)
+    assert said in lines(logged)
+    rig.sockets.broken = None
+    rig.sockets.open = [connection(False)]
     rig.run(rig.flows.ended(Cut(A, (), others=True, unused=False)))
-    assert "flows may stay open after their grant: no buffer space" in lines(logged)
+    assert rig.sockets.open == []
 
 
 def flow(port: int, turned: bool = False, remote: str = str(THERE)) -> UdpFlow:
