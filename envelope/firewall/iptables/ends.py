@@ -34,7 +34,7 @@ _PRINTED: Final = re.compile(
 )
 
 # Seconds: chains are made so far ahead, as soon as those that are there last for less than `SOON`
-# (looks are 10 s apart), while grants of that duration were asked for within `_RECENT`.
+# (looks are 10 s apart while grants come), if grants of that duration were asked for in `_RECENT`.
 AHEAD: Final = 72
 SOON: Final = 24
 _RECENT: Final = 120.0
