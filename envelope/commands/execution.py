@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from envelope.client import Ended, Held
     from envelope.commands.running import Command, Signals
 
-# Exit statuses, as timeout(1) and env(1) have them.
+# Exit statuses; but for the first, as timeout(1) and env(1) have them.
+WRONG_USAGE: Final = 2
 ENDED: Final = 124
 NOT_OPENED: Final = 125
 CANNOT_RUN: Final = 126
@@ -102,7 +103,7 @@ class Execution:
             return NOT_OPENED
         except BadURL as error:
             say(f"--locate-url: {error}")
-            return NOT_OPENED
+            return WRONG_USAGE
         return await self._first_of(urls)
 
     async def _urls(self) -> list[str]:
@@ -138,6 +139,9 @@ class Execution:
                         say(f"open over one address family only: {held.missing}")
                     return await self._while_open(held, url)
             except BadURL as error:
+                if choices.url is not None:
+                    say(f"--url: {error}")
+                    return WRONG_USAGE
                 refusals.append(f"the URL of the envelope: {error}")
             except Refused as refused:
                 wait = refused.retry_after

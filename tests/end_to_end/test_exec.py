@@ -163,9 +163,10 @@ def test_none_could_be_opened(running: Running) -> None:
     status, _, err = running.run(f"--url={wrong}", "--insecure", "true")
     assert (status, err.count("\n")) == (0, 1)
     assert "INSECURE" in err
-    assert running.run("--url=http://x/", "true") == (
-        125, "", "envelope exec: no envelope: the URL of the envelope: "
-                 "that is not a URL such as wss://host.example/path\n")
+    for option, scheme in (("--url", "wss"), ("--locate-url", "https")):
+        assert running.run(f"{option}=ftp://x/", "true") == (
+            2, "", f"envelope exec: {option}: "
+                   f"that is not a URL such as {scheme}://host.example/path\n")
     with subprocess.Popen([ENVELOPE, "exec", f"--url={running.url(jti='a')}", "sh", "-c",
                            "echo up; read line"], env=running.environ, text=True,
                           stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
