@@ -8,4 +8,6 @@ def printable(text: str) -> str:
 
     File names and error messages can hold line ends, and escape sequences that a terminal obeys.
     """
+    if text.isprintable():
+        return text
     return "".join(c if c.isprintable() else "?" for c in text)

@@ -34,8 +34,8 @@ class Dialect:
     environment: Mapping[str, str] = field(default_factory=lambda: CLEAN_ENVIRONMENT)
 
     def text(self, lines: Sequence[str], joint: str) -> bytes:
-        """One transaction, as the tool reads it."""
-        return (self.header + joint.join(lines) + self.footer).encode("ascii")
+        """One transaction, as the tool reads it; rules of others in it have the bytes they had."""
+        return (self.header + joint.join(lines) + self.footer).encode("utf-8", "surrogateescape")
 
     def needs_its_own(self, lines: Sequence[str], text: bytes) -> bool:
         """Whether a transaction is too much for the tool that stays open."""

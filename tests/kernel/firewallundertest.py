@@ -45,13 +45,13 @@ FAMILY_TOOLS = {4: "iptables", 6: "ip6tables"}
 class Kernel:
     """This network's filter tables, read and changed with the real tools of one kind.
 
-    `lock` is the lock file that they use.
+    `lock` is the lock file that they use, as `environment` tells them.
     """
 
     def __init__(self, kind: str, lock: Path) -> None:
         need_own_network()
         self.kind = kind
-        self._environment = {**search_env(), "XTABLES_LOCKFILE": str(lock)}
+        self.environment = {**search_env(), "XTABLES_LOCKFILE": str(lock)}
 
     def tool(self, family: int, part: str = "") -> str:
         return f"/usr/sbin/{FAMILY_TOOLS[family]}-{self.kind}{part}"
@@ -67,7 +67,7 @@ class Kernel:
         """
         subprocess.run([self.tool(family, "-restore"), "--noflush", "-w", str(LOCK_WAIT)],
                        input="\n".join(("*filter", *commands, "COMMIT", "")), check=True,
-                       capture_output=True, text=True, env=self._environment)
+                       capture_output=True, text=True, env=self.environment)
 
     def snapshot(self, family: int) -> Snapshot:
         done = subprocess.run([self.tool(family, "-save"), "-t", "filter"], check=True,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from ipaddress import ip_network
 
 import pytest
@@ -11,7 +12,16 @@ from twisted.internet.defer import gatherResults
 from envelope.addresses import PortRange, Protocol
 from envelope.firewall import GrantId
 from envelope.firewall.kernel import DriftKind
-from tests.kernel.firewallundertest import ALL_KINDS, SERVICE, FirewallUnderTest, later, settled
+from tests.kernel.faultyiptables import LOCK
+from tests.kernel.firewallundertest import (
+    ALL_KINDS,
+    KINDS,
+    SERVICE,
+    FirewallUnderTest,
+    Kernel,
+    later,
+    settled,
+)
 
 pytestmark = pytest.mark.kernel
 
@@ -73,3 +83,27 @@ async def test_so_is_a_protocol_that_has_a_name_and_a_number(make, kind) -> None
     await subject.firewall.open(SERVICE)
     await looks(subject, 2)
     assert drift(subject) == 0
+
+
+@pytest.fixture
+def ban(tmp_path, kind):
+    """A rule of others, with which the filter table stays after a stop."""
+    kernel, rule = Kernel(kind, tmp_path / LOCK), ("INPUT", "-s", "9.9.9.9", "-j", "DROP")
+    kernel.run(4, "-A", *rule)
+    yield
+    kernel.run(4, "-D", *rule)
+
+
+@pytest.mark.parametrize("comment", ["f\u00fcr uns", "f\udcfcr uns", "for\u2028us"])
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.usefixtures("ban")
+@ensureDeferred
+async def test_a_stop_removes_jumps_of_others_whatever_their_comments_hold(
+    make, kind, comment
+) -> None:
+    """Text, bytes that are none, or what ends a line elsewhere: a chain of ours has to go."""
+    subject = make(kind)
+    await subject.firewall.open(SERVICE)
+    argv = [subject.kernel.tool(4), "-A", "INPUT", "-m", "comment", "--comment", comment,
+            "-j", "ENVELOPE"]
+    subprocess.run(argv, check=True, env=subject.kernel.environment)

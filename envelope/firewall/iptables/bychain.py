@@ -83,4 +83,4 @@ async def _lines(
         jumps = (f"-j {CHAIN}\n", f"-j {GRANTS}\n")
         if chain != "INPUT" or not any(jump in text_of(printed) for jump in jumps):
             raise UnreadableRules(f"the chain {chain} cannot be printed: {error}") from None
-    return iter(text_of(printed or b"").splitlines())
+    return iter(text_of(printed or b"").split("\n"))

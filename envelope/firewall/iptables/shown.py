@@ -11,6 +11,7 @@ from envelope.firewall.iptables.rules import OWN_CHAINS, Rules
 from envelope.firewall.iptables.structure import Structure
 from envelope.firewall.kernel import Key
 from envelope.firewall.policy import IPV4
+from envelope.text import printable
 
 
 def in_force(
@@ -63,7 +64,7 @@ def _ours(structure: Structure, seen: Iterable[str]) -> Iterator[str]:
             OWN_CHAINS.match(words[1])
             or (words[1] == "INPUT" and OWN_CHAINS.match(words[2].removeprefix("-j ")))
         ):
-            yield line
+            yield printable(line)
 
 
 def _grants(structure: Structure, grants: Mapping[Key, Rules]) -> Iterator[str]:

@@ -17,8 +17,8 @@ PARTIAL: Final = "# only INPUT and the chains of envelope were read"
 
 
 def text_of(output: bytes) -> str:
-    """Decode what a tool printed; comments in it may hold any bytes."""
-    return output.decode("utf-8", "replace")
+    """Decode what a tool printed; comments in it may hold any bytes (see `Dialect.text`)."""
+    return output.decode("utf-8", "surrogateescape")
 
 
 def written_by_nft(text: str) -> bool:

@@ -17,6 +17,7 @@ from envelope.firewall.iptables.snapshot import text_of
 from envelope.firewall.opentool import OpenTool
 from envelope.firewall.policy import IPV4, IPV6, Family
 from envelope.firewall.process import IProcessReactor, find_tool, run
+from envelope.text import printable
 
 SAVE_WAIT: Final = 5.0
 FAMILIES: Final = (IPV4, IPV6)
@@ -142,11 +143,11 @@ class Tools:
             await run(self.reactor, (str(self._paths.save), "-t", "filter"), SAVE_WAIT)
         except ToolFailed as error:
             found = []
-            for chain in re.findall(rb"(?m)^:(\S+) ", error.output):
+            for chain in re.findall(r"(?m)^:(\S+) ", text_of(error.output)):
                 try:
-                    await self.list_chain(chain.decode())
+                    await self.list_chain(chain)
                 except ToolFailed:
-                    found.append(chain.decode())
+                    found.append(printable(chain))
             return f"table filter, chain {', '.join(found)}" if found else "table filter"
         return "table filter; nft list table shows its rules"
 

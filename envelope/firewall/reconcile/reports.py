@@ -10,6 +10,7 @@ from twisted.logger import Logger
 
 from envelope.firewall.kernel import DriftKind
 from envelope.firewall.reconcile.contest import LONGEST_PAUSE
+from envelope.text import printable
 
 _log = Logger(namespace="envelope.firewall")
 
@@ -95,7 +96,8 @@ class Reports:
         return contest + [self._opening(each) for each in self._openings[:_MOST_LINES]]
 
     def _opening(self, rule: str) -> str:
-        return f"firewall {self._label}: a rule of others can let packets in past ours: {rule}"
+        shown = printable(rule)
+        return f"firewall {self._label}: a rule of others can let packets in past ours: {shown}"
 
     @property
     def _contest(self) -> str:
