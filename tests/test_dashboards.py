@@ -13,7 +13,7 @@ import pytest
 
 from envelope.credentials.metrics import CredentialMetrics
 from envelope.metrics import new_registry
-from tests.support.promtool import promtool
+from tests.support.unpacked import promtool
 
 ROOT = Path(__file__).parent.parent
 RULES = ROOT / "deploy" / "prometheus" / "envelope.rules.yml"

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,9 +18,27 @@ from typing import IO
 import pytest
 
 from envelope import __version__, commands
+from tests.support.environment import need
+from tests.support.pages import ENVIRON, block
+from tests.support.wheels import needed_by, pack
 
 ROOT = Path(__file__).parent.parent
 TWISTD = "from twisted.scripts.twistd import run; run()"
+
+INSTALLATION = block("docs/install.md", "python3 -m venv /opt/envelope")
+# An /opt of its own for a shell, with what else is in the machine's.
+OWN_OPT = """
+set -eu
+mkdir old
+mount --rbind /opt old
+mount -t tmpfs tmpfs /opt
+for each in old/*/; do
+    [ -d "$each" ] || continue
+    [ "$each" != old/envelope/ ] || continue
+    mkdir "/opt/$(basename "$each")"
+    mount --rbind "$each" "/opt/$(basename "$each")"
+done
+"""
 
 pytestmark = pytest.mark.process
 
@@ -119,6 +139,34 @@ def test_the_debian_package_is_told_all_that_its_recipe_asks_for() -> None:
     assert set(re.findall(r"\$\{(\w+)\}", recipe)) == set(told)
     for path in re.findall(r"(?:src: |: )((?:deploy/)[\w./]+)", recipe):
         assert (ROOT / path).exists(), path
+
+
+def test_it_is_installed_as_the_page_says(built: dict[str, Path], tmp_path: Path) -> None:
+    """In a mount namespace, from wheels of what the tests have."""
+    how = next((flags for flags in ("-m", "-Urm") if subprocess.run(
+        ["unshare", flags, "true"], capture_output=True, check=False, timeout=60
+    ).returncode == 0), None)
+    if how is None or not Path("/opt").is_dir():
+        need("no mount namespace can be made here, or there is no /opt")
+    wheels = tmp_path / "wheels"
+    wheels.mkdir()
+    for package in needed_by("envelope").values():
+        pack(package, wheels)
+    shutil.copy(ROOT / "constraints.txt", tmp_path)
+    shutil.copy(built[".whl"], tmp_path)
+    listed = re.findall(r"`((?:lib|share)/[\w./-]+)`", (ROOT / "docs/install.md").read_text())
+    assert len(listed) >= 5
+    done = subprocess.run(
+        ["unshare", how, "sh", "-c", "\n".join([
+            OWN_OPT, INSTALLATION.text, "cd /opt/envelope", f"ls {' '.join(listed)}",
+            "ls lib/python*/site-packages/twisted/plugins/dropin.cache",
+            "bin/envelope --version", "bin/pip uninstall -qy envelope",
+            f"ls {' '.join(listed)} 2>/dev/null | wc -l"])],
+        cwd=tmp_path, capture_output=True, text=True, check=False, timeout=300,
+        env={**ENVIRON, "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(wheels), "PIP_NO_COMPILE": "1",
+             "PIP_CONFIG_FILE": os.devnull})
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-2:] == [__version__, "0"]
 
 
 def admin_port(log: IO[str]) -> int:

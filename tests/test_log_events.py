@@ -13,9 +13,11 @@ import envelope
 from envelope.config import Config
 from envelope.config.shown import as_words, shown
 from envelope.runtime.jsonlog import as_json
+from tests.support.pages import block
 from tests.test_docs import rows
 
 ROOT = Path(envelope.__file__).parent
+SHOWN = block("docs/log.md", '{"time"')
 LEVELS = ("debug", "info", "warn", "error", "critical")
 
 
@@ -63,6 +65,13 @@ def test_the_page_has_every_event_with_its_fields() -> None:
     }
     assert len(listed) > 20
     assert listed == logged
+
+
+def test_the_event_that_the_page_shows_has_its_fields() -> None:
+    example = json.loads(SHOWN.text)
+    (fields,) = [re.findall(r"`(\w+)`", fields) for name, _, fields, _ in rows("docs/log.md")
+                 if name.strip(" `") == example["event"]]
+    assert example.keys() == {"time", "level", "namespace", "message", "event", *fields}
 
 
 def test_the_event_stands_in_json() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import subprocess
 import sys
 import time
@@ -11,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from tests.end_to_end.serviceprocess import ServiceProcess
+from tests.support.pages import ROOT, all_of
 
-ROOT = Path(__file__).parents[2]
-PROGRAMS = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "clients.md").read_text(), re.DOTALL)
+PROGRAMS = all_of("docs/clients.md", "python")
 BEFORE = """
 import sys
 url = sys.argv[1]

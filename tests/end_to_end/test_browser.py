@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import subprocess
 import sys
 import time
@@ -16,9 +15,9 @@ from tests.end_to_end.harness import BARE_PYTHON, PATIENCE, Lines
 from tests.end_to_end.serviceprocess import ServiceProcess
 from tests.support.browser import browser, trusting
 from tests.support.certificates import Authority
+from tests.support.pages import all_of
 
-DOCS = Path(__file__).parents[2] / "docs" / "clients.md"
-FUNCTION, PROGRAM = re.findall(r"```js\n(.*?)```", DOCS.read_text(), re.DOTALL)
+FUNCTION, PROGRAM = all_of("docs/clients.md", "js")
 # `seen` is what happened; `measuring` ends when the test calls `measured`.
 PAGE = f"""<!doctype html><title>a page of another origin</title>
 <script>

@@ -17,12 +17,11 @@ import pytest
 from envelope.lab import Host, NetLab
 from tests.end_to_end.harness import PATIENCE, Lines
 from tests.support.environment import need
+from tests.support.pages import ROOT, all_of
 from tests.support.polling import wait_until
 
-EXAMPLES = Path(__file__).parents[2] / "examples"
-BLOCK = re.compile(r"^```sh\n(.*?)^```", re.MULTILINE | re.DOTALL)
-
-
+BLOCKS = {name: all_of(f"examples/{name}/README.md", "sh")
+          for name in ("measurement", "iperf3", "issuer")}
 # What an activated virtual environment does.
 ACTIVATE = f"PATH={Path(sys.executable).parent}:$PATH\n"
 
@@ -32,8 +31,8 @@ class Example:
 
     def __init__(self, name: str, folder: Path) -> None:
         self.folder = folder / name
-        shutil.copytree(EXAMPLES / name, self.folder)
-        self.blocks = BLOCK.findall((self.folder / "README.md").read_text())
+        shutil.copytree(ROOT / "examples" / name, self.folder)
+        self.blocks = BLOCKS[name]
         self._started: list[Lines] = []
 
     def _arguments(self, more: dict[str, str]) -> dict[str, Any]:

@@ -21,15 +21,20 @@ NOBODY = 65534
 _REVISION = 0x02000000
 
 
+def need_root(reason: str) -> None:
+    """Skip unless this is root, in a user namespace that has every user."""
+    everyone = Path("/proc/self/uid_map").read_text().split() == ["0", "0", str(2**32 - 1)]
+    if os.geteuid() != 0 or not everyone:
+        leave_out(reason)
+
+
 def as_nobody(*capabilities: str) -> tuple[str, ...]:
     """The words to put before a command to run it as nobody, with these ambient capabilities.
 
     Names as in setpriv(1). If the interpreter or this repository lies in a folder that only root
     may enter, the command gets it at the same path, in a mount namespace of its own.
     """
-    everyone = Path("/proc/self/uid_map").read_text().split() == ["0", "0", str(2**32 - 1)]
-    if os.geteuid() != 0 or not everyone:
-        leave_out("only root can start something as somebody else")
+    need_root("only root can start something as somebody else")
     kept = "".join(f",+{name}" for name in capabilities)
     return (
         *_opened_up(), "setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups",
