@@ -154,6 +154,8 @@ class IptablesWorld:
 
     edits = tuple(EDITS)
     families = tuple(FAMILY_TOOLS)
+    # As the metrics name them.
+    tables = ("ipv4", "ipv6")
     # Orders that make the tool report success for a change that it dropped.
     silent_failures: frozenset[str] = frozenset()
     baselines: tuple[str, ...] = ("service", "service", "operator")

@@ -79,6 +79,8 @@ class NftWorld:
 
     edits = tuple(INTERFERENCE)
     families = (4,)
+    # As the metrics name it.
+    tables = ("inet",)
     silent_failures = frozenset({"truncate"})
     baselines = ("service",)
     # The kernel counts timeouts down in real time.

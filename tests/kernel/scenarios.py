@@ -5,7 +5,8 @@ Each runs operations of `statemachine.Machine`, which compares after every one.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Final
 
 from tests.kernel.faultyiptables import POISON4, POISON6
@@ -15,6 +16,8 @@ from tests.kernel.statemachine import CROWD, QUICK, Machine
 FOUR, ALSO, SIX = "203.0.113.2", "203.0.113.3", "2001:db8::2"
 BRIEF, LONG, LONGER = 1.0, 9000.0, 20000.0
 SERVICE, OPERATOR = 0, 2
+# Failed transactions of a table after which two changes have failed with others, and alone.
+UNTIL_PUT_OFF = 4
 
 
 def admit(machine: Machine, address: str, lasts: float = LONG) -> Client:
@@ -26,6 +29,15 @@ def admit(machine: Machine, address: str, lasts: float = LONG) -> Client:
 def end(machine: Machine, client: Client, how: str = "close") -> None:
     """End a client's session: `how` as for `Machine.end_session`."""
     machine.end_session(machine.life.clients.index(client), how)
+
+
+@contextmanager
+def failing(machine: Machine, times: int) -> Iterator[None]:
+    """Wait at the end until so many transactions of each table have failed."""
+    life = machine.life
+    expected = {table: life.failures(table) + times for table in life.world.tables}
+    yield
+    life.until(lambda: all(life.failures(table) >= least for table, least in expected.items()))
 
 
 def leave_from(machine: Machine, first: int) -> None:
@@ -82,14 +94,13 @@ def shortening(machine: Machine) -> None:
     """The longest session of a network ends while the tool fails; the grant's end moves forward."""
     machine.begin("ACCEPT", False, SERVICE)
     first = [admit(machine, address, LONG) for address in (FOUR, SIX)]
-    for orders in ("fail", "fail@1", "die-before-echo"):
+    for orders, times in (("fail", UNTIL_PUT_OFF), ("fail@1", 1), ("die-before-echo", 1)):
         longest = [admit(machine, address, LONGER) for address in (FOUR, SIX)]
-        failed = machine.life.failures()
         machine.break_tool(orders)
-        for client in longest:
-            end(machine, client)
-        machine.life.until(lambda failed=failed: machine.life.failures() > failed)
-        machine.repair_tool(0.3)
+        with failing(machine, times):
+            for client in longest:
+                end(machine, client)
+        machine.repair_tool(0.0)
     for client in first:
         end(machine, client)
 
@@ -160,13 +171,17 @@ def poison(machine: Machine) -> None:
     """A network that the tool refuses harms no other, and is reported as a problem."""
     machine.begin("ACCEPT", False, SERVICE)
     machine.break_tool("poison")
-    everyone = (POISON4, FOUR, POISON6, SIX)
-    machine.connect_and_leave([(True, address, 0, LONG) for address in everyone])
+    # The first is written at once; those after it share a transaction while it takes time.
+    everyone = (FOUR, POISON4, ALSO, SIX, POISON6)
+    came = [machine.life.connect(address, LONG) for address in everyone]
+    machine.life.until(lambda: all(client.state != "asking" for client in came))
+    assert [client.state for client in came] == ["in", "refused", "in", "in", "refused"]
     machine.repair_tool(0.0)
     leaving = [admit(machine, address) for address in (POISON4, POISON6)]
     machine.break_tool("poison")
-    for client in leaving:
-        end(machine, client)
+    with failing(machine, UNTIL_PUT_OFF):
+        for client in leaving:
+            end(machine, client)
     machine.connect_and_leave([(True, address, 0, LONGER) for address in everyone])
     machine.life.until(machine.life.firewall.problems)
     machine.repair_tool(0.0)

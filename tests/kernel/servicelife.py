@@ -194,10 +194,10 @@ class ServiceLife:
         drift, self.drift = self.drift, self._counted("envelope_firewall_drift_total")
         assert self.disturbed or self.drift == drift, "repaired rules that nobody has changed"
 
-    def failures(self) -> float:
-        """The number of failed transactions, including those that were repeated with success."""
+    def failures(self, table: str) -> float:
+        """The failed transactions of a table, including those that were repeated with success."""
         name = "envelope_firewall_transactions_total"
-        return self._counted(name) - self._counted(name, outcome="ok")
+        return self._counted(name, family=table) - self._counted(name, family=table, outcome="ok")
 
     def _counted(self, name: str, **labels: str) -> float:
         return sum(
