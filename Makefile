@@ -47,6 +47,7 @@ constraints: prepare  ## write constraints.txt anew from the newest versions, if
 soak: prepare  ## random steps in any order and kill -9 at random moments, for SOAK_SECONDS
 	@export SOAK_SECONDS=$(SOAK_SECONDS); \
 	tools/in-namespace .venv/bin/python -m pytest -q -s tests/kernel/test_model.py & model=$$!; \
+	trap 'kill $$model' INT TERM; \
 	tools/in-namespace .venv/bin/python -m pytest -q -s tests/end_to_end/test_crashes.py; \
 	crashes=$$?; wait $$model && exit $$crashes
 
