@@ -10,7 +10,12 @@ from pathlib import Path
 import pytest
 
 from envelope.config import OPTIONS
+from envelope.front import handshake
+from envelope.front.eviction import DropReason
 from envelope.metrics import new_registry
+from envelope.protocol import End
+from envelope.sessions import answers
+from envelope.sessions.answers import Refusal, TokenReason, TokenRefusal, unauthorised
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([
@@ -45,6 +50,13 @@ def rows(page: str) -> list[list[str]]:
     """The cells of every table row of a page."""
     lines = (ROOT / page).read_text().splitlines()
     return [line.strip("|").split(" | ") for line in lines if line.startswith("| `")]
+
+
+def table_rows(page: str) -> list[list[str]]:
+    """The cells of every row of a page's tables."""
+    lines = (ROOT / page).read_text().splitlines()
+    return [[cell.strip() for cell in line.strip("|").split(" | ")]
+            for line in lines if line.startswith("| ")]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=NAMES)
@@ -104,6 +116,40 @@ def test_every_metric_is_listed() -> None:
     }
     assert len(defined) > 15
     assert listed == defined
+
+
+def refusals() -> list[Refusal]:
+    """Every answer but 101 and those for tokens, which share a text."""
+    return [value for module in (handshake, answers) for value in vars(module).values()
+            if isinstance(value, Refusal)]
+
+
+def test_the_way_from_what_a_client_saw_to_its_cause_has_every_answer() -> None:
+    lines = [" ".join(cells) for cells in table_rows("docs/troubleshooting.md")]
+    assert len(refusals()) > 10
+    for refusal in refusals():
+        text = refusal.text.partition(". ")[0]
+        (line,) = [line for line in lines if f"{refusal.status} {text}" in line]
+        assert not refusal.counted or f"`{refusal.counted}`" in line, text
+    for reason in TokenReason:
+        text = unauthorised(TokenRefusal(reason)).text.partition(":")[0].rstrip(".")
+        assert any(f"401 {text}" in line for line in lines), text
+    first = " ".join(cells[0] for cells in table_rows("docs/troubleshooting.md"))
+    for name in (*TokenReason, *DropReason):
+        assert f"`{name}`" in first, name
+
+
+def test_the_way_from_what_a_client_saw_to_its_cause_has_every_close_code() -> None:
+    named = {" ".join(filter(None, (str(end.code), end.reason and f"`{end.reason}`")))
+             for end in End if end.code}
+    for page in ("docs/troubleshooting.md", "docs/answers.md"):
+        assert named <= {cells[0] for cells in table_rows(page)}, page
+
+
+def test_answers_has_every_status() -> None:
+    listed = " ".join(cells[1] for cells in table_rows("docs/answers.md"))
+    for status in {101, 401, *(refusal.status for refusal in refusals())}:
+        assert str(status) in listed, status
 
 
 def test_every_value_of_a_label_is_listed() -> None:
