@@ -83,7 +83,9 @@ def names_in(certificate: x509.Certificate) -> tuple[str, ...]:
     """The DNS names and addresses that a certificate proves; none when they cannot be read."""
     try:
         found = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except (x509.ExtensionNotFound, x509.DuplicateExtension, ValueError):
+    except (
+        x509.ExtensionNotFound, x509.DuplicateExtension, x509.UnsupportedGeneralNameType, ValueError
+    ):
         return ()
     addresses = map(str, found.get_values_for_type(x509.IPAddress))
     return (*map(printable, (*found.get_values_for_type(x509.DNSName), *addresses)),)

@@ -111,7 +111,9 @@ class Reload:
         else:
             self._trouble = None
             self._log.info("read the {what} again", event="reloaded", what=self._what)
-        self._wait()
+        finally:
+            # Also after an error of another kind, which the reactor logs.
+            self._wait()
 
     def _report(self) -> None:
         self._reported = True

@@ -202,6 +202,23 @@ class Pair:
             self.clock.advance(1)
 
 
+def test_an_error_of_another_kind_ends_nothing(tmp_path: Path) -> None:
+    """What is written later is read."""
+    def break_once() -> None:
+        pair.between = int
+        raise RuntimeError("of no kind that is known")
+
+    pair = Pair(tmp_path)
+    pair.reload.start()
+    pair.between = break_once
+    pair.write("b", "b")
+    with pytest.raises(RuntimeError):
+        pair.wait(int(LATER))
+    pair.write("c", "c")
+    pair.wait(int(LATER))
+    assert pair.used == "c"
+
+
 def test_an_exchange_between_two_reads_is_seen_through(tmp_path: Path) -> None:
     """Kubernetes: one file of the old folder was read, and one of the new."""
     pair = Pair(tmp_path)

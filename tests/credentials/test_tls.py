@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.serialization import (
     NoEncryption,
     PrivateFormat,
 )
-from cryptography.x509.oid import NameOID
+from cryptography.x509.oid import ExtensionOID, NameOID
 from OpenSSL import SSL
 from twisted.internet.interfaces import IOpenSSLServerConnectionCreator
 from twisted.internet.protocol import Factory, Protocol
@@ -42,22 +42,29 @@ class Pair:
         self.cert = folder / "cert.pem"
         self.key = folder / "key.pem"
 
-    def write(self, name: str, key: Any = None, digest: Any = hashes.SHA256()) -> None:  # noqa: B008
+    def write(
+        self, name: str, key: Any = None, digest: Any = hashes.SHA256(),  # noqa: B008
+        alternatives: bytes = b"",
+    ) -> None:
         key = key or ec.generate_private_key(ec.SECP256R1())
         self.key.write_bytes(key.private_bytes(Encoding.PEM, PKCS8, NoEncryption()))
-        self.cert.write_bytes(certificate(name, key, digest))
+        self.cert.write_bytes(certificate(name, key, digest, alternatives))
 
 
-def certificate(name: str, key: Any, digest: Any) -> bytes:
+def certificate(name: str, key: Any, digest: Any, alternatives: bytes = b"") -> bytes:
+    """In PEM; `alternatives` is the content of its subjectAltName, in DER."""
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     now = datetime(2026, 1, 1, tzinfo=UTC)
-    made = (
+    builder = (
         x509.CertificateBuilder()
         .subject_name(subject).issuer_name(subject).public_key(key.public_key())
         .serial_number(x509.random_serial_number())
         .not_valid_before(now).not_valid_after(now + timedelta(days=90))
-        .sign(key, None if isinstance(key, ed25519.Ed25519PrivateKey) else digest)
     )
+    if alternatives:
+        names = x509.UnrecognizedExtension(ExtensionOID.SUBJECT_ALTERNATIVE_NAME, alternatives)
+        builder = builder.add_extension(names, critical=False)
+    made = builder.sign(key, None if isinstance(key, ed25519.Ed25519PrivateKey) else digest)
     return made.public_bytes(Encoding.PEM)
 
 
@@ -194,6 +201,17 @@ def test_the_end_of_the_certificate_is_known(pair: Pair) -> None:
     tls = ServerTLS.load(pair.cert, pair.key)
     assert tls.validity.not_before == datetime(2026, 1, 1, tzinfo=UTC)
     assert tls.validity.not_after == datetime(2026, 4, 1, tzinfo=UTC)
+
+
+@pytest.mark.parametrize("alternatives", [
+    b"no DER", b"\x30\x04\xa3\x02\x05\x00", b"\x30\x05\x82\x03\xff\x61\xfe",
+], ids=["nothing", "an X.400 address", "bytes that are no text"])
+def test_names_that_cannot_be_read_are_none(pair: Pair, alternatives: bytes) -> None:
+    """The clients, whose business they are, are served."""
+    pair.write("other.example", alternatives=alternatives)
+    tls = ServerTLS.load(pair.cert, pair.key)
+    assert tls.names == ()
+    shake_hands(tls, client())
 
 
 def test_a_new_certificate_serves_the_next_connection(pair: Pair) -> None:
