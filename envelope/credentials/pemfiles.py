@@ -32,6 +32,9 @@ _KEY_BLOCK: Final = re.compile(
 class TLSFileError(Exception):
     """A certificate or key cannot be used; the text is one line that names the file."""
 
+    def __init__(self, text: str) -> None:
+        super().__init__(printable(text))
+
 
 def _read(path: Path) -> bytes:
     try:

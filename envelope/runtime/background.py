@@ -57,7 +57,7 @@ class StartReport:
             return
         _log.critical("{message}", message=message)
         with suppress(BrokenPipeError):
-            os.write(self._pipe, _FAILED + message.encode())
+            os.write(self._pipe, _FAILED + message.encode("utf-8", "replace"))
 
 
 def in_foreground(twistd_options: Mapping[str, Any] | None) -> bool:

@@ -105,9 +105,10 @@ class SyslogSink:
     """syslog(3), which was opened before; each line comes with its priority."""
 
     def write(self, lines: Sequence[tuple[int, str]]) -> None:
-        """See `Sink`."""
+        """See `Sink`. syslog(3) takes no zero byte, and Python none of what is no text."""
         for priority, line in lines:
-            syslog.syslog(priority, line)
+            text = line.replace("\0", "?").encode("utf-8", "replace").decode()
+            syslog.syslog(priority, text)
 
     def reopen(self) -> None:
         """See `Sink`."""

@@ -82,8 +82,11 @@ class ServiceManager:
             reload()
             return
         self._send(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
-        reload()
-        self._send("READY=1")
+        try:
+            reload()
+        finally:
+            # The manager waits for it.
+            self._send("READY=1")
 
     def stopping(self) -> None:
         """Say that the stop has begun. Signs of life go on until `close`."""

@@ -14,12 +14,12 @@ _WAIT: Final = 1.0
 
 
 def tell(message: str) -> None:
-    """Write one line, or give up after a second."""
+    """Write one line, or give up after a second; what is no text becomes a ?."""
     priority = ERROR if is_journal(os.environ, 2) else ""
 
     def write() -> None:
         with suppress(OSError):
-            os.write(2, f"{priority}envelope: {message}\n".encode())
+            os.write(2, f"{priority}envelope: {message}\n".encode("utf-8", "replace"))
 
     thread = threading.Thread(target=write, daemon=True)
     thread.start()

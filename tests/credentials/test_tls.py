@@ -265,8 +265,11 @@ def refusal(pair: Pair) -> str:
 
 
 def test_a_missing_file_is_named(pair: Pair) -> None:
+    """Also one whose name is no text."""
     pair.key.unlink()
     assert refusal(pair) == f"{pair.key} cannot be read: No such file or directory"
+    pair.key = pair.key.with_name("\udcff")
+    assert refusal(pair) == f"{pair.key.with_name('?')} cannot be read: No such file or directory"
 
 
 def test_a_folder_is_no_certificate(pair: Pair) -> None:

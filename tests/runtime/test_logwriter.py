@@ -12,7 +12,14 @@ import pytest
 from twisted.python.logfile import LogFile
 
 from envelope.runtime import logwriter
-from envelope.runtime.logwriter import MOST_BYTES, MOST_LINES, DescriptorSink, FileSink, LogWriter
+from envelope.runtime.logwriter import (
+    MOST_BYTES,
+    MOST_LINES,
+    DescriptorSink,
+    FileSink,
+    LogWriter,
+    SyslogSink,
+)
 
 PATIENCE = 20.0
 
@@ -145,6 +152,14 @@ def test_a_file_that_cannot_be_opened_again_is_kept(tmp_path: Any) -> None:
     assert (tmp_path / "moved" / "log").read_text() == (
         "the log cannot be opened again: No such file or directory\non\n")
     file.close()
+
+
+def test_syslog_gets_any_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A zero byte, and half a character of a path, would be errors of Python's."""
+    said: list[str] = []
+    monkeypatch.setattr(logwriter.syslog, "syslog", lambda _, line: said.append(line))
+    SyslogSink().write([(6, "a\0b"), (6, "/tmp/\udcff")])
+    assert said == ["a?b", "/tmp/?"]
 
 
 def test_a_file_that_cannot_be_rotated_goes_on(tmp_path: Any) -> None:

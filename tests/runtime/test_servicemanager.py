@@ -80,6 +80,9 @@ def test_the_life_of_a_service(manager: Manager) -> None:
     word, moment = said[0].split("\n")
     assert word == "RELOADING=1"
     assert before <= int(moment.removeprefix("MONOTONIC_USEC=")) <= time.monotonic_ns() // 1000
+    with pytest.raises(ZeroDivisionError):
+        manager.service.reloaded(lambda: 1 // 0)
+    assert manager.heard()[1:] == ["READY=1"]
     manager.service.stopping()
     assert manager.heard() == ["STOPPING=1\nSTATUS=stopping"]
     manager.clock.advance(2.0)
