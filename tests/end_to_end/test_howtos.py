@@ -169,8 +169,9 @@ def test_commands_run_inside_an_envelope(rig: Rig) -> None:
     host, client, folder = rig.lab.host, rig.lab.client(), rig.folder
     by_url, by_locate = EXEC.steps()
     start(rig)
-    rig.keep(Lines(host.popen(["iperf3", "--server", "--one-off"], stdout=subprocess.PIPE,
-                              text=True)))
+    server = rig.keep(Lines(host.popen(
+        ["iperf3", "--server", "--one-off", "--forceflush"], stdout=subprocess.PIPE, text=True)))
+    server.until("listening")
     (measured,) = follow_on(client, folder, Step(by_url.command, ("...",)), URL=url(rig))
     assert re.search(r"\breceiver\b", measured), measured
 
