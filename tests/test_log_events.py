@@ -94,5 +94,7 @@ def test_the_options_of_a_start() -> None:
         "--verify-jwks-url=https://keys.example/set --token-required=false --timeout=90"
     )
     assert as_words(Config()) == ""
+    assert as_words(Config(tx_max_rate=1.5e9, timeout=1_234_567.25, idle=0.5)) == (
+        "--timeout=1234567.25 --idle=0.5 --tx-max-rate=1500000000")
     assert as_words(Config(allow=(), admin=())) == "--allow=none --admin=none"
     assert json.loads(json.dumps(shown(config)))["max-clients"] == 1

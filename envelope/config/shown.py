@@ -38,7 +38,9 @@ def as_words(config: Config) -> str:
 def _text(value: Shown) -> str:
     if isinstance(value, bool):
         return str(value).lower()
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    if isinstance(value, float):
+        return f"{value:f}".rstrip("0").rstrip(".")
+    return str(value)
 
 
 def without_secrets(url: str) -> str:
