@@ -30,6 +30,16 @@ HEADING = re.compile(r"^#{1,6} +(.+?) *$", re.MULTILINE)
 PATH = re.compile(
     r"`((?:envelope|tests|benchmarks|tools|deploy|docs|examples)/[a-z0-9_./-]+)(?:::\w+)?`"
 )
+# Options of twistd, Docker and others, as pages quote them.
+OTHERS_OPTIONS = {
+    "ctdir", "datestop", "env-file", "experimental-websocket", "health-cmd", "help", "logfile",
+    "logger", "no-healthcheck", "packager", "security-opt", "stop-timeout", "syslog", "tmpfs",
+    "user",
+}
+OTHERS_COMMANDS = (
+    "-p ", "docker", "env ", "firewall-cmd", "ip6tables", "iptables", "journalctl", "kubectl",
+    "make ", "pip ", "python", "setpriv", "tools/",
+)
 METRIC = re.compile(r"(?:envelope|controller)(?:_[a-z]+)+")
 
 
@@ -80,6 +90,22 @@ def test_every_file_that_a_page_names_exists(page: Path) -> None:
         assert (ROOT / path).exists(), path
 
 
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if page.name != "CHANGELOG.md"],
+    ids=[name for name in NAMES if name != "CHANGELOG.md"],
+)
+def test_every_option_and_metric_that_a_page_names_exists(page: Path) -> None:
+    """Those of commands, too, which the reference lists from the code."""
+    reference = (ROOT / "docs/reference.md").read_text()
+    ours = set(re.findall(r"`--([a-z0-9-]+)=?`", reference))
+    text = prose(page)
+    for quoted in re.findall(r"`([^`]+)`", text):
+        if not quoted.startswith(OTHERS_COMMANDS):
+            for name in re.findall(r"(?:^|\s|\[)--([a-z][a-z0-9-]+)", quoted):
+                assert name in ours | OTHERS_OPTIONS, quoted
+    assert set(re.findall(rf"`({METRIC.pattern})", text)) <= metrics_listed()
+
+
 def test_the_readme_is_short() -> None:
     assert len((ROOT / "README.md").read_text().splitlines()) <= 200
 
@@ -105,8 +131,13 @@ def test_every_option_is_listed_with_its_default() -> None:
     assert listed.keys() == {option.name for option in OPTIONS}
 
 
+def metrics_listed() -> set[str]:
+    """The names on the page of metrics."""
+    return {name for cells in rows("docs/metrics.md") for name in METRIC.findall(cells[0])}
+
+
 def test_every_metric_is_listed() -> None:
-    listed = {name for cells in rows("docs/metrics.md") for name in METRIC.findall(cells[0])}
+    listed = metrics_listed()
     defined = {
         node.value
         for module in (ROOT / "envelope").rglob("metrics.py")
