@@ -68,6 +68,8 @@ def _endpoint(text: str) -> ListenSpec:
     endpoint = text.removeprefix(_PROXIED)
     if endpoint.startswith(_PROXIED):
         raise ValueError(f"{text!r} says haproxy: twice")
+    if (len(endpoint) - len(endpoint.rstrip("\\"))) % 2:
+        raise ValueError(f"{text!r} ends with a backslash, and nothing comes after it")
     (kind, *positional), named = _arguments(endpoint)
     port, local = None, False
     if kind in ("tcp", "tcp6"):

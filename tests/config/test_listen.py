@@ -83,6 +83,7 @@ def test_a_port_that_only_the_open_socket_tells_is_none(text: str) -> None:
 @pytest.mark.parametrize("text", [
     "", "8880", ":65536", "[::g]:1", "tcp:65536", "tcp:port=-1", "tcp:port=",
     "haproxy:haproxy:tcp:1", ":1\n", "tcp:1\x00", "ssl:port=21",
+    "tcp:8880\\", "unix:/run/a\\\\\\",
 ])
 def test_other_texts_are_refused_in_one_line(text: str) -> None:
     with pytest.raises(ValueError, match=r"^.+$"):
