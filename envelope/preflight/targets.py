@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Final, Literal
 
-from envelope.addresses import PortRange
 from envelope.config import Config
 from envelope.preflight.packets import Target
 from envelope.preflight.ports import listeners
@@ -22,18 +21,20 @@ def grant_targets(
     versions: Sequence[Literal[4, 6]],
 ) -> list[Target]:
     """Ports that a grant opens; of those, first the ones that are `serving` now."""
-    # The last service has the ports of all.
-    ranges = config.services[-1].ports
+    ranges = [*dict.fromkeys(each for service in config.services for each in service.ports)]
+    # The last service has the ports of all; none are all ports.
+    everything = not config.services[-1].ports
     own = {spec.port for _, spec in listeners(config)}
     found: list[tuple[Literal["tcp", "udp"], int]] = []
     for protocol in _PROTOCOLS:
-        ports = [port for kind, port in serving if kind == protocol and _opened(ranges, kind, port)]
+        served = [port for kind, port in serving if kind == protocol]
+        ports = [port for port in served if any(each.covers(protocol, port) for each in ranges)]
         ports += [
             port for each in ranges if each.protocol == protocol
             for port in (each.first, each.last)
         ]
-        if not ranges:
-            ports.append(_ANY_PORT)
+        if everything:
+            ports += [*served, _ANY_PORT]
         ports = [
             port for port in dict.fromkeys(ports)
             if not (protocol == "tcp" and port in own)
@@ -48,6 +49,3 @@ def service_targets(config: Config, versions: Sequence[Literal[4, 6]]) -> list[T
     ports = {spec.port for spec in config.listen if spec.port and not spec.local}
     return [Target(version, "tcp", port) for version in versions for port in sorted(ports)]
 
-
-def _opened(ranges: Sequence[PortRange], protocol: str, port: int) -> bool:
-    return not ranges or any(each.covers(protocol, port) for each in ranges)

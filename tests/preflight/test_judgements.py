@@ -16,6 +16,7 @@ import pytest
 from envelope.addresses import PortRange
 from envelope.config import Config
 from envelope.config.listen import parse_listen
+from envelope.config.subjects import Subject
 from envelope.firewall.errors import ToolFailed, ToolTimeout
 from envelope.netlink import attribute
 from envelope.preflight.blame import Chain, blame, chains, read_chains
@@ -291,6 +292,15 @@ def test_a_grant_that_opens_everything_is_tried_at_few_ports() -> None:
     assert {(each.version, each.protocol) for each in found} == {
         (4, "tcp"), (4, "udp"), (6, "tcp"), (6, "udp")}
     assert len(found) == 2 * (8 + 1)
+
+
+def test_the_ports_of_a_subject_are_tried_although_another_one_has_all() -> None:
+    config = replace(CONFIG, subject=(
+        Subject("ndt"), Subject("wehe", (PortRange("tcp", 7000, 7005),))))
+    found = grant_targets(config, [("tcp", port) for port in (80, 7001)], (4,))
+    assert [str(each) for each in found] == [
+        "tcp/7001 over IPv4", "tcp/7000 over IPv4", "tcp/7005 over IPv4", "tcp/80 over IPv4",
+        "tcp/50505 over IPv4", "udp/50505 over IPv4"]
 
 
 def test_ports_that_only_loopback_reaches_are_not_served(tmp_path: Path) -> None:
