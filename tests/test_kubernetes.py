@@ -103,6 +103,17 @@ def test_a_pod_has_longer_to_stop_than_the_drain_takes(objects: dict[str, dict[s
     assert pod(objects)["terminationGracePeriodSeconds"] >= config(objects).drain + 60
 
 
+def test_resources_are_those_that_the_page_derives_from_measurements(
+    objects: dict[str, dict[str, Any]]
+) -> None:
+    resources = guard(objects)["resources"]
+    page = (ROOT / "docs/kubernetes.md").read_text()
+    sizes = {"request": resources["requests"]["memory"], "limit": resources["limits"]["memory"]}
+    for name, size in sizes.items():
+        assert f"{name} {size.removesuffix('Mi')} MiB" in page.replace(f"{name} is ", f"{name} ")
+    assert resources["limits"].keys() == {"memory"}
+
+
 def test_metrics_are_for_the_monitoring_alone(objects: dict[str, dict[str, Any]]) -> None:
     policy = objects["NetworkPolicy"]["spec"]
     labels = objects["DaemonSet"]["spec"]["template"]["metadata"]["labels"]
