@@ -44,24 +44,20 @@ class Wire:
 
     def cable(self, device: str) -> None:
         """Make `device`, whose other end is `PEER`, a client's."""
-        peer = _LINK.pack(0, 0, 0, 0, 0) + attribute(_NAME, PEER.encode() + b"\0")
-        other_end = nested(_INFO_DATA, attribute(_PEER, peer + attribute(_MAC, CLIENT_MAC)))
-        self._link(device, attribute(_INFO_KIND, b"veth"), other_end, mac=HOST_MAC)
+        self._veth(_end(device, HOST_MAC), _end(PEER, CLIENT_MAC))
         self._up(device)
         self._up(PEER)
 
-    def _link(self, name: str, *info: bytes, mac: bytes = b"") -> None:
-        self._kernel.do(
-            _NEW_LINK,
-            _LINK.pack(0, 0, 0, 0, 0) + attribute(_NAME, name.encode() + b"\0")
-            + (attribute(_MAC, mac) if mac else b"") + nested(_LINK_INFO, *info),
-            CREATE | EXCLUSIVE,
-        )
-
     def others(self, names: Iterable[str]) -> None:
         """Make devices that lead nowhere, so that rules which name them can be loaded."""
-        for name in names:
-            self._link(name, attribute(_INFO_KIND, b"veth"))
+        for number, name in enumerate(names):
+            # The kernel would choose veth0 for the other end, which may be one of `names`.
+            self._veth(_end(name), _end(f"env-peer{number}"))
+
+    def _veth(self, one: bytes, other: bytes) -> None:
+        info = nested(_LINK_INFO, attribute(_INFO_KIND, b"veth"),
+                      nested(_INFO_DATA, attribute(_PEER, other)))
+        self._kernel.do(_NEW_LINK, one + info, CREATE | EXCLUSIVE)
 
     def address(self, device: str, address: Address) -> None:
         """Give `device` an address of its own, without a network around it."""
@@ -85,6 +81,12 @@ class Wire:
                            _PERMANENT, 0, _UNICAST)
         self._kernel.do(
             _NEW_NEIGHBOUR, body + attribute(1, client.packed) + attribute(2, CLIENT_MAC), CREATE)
+
+
+def _end(name: str, mac: bytes = b"") -> bytes:
+    """One end of a cable; without `mac` the kernel chooses one."""
+    named = _LINK.pack(0, 0, 0, 0, 0) + attribute(_NAME, name.encode() + b"\0")
+    return named + (attribute(_MAC, mac) if mac else b"")
 
 
 def _family(version: int) -> int:

@@ -22,10 +22,12 @@ from tests.support.certificates import Authority
 pytestmark = pytest.mark.kernel
 
 ENVELOPE = Path(sys.executable).with_name("envelope")
-# A rule set that refuses in its own way, and leads strangers past INPUT.
+# A rule set that refuses in its own way, and leads strangers past INPUT. `iif` takes devices that
+# exist.
 OTHERS = """
 add table inet others
 add chain inet others input { type filter hook input priority 10; }
+add rule inet others input iif { "veth0", "veth1" } accept
 add rule inet others input tcp dport 9001 drop
 add rule inet others input udp dport 9002 drop
 add chain inet others pre { type nat hook prerouting priority dstnat; }
@@ -82,6 +84,7 @@ def test_a_machine_in_order(rig: Rig) -> None:
 def test_rules_of_others_that_drop_what_a_grant_opens(rig: Rig) -> None:
     """Found with packets, over both families; DNAT and a mixture with legacy are warnings."""
     host = rig.lab.host
+    host.ip("link add veth0 type veth peer name veth1")
     host.run(["nft", "-f", "-"], input=OTHERS, check=True)
     host.run(["ip6tables-legacy", "-A", "INPUT", "-p", "udp", "--dport", "9002", "-j", "DROP"],
              check=True)
