@@ -35,6 +35,13 @@ class Chain:
 
 def chains(rules: HostRules, nft: str | None, run: Callable[..., str] = command) -> Iterator[Chain]:
     """The chains at the kernel's hooks, in the order in which packets meet them."""
+    listed = ""
+    if nft is not None:
+        try:
+            listed = run((nft, "-j", "list", "chains"))
+        except ToolFailed:
+            # One that was built without JSON is as good as none.
+            nft = None
     for (_, kind), part in rules.saved.items():
         if kind == "legacy" or nft is None:
             tool = part.load[0].removesuffix("-restore")
@@ -46,7 +53,7 @@ def chains(rules: HostRules, nft: str | None, run: Callable[..., str] = command)
                         ((*of_table, "-F", name), (*of_table, "-P", name, "ACCEPT")),
                     )
     if nft is not None:
-        yield from read_chains(run((nft, "-j", "list", "chains")), nft)
+        yield from read_chains(listed, nft)
 
 
 def read_chains(listed: str, nft: str) -> list[Chain]:

@@ -343,9 +343,15 @@ def test_chains_of_legacy_come_first() -> None:
         "chain INPUT of iptables-legacy's table filter",
         "chain OUTPUT of iptables-legacy's table filter", "chain pre of table inet x"]
     assert found[0].empty[0] == ("/sbin/iptables-legacy", "-t", "filter", "-F", "INPUT")
-    # Without nft, iptables-nft empties its own.
-    names = [each.name for each in chains(rules({("ip6tables", "nft"): FULL}), None)]
-    assert names[0] == "chain INPUT of ip6tables-nft's table filter"
+
+
+def test_without_an_nft_that_prints_json_iptables_nft_empties_its_own() -> None:
+    def refuse(_: Any) -> str:
+        raise ToolFailed("nft: JSON support not compiled-in")
+
+    for nft in (None, "nft"):
+        names = [each.name for each in chains(rules({("ip6tables", "nft"): FULL}), nft, refuse)]
+        assert names[0] == "chain INPUT of ip6tables-nft's table filter"
 
 
 def test_the_chain_after_whose_emptying_a_packet_passes_is_guilty() -> None:
