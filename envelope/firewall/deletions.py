@@ -1,7 +1,7 @@
 """What the kernel tells of rules and elements of nf_tables that were deleted.
 
 It tells listeners of each with its counter, as that was when no packet could reach it any more
-(nf_tables_commit; `nft monitor` shows it), whoever has deleted it.
+(nf_tables_commit; `nft monitor` shows it), also where others have deleted it.
 """
 
 from __future__ import annotations

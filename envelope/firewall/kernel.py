@@ -165,7 +165,7 @@ class KernelTable(Protocol[W]):
     def deleted(self) -> Sequence[tuple[Key, Traffic]]:
         """What rules of grants had counted that were deleted since the last call, in their order.
 
-        It is called after each `write`, and whoever has deleted them. `exact`: they had counted no
+        It is called after each `write`. Others may have deleted them. `exact`: they had counted no
         more. A rule that is replaced counts as deleted; one whose count is not known is left out.
         """
 

@@ -1,8 +1,8 @@
 """Hides addresses in lines of the log (`--log-addresses`). Pure.
 
 Any part of a line may hold a client's address: an event's field, a rule that was mended, what a
-tool said, a traceback. So every address of a line is hidden, whoever wrote it. The unspecified
-addresses are nobody's and stay.
+tool said, a traceback. So every address of every line is hidden, a library's lines included. The
+unspecified addresses are nobody's and stay.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Writes the log in a thread of its own, so that the reactor never waits for whoever reads it.
+"""Writes the log in a thread of its own, so that the reactor never waits for the log's reader.
 
 A pipe that nobody empties, a terminal at Ctrl-S, a full socket of the journal's or syslog's and a
 disk that hangs all block a write. Only a thread helps with all of them: a regular file is never

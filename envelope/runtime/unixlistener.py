@@ -1,7 +1,7 @@
 """A UNIX socket that only its owner can connect to, and that replaces the one of a killed process.
 
-Twisted's own UNIX port sets the socket's mode only after it has bound it, and removes whatever has
-its path when it closes.
+Twisted's own UNIX port sets the socket's mode only after it has bound it, and when it closes, it
+removes any file that has its path.
 """
 
 from __future__ import annotations

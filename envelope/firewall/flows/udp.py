@@ -1,4 +1,4 @@
-"""Keeps UDP flows of clients theirs, however long they are silent and whoever sends first then.
+"""Makes connection tracking remember that a client began a UDP flow, however long it is silent.
 
 A UDP server's socket serves all clients, so it cannot be destroyed when a grant ends. But tracking
 forgets a flow after 30 s of silence, or 120 s once it was answered (nf_conntrack_udp_timeout and
