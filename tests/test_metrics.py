@@ -15,7 +15,7 @@ from envelope import __version__
 from envelope.config import Config
 from envelope.metrics import as_text, children
 from envelope.service import EnvelopeService
-from tests.support.promtool import promtool
+from tests.support.unpacked import promtool
 
 # What the contract promises: each metric with its label values, in the order of label names.
 STATUSES = (
