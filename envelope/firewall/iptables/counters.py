@@ -100,7 +100,7 @@ class RuleCounters:
             elif name == b"immediate\0":
                 verdict = attributes(attributes(data.get(_DATA, b"")).get(_VERDICT, b""))
                 ends = verdict.get(_TARGET, b"").startswith(_ENDS)
-        if not source or not ends:
+        if not 0 < len(source) <= self._size or not ends:
             return None
         service = service_in(chain[:-1].decode("ascii", "replace"))
         # Only the bytes that the prefix reaches are compared.

@@ -67,6 +67,17 @@ def test_other_tables_and_chains_are_not_ours() -> None:
     assert four.read(bytes((2, 0, 0, 0)), 32) is None
 
 
+def test_a_rule_of_others_may_compare_more_than_an_address() -> None:
+    """As nft writes `ip saddr 127.0.0.1 ip daddr 8.8.8.8`: in one comparison."""
+    size, compared = bytes.fromhex("e4000400"), bytes.fromhex(
+        "2c00010008000100636d700020000200080001000000000108000200000000000c000300080001007f000001")
+    assert (FOUR.count(size), FOUR.count(compared)) == (1, 1)
+    rule = FOUR.replace(size, bytes.fromhex("e8000400")).replace(compared, bytes.fromhex(
+        "3000010008000100636d70002400020008000100000000010800020000000000100003000c0001007f000001"
+        "08080808"))
+    assert RuleCounters(4).read(rule, 32) is None
+
+
 END = "ENVELOPE-END-20261128T210304"
 SAVED = f"""\
 *filter
