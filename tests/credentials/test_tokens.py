@@ -146,6 +146,11 @@ def test_without_machine_any_audience_is_accepted_and_exp_may_be_missing() -> No
     assert reason(token) == "audience"
 
 
+@pytest.mark.parametrize("number", [10**19, 10**30, -(10**300), 1e300])
+def test_a_large_number_in_a_claim_of_its_own_is_no_fault(number: float) -> None:
+    assert reason(signed({**GOOD, "measurement": number})) == "taken"
+
+
 def test_a_token_without_an_issuer_is_refused() -> None:
     """Even if the expected issuer is empty."""
     token = signed({k: v for k, v in GOOD.items() if k != "iss"})
