@@ -115,7 +115,8 @@ def _protocol_number(name: str) -> int | None:
         return PROTOCOLS[name]
     try:
         return socket.getprotobyname(name)
-    except OSError:
+    except (OSError, ValueError):
+        # There is none of this name, or it is no text (see `snapshot.text_of`).
         return None
 
 

@@ -109,6 +109,7 @@ def test_protocols_without_ports_are_rules_by_number() -> None:
     ("-s ::0.3.0.0/::0.3.0.0 -j ENVELOPE-GRANTS-1", "-s ::3:0/::3:0 -j ENVELOPE-GRANTS-1"),
     ("-s ::5/128 -j ACCEPT", "-s ::5/128 -j ACCEPT"),
     ("-s 2001:db8::7/128 -j ACCEPT", "-s 2001:db8::7/128 -j ACCEPT"),
+    ("-p x\udcff -j ACCEPT", "-p x\udcff -j ACCEPT"),
 ])
 def test_both_spellings_of_a_rule_are_one(printed, ours) -> None:
     """What the tools print differs from what they were given."""
