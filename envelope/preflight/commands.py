@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -35,7 +36,7 @@ def command(argv: Sequence[str], stdin: str = "") -> str:
             argv, input=stdin.encode("utf-8", "surrogateescape"), capture_output=True, check=False,
             timeout=_PATIENCE, env=_ENVIRONMENT,
             # A tool that hangs must not outlive a check that is killed.
-            preexec_fn=die_with_parent,
+            preexec_fn=partial(die_with_parent, os.getpid()),
         )
     except subprocess.TimeoutExpired:
         raise ToolTimeout(f"{name} did not answer within {_PATIENCE:g} s") from None

@@ -35,9 +35,14 @@ def enter_own_network() -> None:
         Path("/proc/self/gid_map").write_text(f"0 {group} 1")
 
 
-def die_with_parent() -> None:
-    """Have the kernel kill this process when the thread that started it ends, even by `kill -9`."""
+def die_with_parent(parent: int | None = None) -> None:
+    """Have the kernel kill this process when the thread that started it ends, even by `kill -9`.
+
+    `parent` is the id of that thread's process; when it has ended already, this process ends now.
+    """
     _libc.prctl(_PR_SET_PDEATHSIG, ctypes.c_ulong(signal.SIGKILL), 0, 0, 0)
+    if parent is not None and os.getppid() != parent:
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 def _unshare(flags: int) -> None:
