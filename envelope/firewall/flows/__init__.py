@@ -85,7 +85,11 @@ class Flows:
         Returns whether tracking picks up connections midway and this can be changed. The rules have
         to remember that, so that the setting is restored even after this process was killed.
         """
-        if choices.baseline != "service" or choices.established != "cut":
+        if choices.established != "cut":
+            return False
+        if choices.baseline != "service":
+            _log.info("cut: with --baseline=operator your own rules decide about established "
+                      "flows: accept those with the direction of replies alone (--ctdir REPLY)")
             return False
         self._devices.add(choices.device)
         self._stays = choices.on_stop == "keep"

@@ -69,6 +69,13 @@ class Rig:
         return bool(remember)
 
 
+@pytest.mark.parametrize(("options", "told"), [
+    ({}, 1), ({"established": "keep"}, 0), ({"established": "keep", "baseline": "service"}, 0)])
+def test_it_is_told_that_an_operators_own_rules_cut(options, told, logged) -> None:
+    Rig(**{"baseline": "operator", **options}).start()
+    assert lines(logged).count("cut: with --baseline=operator your own rules decide") == told
+
+
 def test_at_a_start_strangers_end_and_the_hosts_own_are_made_known() -> None:
     """Served ports that stay open, and other devices, are left alone."""
     rig = Rig()
