@@ -39,14 +39,14 @@ ORDERS = {
     "save-lists-no-tables": "shows only the table that it is asked for by name",
 }
 
-_RESTORE = """#!{python} -IS
+# How a tool in Python begins: who it is, and its orders.
+BEGINNING = """#!{python} -IS
 import os, sys, time
 from subprocess import DEVNULL, PIPE, Popen, run
 name = os.path.basename(sys.argv[0])
 here = os.path.dirname(os.path.abspath(sys.argv[0]))
 real = [{real!r}, *sys.argv[1:]]
-os.environ["XTABLES_LOCKFILE"] = here + "/{lock}"
-transaction = lines = 0
+transaction = 0
 
 def count():
     # Counted in a file, since the next transaction may go to another process.
@@ -67,6 +67,11 @@ def told(word):
         return False
     tool = name.partition("-")[0]
     return {{word, word + "@%d" % transaction, word + ":" + tool}}.intersection(orders)
+"""
+
+_RESTORE = BEGINNING + """
+os.environ["XTABLES_LOCKFILE"] = here + "/{lock}"
+lines = 0
 
 def die():
     child.kill()

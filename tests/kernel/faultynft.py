@@ -8,35 +8,12 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from tests.kernel.faultyiptables import POISON4, POISON6, Orders
+from tests.kernel.faultyiptables import BEGINNING, POISON4, POISON6, Orders
 
 NFT = "/usr/sbin/nft"
 
-_NFT = r"""#!{python} -IS
-import os, sys, time
-from subprocess import DEVNULL, PIPE, Popen, run
-here = os.path.dirname(os.path.abspath(sys.argv[0]))
-real = [{real!r}, *sys.argv[1:]]
-transaction = 0
+_NFT = BEGINNING + r"""
 say = sys.stderr.buffer.raw.write
-
-def count():
-    with open(here + "/count-nft", "a+") as file:
-        file.write("x")
-        file.flush()
-        return os.fstat(file.fileno()).st_size
-
-def hang():
-    # Told to hang, it does, until it is killed; not for ever, in case nobody does.
-    time.sleep(60)
-
-def told(word):
-    try:
-        with open(here + "/orders") as file:
-            orders = file.read().split()
-    except FileNotFoundError:
-        return False
-    return word in orders or word + "@%d" % transaction in orders
 
 def die():
     os.kill(os.getpid(), 9)
