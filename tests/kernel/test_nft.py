@@ -79,7 +79,7 @@ async def test_a_new_end_replaces_the_old_one_whatever_state_the_element_is_in(s
     for before in (600.0, 30.0, -4.0, -3.9):
         await firewall.allow(GrantId(network), later(before))
         if before == -3.9:
-            await deferLater(reactor, 0.3)
+            await settled(lambda: subject.kernel.elements() == {})
         await firewall.allow(GrantId(network), later(300))
         assert 300 < lasts(subject) <= 306
         await firewall.revoke(GrantId(network))
