@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from twisted.internet.defer import maybeDeferred
+from twisted.internet.interfaces import IListeningPort
 from twisted.internet.protocol import Factory
 
 from envelope.config import Config
@@ -22,13 +23,18 @@ _TAKEN: Final = "another running service listens there"
 
 
 async def find_ports(reactor: Any, config: Config, running: bool) -> list[Finding]:
-    """Open and close the socket of each listener; nothing is accepted meanwhile.
+    """Open the sockets of all listeners, and close them; nothing is accepted meanwhile.
 
     `running` tells whether an envelope runs in this network.
     """
     found = []
-    for option, spec in listeners(config):
-        found.append(await _find_port(reactor, option, spec, running))
+    opened: list[tuple[str, IListeningPort]] = []
+    try:
+        for option, spec in listeners(config):
+            found.append(await _find_port(reactor, option, spec, running, opened))
+    finally:
+        for _, port in opened:
+            await maybeDeferred(port.stopListening)
     return found
 
 
@@ -41,7 +47,11 @@ def listeners(config: Config) -> list[tuple[str, ListenSpec]]:
     ]
 
 
-async def _find_port(reactor: Any, option: str, spec: ListenSpec, running: bool) -> Finding:
+async def _find_port(
+    reactor: Any, option: str, spec: ListenSpec, running: bool,
+    opened: list[tuple[str, IListeningPort]],
+) -> Finding:
+    """Try one listener; its sockets join `opened`, each with its option."""
     kind, _, rest = spec.endpoint.partition(":")
     if kind == "systemd":
         return warn(f"{option}={spec} cannot be tried: the service manager opens it",
@@ -53,11 +63,13 @@ async def _find_port(reactor: Any, option: str, spec: ListenSpec, running: bool)
     except ListenError as error:
         if "in use" not in str(error):
             return fail(str(error), f"correct {option}, or what the line says")
+        for other, port in opened:
+            if getattr(port.getHost(), "port", None) == spec.port:
+                return fail(f"{error} (by {other})", f"change that, or {option}={spec}")
         if running:
             return fail(f"{error} (an envelope runs here)", f"stop that one, or change {option}")
         return fail(str(error), f"stop what listens there (ss -lntp), or change {option}")
-    for port in ports:
-        await maybeDeferred(port.stopListening)
+    opened += [(f"{option}={spec}", port) for port in ports]
     return ok(f"{option}={spec} can be opened")
 
 

@@ -128,6 +128,7 @@ def test_a_machine_with_many_faults(rig: Rig) -> None:
     found = findings(check(
         host, f"--cert={cert}", f"--key={key}", f"--verify-key={folder / 'key.pub'}",
         f"--verify-key={bad}", "--machine=m", "--subject=s", "--listen=:8881",
+        "--admin=:9991", "--admin=0.0.0.0:9991",
         f"--jwks-ca={bad}", "--verify-jwks-url=https://203.0.113.1:1/keys?secret=1",
         "--json",
         env={**os.environ, "SSH_CONNECTION": "198.51.100.9 1 203.0.113.1 22"}))
@@ -135,6 +136,8 @@ def test_a_machine_with_many_faults(rig: Rig) -> None:
     assert has(found["FAIL"], "bad.pub")
     assert has(found["FAIL"], "bad.pub is not a chain of certificates")
     assert has(found["FAIL"], "cannot listen on :8881: address already in use", "ss -lntp")
+    assert has(found["FAIL"], "cannot listen on 0.0.0.0:9991: address already in use",
+               "(by --admin=:9991)")
     assert has(found["warn"], "default route leads over net1, and not over eth0", "--device=net1")
     assert has(found["warn"], "IPv6 is off")
     assert has(found["warn"], "the certificate expired at")
