@@ -92,6 +92,16 @@ def test_probes_are_answered_over_both_families(objects: dict[str, dict[str, Any
         assert f":{port}" in [str(spec) for spec in config(objects).admin]
 
 
+def test_probes_pass_the_rules_of_the_pods_own_device_alone(
+    objects: dict[str, dict[str, Any]]
+) -> None:
+    """The kubelet comes over eth0; on a second device the port stays shut."""
+    (admin,) = [each["containerPort"] for each in guard(objects)["ports"]]
+    settings = config(objects)
+    opened = any(each.covers("tcp", admin) for each in settings.allow)
+    assert opened == (settings.device == "eth0")
+
+
 def test_it_has_one_capability_and_writes_nothing(objects: dict[str, dict[str, Any]]) -> None:
     context = guard(objects)["securityContext"]
     assert context["capabilities"] == {"drop": ["ALL"], "add": ["NET_ADMIN"]}
