@@ -87,6 +87,8 @@ PLANTED = """
 import gc, socket, subprocess
 import pytest
 
+pytestmark = pytest.mark.process
+
 def started():
     made = subprocess.Popen(["sh", "-c", "echo; read -r _"], stdin=subprocess.PIPE,
                             stdout=subprocess.PIPE)

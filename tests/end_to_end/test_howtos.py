@@ -48,7 +48,8 @@ server.socket = context.wrap_socket(server.socket, server_side=True)
 print("up", flush=True)
 server.serve_forever()
 """
-# Greets one client as a server of SSH does, and prints the client's greeting.
+# Greets one client as a server of SSH does, prints the client's greeting, and sends what is no
+# packet, so that ssh ends: at the end of the connection alone, nc may wait for ssh, and ssh for nc.
 SSH_SERVER = r"""
 import socket
 server = socket.create_server(("203.0.113.1", 22))
@@ -56,7 +57,9 @@ print("up", flush=True)
 client, _ = server.accept()
 client.sendall(b"SSH-2.0-test\r\n")
 print(client.makefile().readline().strip(), flush=True)
-client.close()
+client.sendall(b"x" * 64)
+while client.recv(4096):
+    pass
 """
 
 
