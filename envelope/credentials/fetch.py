@@ -25,7 +25,7 @@ from twisted.internet.ssl import (
 from twisted.python.failure import Failure
 
 from envelope.credentials.httpreply import FetchFailed, FetchOutcome, Reply, ReplyReader
-from envelope.credentials.pemfiles import read_certificates
+from envelope.credentials.pemfiles import TLSFileError, read_certificates
 from envelope.credentials.tls import reason_of
 
 # Seconds for the whole fetch: name lookup, connection, TLS and answer.
@@ -47,7 +47,11 @@ def trust_of(authorities: Path | None) -> Any:
     if authorities is None:
         return platformTrust()
     found = read_certificates(authorities)
-    known = [Certificate(crypto.X509.from_cryptography(each)) for each in found]
+    try:
+        # OpenSSL reads them again, and more strictly.
+        known = [Certificate(crypto.X509.from_cryptography(each)) for each in found]
+    except crypto.Error as error:
+        raise TLSFileError(f"{authorities} cannot be used: {reason_of(error)}") from None
     return trustRootFromCertificates(known)
 
 

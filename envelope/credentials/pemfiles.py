@@ -56,7 +56,7 @@ def read_certificates(path: Path) -> list[x509.Certificate]:
         raise TLSFileError(f"{path} is not a chain of certificates in PEM format: it is cut short")
     try:
         return x509.load_pem_x509_certificates(text)
-    except (ValueError, UnsupportedAlgorithm):
+    except (ValueError, UnsupportedAlgorithm, x509.InvalidVersion):
         raise TLSFileError(f"{path} is not a chain of certificates in PEM format") from None
 
 

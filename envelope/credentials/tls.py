@@ -18,7 +18,7 @@ import OpenSSL
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from OpenSSL import SSL
+from OpenSSL import SSL, crypto
 from twisted.internet.interfaces import IOpenSSLServerConnectionCreator
 from twisted.protocols.tls import TLSMemoryBIOProtocol
 from zope.interface import implementer
@@ -110,7 +110,7 @@ class ServerTLS:
             )
         try:
             context = _context(chain, key, self._profile)
-        except SSL.Error as error:
+        except (SSL.Error, crypto.Error) as error:
             raise TLSFileError(f"{self._cert} cannot be used: {reason_of(error)}") from None
         self._context = context
         self.gap = missing_issuer(chain, self._cert)
@@ -156,7 +156,7 @@ def _select_protocol(_connection: SSL.Connection, offered: list[bytes]) -> Any:
     return HTTP if HTTP in offered else SSL.NO_OVERLAPPING_PROTOCOLS
 
 
-def reason_of(error: SSL.Error) -> str:
+def reason_of(error: SSL.Error | crypto.Error) -> str:
     """OpenSSL's own message for an error, such as `certificate verify failed`."""
     queue = error.args[0] if error.args else []
     return str(queue[-1][-1]) if queue else "OpenSSL does not say why"

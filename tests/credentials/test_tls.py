@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import ssl
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -27,6 +28,7 @@ from twisted.internet.testing import StringTransport
 from twisted.protocols.tls import TLSMemoryBIOFactory
 from zope.interface.verify import verifyObject
 
+from envelope.credentials.fetch import trust_of
 from envelope.credentials.pemfiles import TLSFileError, read_certificates
 from envelope.credentials.tls import ServerTLS
 from envelope.runtime.transports import TLSFactory
@@ -286,6 +288,21 @@ def test_files_that_are_not_pem(pair: Pair, content: bytes) -> None:
     pair.cert.write_bytes(good)
     pair.key.write_bytes(content)
     assert "private key in PEM" in refusal(pair)
+
+
+@pytest.mark.parametrize(("right", "wrong"), [
+    (b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01\x52"), (b"first.example", b"\xffirst.example"),
+], ids=["the version 83", "a name that is no text"])
+def test_a_certificate_that_is_broken_inside_is_refused(
+    pair: Pair, right: bytes, wrong: bytes
+) -> None:
+    """By one of the two libraries that read it, each with errors of its own."""
+    der = ssl.PEM_cert_to_DER_cert(pair.cert.read_text())
+    assert right in der
+    pair.cert.write_text(ssl.DER_cert_to_PEM_cert(der.replace(right, wrong)))
+    assert refusal(pair).startswith(f"{pair.cert} ")
+    with pytest.raises(TLSFileError, match=r"^.*/cert\.pem .*$"):
+        trust_of(pair.cert)
 
 
 def test_an_encrypted_key_is_refused(pair: Pair) -> None:
