@@ -38,7 +38,9 @@ class Options(ControlOptions):
             found, ids = getopt.gnu_getopt(list(options or ()), "", flags + with_value)
         except getopt.GetoptError as error:
             raise usage.UsageError(str(error)) from None
-        words = [f"{name}={value}" if value else name for name, value in found]
+        words = [
+            f"{name}={value}" if f"{name[2:]}=" in with_value else name for name, value in found
+        ]
         usage.Options.parseOptions(self, [*words, "--", *ids])
 
     def parseArgs(self, *ids: str) -> None:

@@ -124,6 +124,7 @@ def test_revoke(capsys, tmp_path, argv, members, answer, status, said) -> None:
     ["revoke"], ["revoke", "a", "--all"], ["revoke", "--all", "--network=192.0.2.0/24"],
     ["revoke", "--network=nowhere"], ["revoke", "--network"], ["revoke", "--force"],
     ["sessions", "a"], ["status", "--all"], ["sessions", "--control=none"],
+    ["revoke", "--control=", "a"],
     ["sessions", "--control=a\nb"], ["status", "--control="],
 ])
 def test_wrong_usage(capsys, argv) -> None:
