@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import TypeVar
 
 from twisted.internet.defer import Deferred
 
-from envelope.addresses import Network, PortRange
+from envelope.addresses import PortRange
 from envelope.firewall import GrantId, IFirewall, RulesInForce, Traffic
 
 T = TypeVar("T")
@@ -17,17 +17,21 @@ T = TypeVar("T")
 class CheckedFirewall:
     """Passes every call on to `firewall`, and collects its false answers in `false_answers`.
 
-    `passes(network, end)` tells whether packets of a network get through now, or None if that
-    cannot be judged. An answer is not checked once another call for the same network was made.
+    `passes(grant, others, end)` sends packets to the ports of a grant, without those that the other
+    grants open, and returns what was found: True for let in, False for refused; nothing if that
+    cannot be judged. An answer is not checked once another call for the same grant was made.
     """
 
     def __init__(
-        self, firewall: IFirewall, passes: Callable[[Network, float], bool | None]
+        self,
+        firewall: IFirewall,
+        passes: Callable[[GrantId, Collection[GrantId], float], set[bool]],
     ) -> None:
         self._firewall = firewall
         self._passes = passes
-        self._asked: Counter[Network] = Counter()
-        self._until: dict[Network, float] = {}
+        self._asked: Counter[GrantId] = Counter()
+        # The ends of the grants that may be in force: asked for, and not said to be revoked.
+        self._until: dict[GrantId, float] = {}
         self.false_answers: list[str] = []
 
     def open(
@@ -38,13 +42,13 @@ class CheckedFirewall:
 
     def allow(self, grant: GrantId, until: float) -> Deferred[None]:
         """See `IFirewall`."""
-        self._until[grant.network] = until
-        compare = self._compare(grant.network, True)
+        self._until[grant] = until
+        compare = self._compare(grant, True)
         return self._firewall.allow(grant, until).addCallback(compare)
 
     def revoke(self, grant: GrantId) -> Deferred[Traffic | None]:
         """See `IFirewall`."""
-        compare = self._compare(grant.network, False)
+        compare = self._compare(grant, False)
         return self._firewall.revoke(grant).addCallback(compare)
 
     def traffic(self, grant: GrantId) -> Traffic | None:
@@ -71,17 +75,24 @@ class CheckedFirewall:
         """See `IFirewall`."""
         return self._firewall.rules()
 
-    def _compare(self, network: Network, should: bool) -> Callable[[T], T]:
+    def _compare(self, grant: GrantId, should: bool) -> Callable[[T], T]:
         # Counted before the call, because the call may answer an earlier one at once.
-        self._asked[network] += 1
-        asked = self._asked[network]
+        self._asked[grant] += 1
+        asked = self._asked[grant]
 
         def answered(answer: T) -> T:
-            if asked != self._asked[network]:
+            if asked != self._asked[grant]:
                 return answer
-            if self._passes(network, self._until.get(network, 0.0)) not in (should, None):
+            until = self._until.get(grant, 0.0)
+            if not should:
+                self._until.pop(grant, None)
+            # What the network's other grants open is open after the end of this one.
+            others = () if should else [
+                each for each in self._until if each.network == grant.network
+            ]
+            if (not should) in self._passes(grant, others, until):
                 said = "let in" if should else "shut out"
-                self.false_answers.append(f"{network} is not {said}, and was said to be")
+                self.false_answers.append(f"{grant} is not {said}, and was said to be")
             return answer
 
         return answered

@@ -110,10 +110,15 @@ class NftKernel:
 
     def elements(self) -> dict[str, str]:
         """The elements of our sets, each with nft's text after it (timeout and remaining time)."""
+        return {name: more for (_, name), more in self.elements_by_set().items()}
+
+    def elements_by_set(self) -> dict[tuple[str, str], str]:
+        """The same, each with the name of its set."""
         printed = re.sub(COUNTED, "", self.run("list ruleset"))
-        listed = ",".join(re.findall(r"elements = \{([^}]*)\}", printed))
-        found = (each.strip().partition(" ") for each in listed.split(",") if each.strip())
-        return {name: more for name, _, more in found}
+        listed = re.findall(r"set (\S+) {[^{}]*elements = \{([^}]*)\}", printed)
+        found = ((name, each.strip().partition(" ")) for name, elements in listed
+                 for each in elements.split(",") if each.strip())
+        return {(name, element): more for name, (element, _, more) in found}
 
     def open_networks(self, families: Iterable[int] = (4,)) -> set[object]:
         """The networks that have a grant in our sets."""

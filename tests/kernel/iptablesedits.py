@@ -1,7 +1,8 @@
 """Changes that others may make to our iptables rules, as commands with `{...}` to fill in.
 
 `{live}` is the rule of a live grant, `{where}` the chain that it is in, `{end}` the chain that it
-ends by.
+ends by. With several services, `{service}` is the chain of the second one, `{way}` the rule that
+leads there, and `{elsewhere}` the chain of another service than the live grant's.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ _STRAY = "-s {stray} -m time --datestop 2030-01-01T00:00:00 -j ACCEPT"
 _LATE = "ENVELOPE-END-20330101T000000"
 _LATER = "-m time --datestop 2033-01-01T00:00:00 -j ACCEPT"
 _MAKE_LATE = [f":{_LATE} - [0:0]", f"-A {_LATE} {_LATER}"]
+
+_SERVICE = "ENVELOPE-GRANTS-S1"
 
 # Others let a source in before our jump.
 ABOVE = "a rule above us"
@@ -43,10 +46,16 @@ EDITS: dict[str, list[str]] = {
     "reset the policy": ["-P INPUT ACCEPT"],
     "flush everything": ["-F", "-X", "-P INPUT ACCEPT"],
     "delete the table": [],
+    "a service's chain flushed": ["-F {service}"],
+    "a service's chain gone": ["-F {service}", "-D ENVELOPE-GRANTS {way}", "-X {service}"],
+    "no way to a service": ["-D ENVELOPE-GRANTS {way}"],
+    "a live grant for another service, too": ["-A {elsewhere} {live}"],
+    "a live grant for another service": ["-D {where} {live}", "-A {elsewhere} {live}"],
 }
 # The chain that an edit empties, rules of others included.
 FLUSHED = {
     "flush our chain": "ENVELOPE", "flush the grants": "ENVELOPE-GRANTS", "flush INPUT": "INPUT",
+    "a service's chain flushed": _SERVICE, "a service's chain gone": _SERVICE,
 }
 
 
@@ -59,13 +68,19 @@ def fillings(
         "entry": "ENVELOPE" if baseline == "service" else "ENVELOPE-GRANTS",
         "reject": {4: "icmp-port-unreachable", 6: "icmp6-port-unreachable"}[family],
     }
+    if _SERVICE in chains:
+        made["service"] = _SERVICE
     for chain, rules in chains.items():
         if chain.startswith("ENVELOPE-WAS-"):
             made["marker"] = chain
         for rule in rules if chain.startswith("ENVELOPE-GRANTS") else ():
+            if rule.endswith(f"-j {_SERVICE}"):
+                made["way"] = rule
             if match := re.search(r"-j (ENVELOPE-END-\S+)$", rule):
                 longer = rule.replace(match[1], _LATE)
                 made |= {"live": rule, "where": chain, "longer": longer, "end": match[1]}
+                if "-S" in chain:
+                    made["elsewhere"] = "ENVELOPE-GRANTS-S0" if "-S0" not in chain else _SERVICE
     return made
 
 

@@ -13,6 +13,7 @@ from envelope.firewall.nftables import NftablesFirewall
 from tests.kernel.faultynft import NFT, FaultyNft
 from tests.kernel.firewallundertest import NftKernel
 from tests.kernel.iptablesmodel import BACKSTOP, NEAR
+from tests.kernel.modelservices import ONE, SEVERAL, Grants, Guarded
 from tests.kernel.test_nft_interference import INTERFERENCE, interfere
 
 OURS = "inet envelope"
@@ -28,11 +29,9 @@ UNITS = {"d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
 
 # As docs/rules.md has it, with the default options on device lo.
 TABLE = """table inet envelope {
-    set grants4 { type ipv4_addr; flags timeout; counter; }
-    set grants6 { type ipv6_addr; flags timeout; counter; }
+    SETS
     chain grants {
-        ip saddr @grants4 accept
-        ip6 saddr @grants6 accept
+        GRANTS
     }
     chain baseline {
         iifname != "lo" accept
@@ -54,13 +53,39 @@ TABLE = """table inet envelope {
     }
 }
 """
+# The sets of the services, by their numbers, and what each opens.
+SETS4, SETS6 = ("grants4", "grants4_1", "grants4_2"), ("grants6", "grants6_1", "grants6_2")
+PROBE, RANGED = ("tcp dport 443", "udp dport 7777"), ("udp dport 7780-7782",)
+OPENS = {ONE: [("",)], SEVERAL: [PROBE, RANGED, (*PROBE, *RANGED)]}
+
+# What others do to the sets of several services; the rest is in `INTERFERENCE`.
+AMONG_SERVICES = {
+    "a service's grants flushed": [f"flush set {OURS} grants4_1"],
+    "a live grant of a service deleted": [
+        f"delete element {OURS} grants4_1 {{{{ 203.0.113.2 }}}}"],
+    "a live grant for every service": [
+        f"add element {OURS} {name} {{{{ 203.0.113.2 timeout 1h }}}}" for name in SETS4],
+    "a live grant for another service": [
+        f"delete element {OURS} grants4_1 {{{{ 203.0.113.2 }}}}",
+        f"add element {OURS} grants4 {{{{ 203.0.113.2 timeout 1h }}}}"],
+    "a stray grant for a service": [f"add element {OURS} grants6_1 {{{{ 2001:db8::9 }}}}"],
+    "a service's set gone": [f"flush chain {OURS} grants", f"delete set {OURS} grants6_1"],
+}
+EDITS = {**{what: commands for what, (commands, _) in INTERFERENCE.items()}, **AMONG_SERVICES}
 
 
 @lru_cache
-def expected() -> list[str]:
+def expected(guarded: Guarded) -> list[str]:
     """The parts of our table as this machine's nft prints them, in a new network namespace."""
+    opens = OPENS[guarded]
+    sets = [f"set {name} {{ type ipv{version}_addr; flags timeout; counter; }}"
+            for both in zip(SETS4[:len(opens)], SETS6, strict=False)
+            for version, name in zip((4, 6), both, strict=True)]
+    rules = [f"{port} {word} saddr @{name} accept" for number, ports in enumerate(opens)
+             for word, name in (("ip", SETS4[number]), ("ip6", SETS6[number])) for port in ports]
+    table = TABLE.replace("SETS", "\n".join(sets)).replace("GRANTS", "\n".join(rules))
     done = subprocess.run(
-        ["unshare", "-n", "sh", "-c", f"{NFT} -f - && {NFT} list ruleset"], input=TABLE,
+        ["unshare", "-n", "sh", "-c", f"{NFT} -f - && {NFT} list ruleset"], input=table,
         check=True, capture_output=True, text=True)
     return parts_of_our_table(done.stdout)
 
@@ -77,7 +102,7 @@ def parts_of_our_table(listed: str) -> list[str]:
 class NftWorld:
     """Our table, one of others, and a faulty nft; see `iptablesmodel.IptablesWorld`."""
 
-    edits = tuple(INTERFERENCE)
+    edits = tuple(EDITS)
     families = (4,)
     # As the metrics name it.
     tables = ("inet",)
@@ -95,10 +120,12 @@ class NftWorld:
         self._theirs: list[str] = []
         self.kernel.run("add table ip others", "add chain ip others forward")
 
-    def firewall(self, reactor: Any, baseline: str, metrics: Any, wall: Any) -> Any:
+    def firewall(
+        self, reactor: Any, baseline: str, guarded: Guarded, metrics: Any, wall: Any
+    ) -> Any:
         """A firewall over the faulty tool."""
         config = Config(device="lo", firewall="nftables", baseline=baseline,
-                        nft=self._folder / "nft")
+                        subject=guarded.subjects, nft=self._folder / "nft")
         return NftablesFirewall(
             reactor, config, metrics,
             check_every=self.check_every, trust=self.check_every)
@@ -112,7 +139,11 @@ class NftWorld:
         """Nothing to do: the table's own baseline refuses packets."""
 
     def differences(
-        self, baseline: str | None, deadlines: dict[int, dict[str, float]], now: float
+        self,
+        baseline: str | None,
+        guarded: Guarded,
+        deadlines: dict[int, Grants],
+        now: float,
     ) -> list[str]:
         """The differences from what must be there; without a baseline nothing may be ours."""
         found = []
@@ -121,13 +152,14 @@ class NftWorld:
         ours = self._ours()
         if baseline is None:
             return found + ([f"ours: {ours}"] if ours else [])
-        if ours != expected():
-            found.append(f"ours: {ours} instead of {expected()}")
+        if ours != expected(guarded):
+            found.append(f"ours: {ours} instead of {expected(guarded)}")
         if not FIRST.search(self.kernel.saved()):
             found.append("our jump stands behind what accepts")
-        wanted = {network.partition("/")[0]: deadline - now
-                  for networks in deadlines.values() for network, deadline in networks.items()}
-        there = {name: _seconds(more) for name, more in self.kernel.elements().items()}
+        wanted = {(sets[service], network.partition("/")[0]): deadline - now
+                  for sets, grants in ((SETS4, deadlines[4]), (SETS6, deadlines[6]))
+                  for (service, network), deadline in grants.items()}
+        there = {name: _seconds(more) for name, more in self.kernel.elements_by_set().items()}
         if there.keys() != wanted.keys():
             found.append(f"grants: {sorted(there)} instead of {sorted(wanted)}")
         found += [
@@ -148,13 +180,15 @@ class NftWorld:
         source = (f"ip saddr 198.51.100.{self._number % 250 + 1}" if family == 4
                   else f"ip6 saddr 2001:db8:1::{self._number:x}")
         verb = "add" if where == "-A" else "insert"
-        place = CHAINS[chain]
-        if place.startswith("ip ") and family == 6:
+        place = CHAINS.get(chain)
+        if place is None or (place.startswith("ip ") and family == 6):
             return
         self._try(f"{verb} rule {place} {source} drop")
 
     def remove(self, family: int, chain: str, which: int) -> None:
         """Remove a rule of others from a chain, if there is one."""
+        if chain not in CHAINS:
+            return
         handles = re.findall(r"drop # handle (\d+)", self._listed(CHAINS[chain]))
         if handles:
             self._try(f"delete rule {CHAINS[chain]} handle {handles[which % len(handles)]}")
@@ -180,11 +214,11 @@ class NftWorld:
                 self.add(family, chain, "-A")
 
     def edit(self, family: int, what: str, baseline: str) -> None:
-        """Change our rules as `INTERFERENCE` says; do nothing if its target does not exist."""
+        """Change our rules as `EDITS` says; do nothing if its target does not exist."""
         try:
             # The commands name another client's address than the one that is live here.
             interfere(self.kernel, [
-                command.replace("203.0.113.1 ", "203.0.113.2 ") for command in INTERFERENCE[what][0]
+                command.replace("203.0.113.1 ", "203.0.113.2 ") for command in EDITS[what]
             ])
         except (subprocess.CalledProcessError, TypeError):
             return

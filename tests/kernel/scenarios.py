@@ -5,54 +5,28 @@ Each runs operations of `statemachine.Machine`, which compares after every one.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Final
 
 from tests.kernel.faultyiptables import POISON4, POISON6
-from tests.kernel.modelclient import Client
+from tests.kernel.scenariosteps import (
+    ALSO,
+    BRIEF,
+    FOUR,
+    LONG,
+    LONGER,
+    OPERATOR,
+    SERVICE,
+    SIX,
+    UNTIL_PUT_OFF,
+    admit,
+    end,
+    failing,
+    leave_from,
+    others,
+)
+from tests.kernel.servicescenarios import SERVICE_SCENARIOS
 from tests.kernel.statemachine import CROWD, QUICK, Machine
-
-FOUR, ALSO, SIX = "203.0.113.2", "203.0.113.3", "2001:db8::2"
-BRIEF, LONG, LONGER = 1.0, 9000.0, 20000.0
-SERVICE, OPERATOR = 0, 2
-# Failed transactions of a table after which two changes have failed with others, and alone.
-UNTIL_PUT_OFF = 4
-
-
-def admit(machine: Machine, address: str, lasts: float = LONG) -> Client:
-    """Connect a client for `lasts` seconds; returns it."""
-    machine.connect(address, lasts)
-    return machine.life.clients[-1]
-
-
-def end(machine: Machine, client: Client, how: str = "close") -> None:
-    """End a client's session: `how` as for `Machine.end_session`."""
-    machine.end_session(machine.life.clients.index(client), how)
-
-
-@contextmanager
-def failing(machine: Machine, times: int) -> Iterator[None]:
-    """Wait at the end until so many transactions of each table have failed."""
-    life = machine.life
-    expected = {table: life.failures(table) + times for table in life.world.tables}
-    yield
-    life.until(lambda: all(life.failures(table) >= least for table, least in expected.items()))
-
-
-def leave_from(machine: Machine, first: int) -> None:
-    """All clients from number `first` on leave at once."""
-    places = range(first, len(machine.life.clients))
-    machine.connect_and_leave([(False, "", place, 0.0) for place in places])
-
-
-def others(machine: Machine, baseline: int, policy: str = "ACCEPT") -> None:
-    """Start the service with rules of others in every chain."""
-    machine.begin(policy, True, baseline)
-    for family in machine.life.world.families:
-        machine.life.world.add_everywhere(family)
-    machine.life.disturbed = True
-    machine.life.step()
 
 
 def interference(machine: Machine, baseline: int) -> None:
@@ -245,4 +219,5 @@ SCENARIOS: Final[dict[str, Callable[[Machine], None]]] = {
     "lost answers": lost_answers,
     "halves": halves,
     "clocks": clocks,
+    **SERVICE_SCENARIOS,
 }

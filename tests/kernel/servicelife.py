@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,8 @@ from pytest_twisted import blockon
 from twisted.internet import reactor
 from twisted.internet.task import deferLater
 
-from envelope.addresses import Network
 from envelope.config import Config
-from envelope.firewall import FirewallError
+from envelope.firewall import FirewallError, GrantId
 from envelope.firewall.metrics import FirewallMetrics
 from envelope.metrics import new_registry
 from envelope.protocol import End
@@ -24,11 +24,12 @@ from tests.kernel.checkedfirewall import CheckedFirewall
 from tests.kernel.firewallundertest import SERVICE
 from tests.kernel.iptablesmodel import BACKSTOP
 from tests.kernel.killablereactor import KillableReactor
-from tests.kernel.modelclient import Client
+from tests.kernel.modelclient import Client, grants_of, opened_by
+from tests.kernel.modelservices import ONE, Grants, Guarded
 from tests.kernel.udpprobe import Listener
 
 CLIENTS = ["203.0.113.2", "203.0.113.3", "203.0.113.66", "2001:db8::2", "2001:db8::66"]
-NO_GRANTS: dict[int, dict[str, float]] = {4: {}, 6: {}}
+NO_GRANTS: dict[int, Grants] = {4: {}, 6: {}}
 # Seconds until a condition counts as missed: longer than the service's longest retry pause.
 PATIENCE = float(os.environ.get("MODEL_PATIENCE", "60"))
 # Seconds: how late a session may be ended, and how early this test may see its end.
@@ -53,7 +54,7 @@ class ServiceLife:
         self.world, self.listener = world, listener
         self.clients: list[Client] = []
         self.up = self.left_over = False
-        self.baseline = "service"
+        self.baseline, self.guarded = "service", ONE
         self.orders = ""
         # Whether others changed rules, or the clock was set, since the last full comparison.
         self.disturbed = self.clock_moved = False
@@ -66,12 +67,12 @@ class ServiceLife:
         """The service's wall clock, in seconds: as fast as its timers, plus the clock step."""
         return self.reactor.seconds() + self.clock_set_by
 
-    def start(self, baseline: str) -> None:
+    def start(self, baseline: str, guarded: Guarded = ONE) -> None:
         """Start a service; a failed start is an error unless the tool was told to fail."""
         self.reactor = KillableReactor(self.world.speed)
         self.registry, self.drift = new_registry(), 0.0
         self.kernel_firewall = self.world.firewall(
-            self.reactor, baseline, FirewallMetrics(self.registry), self.wall)
+            self.reactor, baseline, guarded, FirewallMetrics(self.registry), self.wall)
         self.firewall = CheckedFirewall(self.kernel_firewall, self._passes)
         try:
             blockon(self.firewall.open(SERVICE))
@@ -82,10 +83,11 @@ class ServiceLife:
         if self.left_over:
             # The start cleared the chains that were left, with the rules that others had put there.
             self.world.cleared()
-        self.baseline, self.up, self.left_over = baseline, True, True
+        self.baseline, self.guarded = baseline, guarded
+        self.up = self.left_over = True
         self.sessions = Sessions(
-            self.reactor, Config(), self.firewall, lambda *_: None, SessionMetrics(self.registry),
-            self.wall)
+            self.reactor, Config(subject=guarded.subjects), self.firewall, lambda *_: None,
+            SessionMetrics(self.registry), self.wall)
         self.world.keep_refusing(baseline)
         if not self.orders:
             # The start is one transaction and leaves nothing to repair.
@@ -132,9 +134,9 @@ class ServiceLife:
 
     # -- its clients -----------------------------------------------------------------------
 
-    def connect(self, address: str, lasts: float) -> Client:
+    def connect(self, address: str, lasts: float, service: int = 0) -> Client:
         """A client asks for a session of `lasts` seconds; returns it before the answer."""
-        client = Client(address, lasts)
+        client = Client(address, lasts, service)
         self.clients.append(client)
         client.ask(self.sessions, self.reactor.seconds())
         return client
@@ -161,7 +163,7 @@ class ServiceLife:
         elif self.up:
             self.look()
         elif not self.left_over:
-            assert not self.world.differences(None, NO_GRANTS, 0.0)
+            assert not self.world.differences(None, ONE, NO_GRANTS, 0.0)
 
     def look(self) -> None:
         """Check what must hold at any moment: sessions are let in, and strangers are not."""
@@ -171,12 +173,8 @@ class ServiceLife:
 
     def differences(self) -> list[str]:
         """The differences between the kernel's rules and those that the sessions need."""
-        wanted: dict[int, dict[str, float]] = {4: {}, 6: {}}
-        for client in self._inside():
-            networks = wanted[6 if ":" in client.network else 4]
-            deadline = client.deadline + self.clock_set_by
-            networks[client.network] = max(deadline, networks.get(client.network, 0.0))
-        return self.world.differences(self.baseline, wanted, self.wall())
+        wanted = grants_of(self._inside(), self.clock_set_by)
+        return self.world.differences(self.baseline, self.guarded, wanted, self.wall())
 
     def _inside(self) -> list[Client]:
         return [client for client in self.clients if client.state == "in"]
@@ -219,29 +217,32 @@ class ServiceLife:
         return self.differences()
 
     def _send_packets(self, exactly: bool) -> None:
-        """Send a packet of every client; `exactly`: those without a session must be refused."""
-        known = {client.address for client in self.clients}
-        inside: dict[str, float] = {}
-        for client in self._inside():
-            inside[client.address] = max(client.deadline, inside.get(client.address, 0.0))
-        for source in CLIENTS:
-            heard = self.listener.hears(source)
-            if source not in inside:
-                assert not heard or (source in known and not exactly), f"{source} is let in"
-            elif not heard and not self._may_have_ended(inside[source]):
-                raise AssertionError(f"{source} has a session and is refused")
+        """Send packets of every client to every port.
+
+        `exactly`: a port that no session of its address opens must refuse them.
+        """
+        known = opened_by(self.clients, self.guarded)
+        inside = opened_by(self._inside(), self.guarded)
+        for place in product(CLIENTS, self.guarded.ports):
+            heard = self.listener.hears(*place)
+            if place not in inside:
+                assert not heard or (place in known and not exactly), f"{place} is let in"
+            elif not heard and not self._may_have_ended(inside[place]):
+                raise AssertionError(f"{place} has a session and is refused")
 
     def _may_have_ended(self, deadline: float) -> bool:
         # The kernel's own clock was not set, so it may have ended a grant that ends soon.
         short = self.clock_set_by and deadline < self.reactor.seconds() + 3600
         return bool(short) or deadline < self.reactor.seconds() + EARLY
 
-    def _passes(self, network: Network, until: float) -> bool | None:
-        """Whether packets of a network get through, or None; see `CheckedFirewall`."""
-        source = str(network.network_address)
+    def _passes(self, grant: GrantId, others: Collection[GrantId], until: float) -> set[bool]:
+        """Whether packets to the ports of a grant get through; see `CheckedFirewall`."""
+        source = str(grant.network.network_address)
         if source not in CLIENTS or self.disturbed or self.clock_moved:
-            return None
+            return set()
         if until + self.clock_set_by + BACKSTOP < max(self.wall(), time.time()):
             # The kernel has ended the grant, or the service's fast clock says so.
-            return None
-        return self.listener.hears(source)
+            return set()
+        opens = self.guarded.opens
+        ports = opens[grant.service].difference(*(opens[each.service] for each in others))
+        return {self.listener.hears(source, port) for port in ports}

@@ -13,6 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 
 from tests.kernel.faultyiptables import POISON4, POISON6
 from tests.kernel.modelclient import Client
+from tests.kernel.modelservices import ONE, SEVERAL, Guarded
 from tests.kernel.servicelife import CLIENTS, NO_GRANTS, ServiceLife
 from tests.kernel.udpprobe import Listener
 
@@ -29,13 +30,19 @@ SLOW = ["hang@1", "garble@1", "silent", "save-hangs"]
 lengths = st.sampled_from([1.0, 9000.0, 20000.0])
 families = st.sampled_from([4, 6])
 numbers = st.integers(0, 99)
-foreign_chains = st.sampled_from(["INPUT", "FORWARD", "ENVELOPE", "ENVELOPE-GRANTS"])
+doors = st.sampled_from([ONE, SEVERAL])
+foreign_chains = st.sampled_from(
+    ["INPUT", "FORWARD", "ENVELOPE", "ENVELOPE-GRANTS", "ENVELOPE-GRANTS-S1"])
 
 
 class Machine(RuleBasedStateMachine):
-    """One example: a service and its successors in a world that `world` makes."""
+    """One example: a service and its successors in a world that `world` makes.
+
+    `first` is what the first service guards; a successor may guard something else.
+    """
 
     world: Callable[[], Any]
+    first: Guarded = ONE
     listener: Listener
     steps = 0
 
@@ -56,18 +63,23 @@ class Machine(RuleBasedStateMachine):
         return baselines[number % len(baselines)]
 
     @initialize(policy=st.sampled_from(["ACCEPT", "DROP"]), rules=st.booleans(), baseline=numbers)
-    def begin(self, policy: str, rules: bool, baseline: int) -> None:
+    def begin(
+        self, policy: str, rules: bool, baseline: int, guarded: Guarded | None = None
+    ) -> None:
         """Start the service, with or without rules of others."""
         self.life.world.begin(policy, rules)
-        self.life.start(self._baseline(baseline))
+        self.life.start(self._baseline(baseline), guarded or self.first)
         self._step()
 
     @precondition(lambda self: self.life.up)
-    @rule(address=st.sampled_from(CLIENTS), lasts=lengths)
-    def connect(self, address: str, lasts: float) -> None:
+    @rule(address=st.sampled_from(CLIENTS), lasts=lengths, service=numbers)
+    def connect(self, address: str, lasts: float, service: int = 0) -> None:
         """One client connects."""
-        self._let_in([self.life.connect(address, lasts)])
+        self._let_in([self._connect(address, lasts, service)])
         self._step()
+
+    def _connect(self, address: str, lasts: float, service: int) -> Client:
+        return self.life.connect(address, lasts, self.life.guarded.number(service))
 
     def _let_in(self, clients: Iterable[Client]) -> None:
         """Wait until the clients that the tool does not refuse are admitted."""
@@ -93,21 +105,24 @@ class Machine(RuleBasedStateMachine):
     @rule(moves=st.lists(
         st.tuples(st.booleans(), st.sampled_from(CLIENTS), numbers, lengths), max_size=12))
     def connect_and_leave(self, moves: list[tuple[bool, str, int, float]]) -> None:
-        """Many clients connect and leave before any is answered."""
+        """Many clients connect and leave before any is answered.
+
+        A number says to which service a client connects, or which one leaves.
+        """
         came = []
         for coming, address, which, lasts in moves:
             if coming:
-                came.append(self.life.connect(address, lasts))
+                came.append(self._connect(address, lasts, which))
             elif self.life.clients:
                 self.life.clients[which % len(self.life.clients)].leave("vanish")
         self._let_in(came)
         self._step()
 
     @precondition(lambda self: self.life.up)
-    @rule(stay=st.booleans())
-    def connect_crowd(self, stay: bool) -> None:
+    @rule(stay=st.booleans(), service=numbers)
+    def connect_crowd(self, stay: bool, service: int = 0) -> None:
         """So many connect that grants are spread over chains; without `stay` they leave again."""
-        crowd = [self.life.connect(address, 9000.0) for address in CROWD]
+        crowd = [self._connect(address, 9000.0, service) for address in CROWD]
         self._step()
         if not stay:
             for client in crowd:
@@ -170,10 +185,10 @@ class Machine(RuleBasedStateMachine):
         self._step()
 
     @precondition(lambda self: not self.life.up)
-    @rule(baseline=numbers)
-    def start(self, baseline: int) -> None:
-        """A successor starts, perhaps with another baseline, and clears what is left."""
-        self.life.start(self._baseline(baseline))
+    @rule(baseline=numbers, guarded=doors)
+    def start(self, baseline: int, guarded: Guarded = ONE) -> None:
+        """A successor starts, perhaps with other options, and clears what is left."""
+        self.life.start(self._baseline(baseline), guarded)
         self._step()
 
     @precondition(lambda self: self.life.up and not self.life.orders)
@@ -191,6 +206,6 @@ class Machine(RuleBasedStateMachine):
                 self.life.start("service")
             self.life.step()
             self.life.stop()
-            assert not self.life.world.differences(None, NO_GRANTS, 0.0)
+            assert not self.life.world.differences(None, ONE, NO_GRANTS, 0.0)
         finally:
             self.life.wipe()

@@ -20,7 +20,8 @@ from twisted.internet.defer import Deferred
 from envelope.firewall.reconcile import waiters
 from tests.kernel.firewallundertest import ALL_KINDS
 from tests.kernel.greenlets import in_greenlet
-from tests.kernel.iptablesmodel import IptablesWorld
+from tests.kernel.iptablesworld import IptablesWorld
+from tests.kernel.modelservices import ONE, SEVERAL
 from tests.kernel.nftablesmodel import NftWorld
 from tests.kernel.scenarios import SCENARIOS
 from tests.kernel.servicelife import CLIENTS
@@ -29,8 +30,9 @@ from tests.kernel.udpprobe import Listener, addresses
 
 pytestmark = pytest.mark.kernel
 
-# Random steps for each kind of tool; `make soak` sets a time (seconds) instead.
-STEPS, STEPS_AT_ONCE = 300, 20
+# Random steps for each kind of tool, half of them in histories that begin with one service and half
+# in those that begin with several; `make soak` sets a time (seconds) instead.
+STEPS, STEPS_AT_ONCE = 400, 20
 SOAK = float(os.environ.get("SOAK_SECONDS", "0"))
 
 # nftables with an operator's own baseline is tested in test_nft_start_stop.
@@ -51,7 +53,7 @@ def machine(request, tmp_path, monkeypatch):
     speed = (NftWorld if kind == "nftables" else IptablesWorld).speed
     monkeypatch.setattr(waiters, "ALLOW_WAIT", waiters.ALLOW_WAIT * speed)
 
-    with Listener() as listener, addresses(*CLIENTS):
+    with Listener(*SEVERAL.ports) as listener, addresses(*CLIENTS):
         made = type(f"Machine_{kind}", (Machine,), {
             "world": staticmethod(world), "listener": listener, "steps": 0, "TestCase": None,
         })
@@ -89,9 +91,9 @@ def run(machine: type[Machine]) -> None:
     """
     end = time.monotonic() + SOAK / len(ALL_KINDS)
     for number in count(1):
-        left = max(1, STEPS - machine.steps)
+        machine.first = SEVERAL if number % 2 else ONE
         at_once = settings(
-            stateful_step_count=STEPS_AT_ONCE, max_examples=-(-left // STEPS_AT_ONCE),
+            stateful_step_count=STEPS_AT_ONCE, max_examples=STEPS // 2 // STEPS_AT_ONCE,
             deadline=None, suppress_health_check=list(HealthCheck), database=None,
             phases=[Phase.generate], report_multiple_bugs=False, print_blob=True,
         )

@@ -30,26 +30,33 @@ def _ip(lines: Iterable[str]) -> None:
 
 
 class Listener:
-    """Receives the packets that get through; a context manager."""
+    """Receives the packets to `ports` that get through, by default `PORT`; a context manager."""
+
+    def __init__(self, *ports: int) -> None:
+        self._ports = ports or (PORT,)
 
     def __enter__(self) -> Listener:
-        self._heard = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
-        self._heard.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
-        self._heard.bind(("::", PORT))
+        self._heard = {}
+        for port in self._ports:
+            heard = self._heard[port] = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+            heard.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+            heard.bind(("::", port))
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._heard.close()
+        for heard in self._heard.values():
+            heard.close()
 
-    def hears(self, source: str) -> bool:
+    def hears(self, source: str, port: int = PORT) -> bool:
         """Whether a packet from `source` gets through; a refused one must cause an error."""
         family, version = (socket.AF_INET6, 6) if ":" in source else (socket.AF_INET, 4)
         with socket.socket(family, socket.SOCK_DGRAM) as sender:
             sender.bind((source, 0))
-            sender.connect((HOST[version], PORT))
+            sender.connect((HOST[version], port))
             sender.send(b"x")
-            ready, _, _ = select.select([self._heard, sender], [], [], _PATIENCE)
-            assert ready, f"the packet of {source} was dropped without an error"
-            if self._heard in ready:
-                self._heard.recv(1)
-            return self._heard in ready
+            heard = self._heard[port]
+            ready, _, _ = select.select([heard, sender], [], [], _PATIENCE)
+            assert ready, f"the packet of {source} to {port} was dropped without an error"
+            if heard in ready:
+                heard.recv(1)
+            return heard in ready
