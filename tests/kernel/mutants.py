@@ -30,9 +30,9 @@ MODEL = "tests/kernel/test_model.py"
 SCENARIO_TEST = "test_the_kernel_holds_what_the_model_holds_in_each_scenario"
 ROOT = Path(__file__).parents[2]
 COPIED = ("envelope", "tests", "tools", "twisted", "setup.cfg", "pyproject.toml", "README.md")
-# Seconds that a run may take, those that it has to clean up then, and those that a scenario waits
-# for a condition to come true.
-LONGEST, LAST, PATIENCE = 300.0, 30.0, "15"
+# Seconds that a run may take, those of one with all scenarios, those that it has to clean up then,
+# and those that a scenario waits for a condition to come true.
+LONGEST, LONGEST_OF_ALL, LAST, PATIENCE = 300.0, 600.0, 30.0, "15"
 # Runs side by side: each waits more than it computes, as in `tools/test`.
 AT_ONCE = 2 * (os.cpu_count() or 1)
 
@@ -50,7 +50,7 @@ def noticed(fault: Fault | None, kind: str) -> str:
     """Run the fault's test in a copy of the source; return which one failed, "" if none did.
 
     Without a fault, run all scenarios with this kind of tool. Raises `RuntimeError` when pytest
-    ends in another way than with passed or failed tests, or not within `LONGEST`.
+    ends in another way than with passed or failed tests, or not in time.
     """
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder)
@@ -67,7 +67,7 @@ def noticed(fault: Fault | None, kind: str) -> str:
             selected = [f"{MODEL}::{SCENARIO_TEST}[{kind}-{fault.by}]"]
         else:
             selected = [fault.by.format(kind=kind)]
-        status, printed = run(copy, selected)
+        status, printed = run(copy, selected, LONGEST if fault else LONGEST_OF_ALL)
     if status == 0:
         return ""
     failed = re.findall(r"^(?:FAILED|ERROR) \S*?::(.+?)(?: - .*)?$", printed, re.MULTILINE)
@@ -77,8 +77,11 @@ def noticed(fault: Fault | None, kind: str) -> str:
     return failed[0] + (f", step {steps[-1]}" if steps else "")
 
 
-def run(copy: Path, selected: list[str]) -> tuple[int, str]:
-    """Run these tests of a copy of the source; returns pytest's exit status and what it prints."""
+def run(copy: Path, selected: list[str], longest: float) -> tuple[int, str]:
+    """Run these tests of a copy of the source, for `longest` seconds at most.
+
+    Returns pytest's exit status and what it prints.
+    """
     # A file, because a child that outlives its test would keep a pipe open.
     with open(copy / "printed", "w+b") as output:
         tests = subprocess.Popen(
@@ -87,11 +90,11 @@ def run(copy: Path, selected: list[str]) -> tuple[int, str]:
             env={**os.environ, "PYTHONPATH": str(copy), "MODEL_PATIENCE": PATIENCE},
         )
         try:
-            status = tests.wait(LONGEST)
+            status = tests.wait(longest)
         except subprocess.TimeoutExpired:
             # So that the tests end what they have started.
             tests.send_signal(signal.SIGINT)
-            raise RuntimeError(f"no end within {LONGEST:g} s") from None
+            raise RuntimeError(f"no end within {longest:g} s") from None
         finally:
             try:
                 tests.wait(LAST)
