@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
@@ -87,10 +88,11 @@ async def try_firewall(
 ) -> list[Finding]:
     """Run `program`, a trial, with the service's options; warn when it fails or takes too long.
 
-    `patience` is in seconds.
+    It is told this process's id, to end with it. `patience` is in seconds.
     """
     try:
-        done = await run(reactor, (*program, *argv), patience, environ=environ)
+        call = (*program, str(os.getpid()), *argv)
+        done = await run(reactor, call, patience, environ=environ)
         return [Finding(Level(level), what, do) for level, what, do in json.loads(done.output)]
     except ToolFailed as error:
         why = str(error)

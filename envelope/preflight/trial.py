@@ -1,5 +1,6 @@
-"""Tries the firewall in networks of this process's own: `python -m envelope.preflight.trial`.
+"""Tries the firewall in networks of this process's own.
 
+Run as `python -m envelope.preflight.trial PARENT [options]`, PARENT being a process's id.
 `envelope check` runs it as a child with the service's options, because a process cannot come back
 from another network, and reads what it found from its output: a JSON list of [level, what, do].
 
@@ -172,11 +173,11 @@ def _line(name: str, diverts: bool, is_service: bool, targets: str) -> Finding:
 
 
 def main() -> None:
-    """Run a trial with the options of the command line and the environment."""
-    die_with_parent()
+    """Run a trial: `sys.argv` has the id of the process to end with, and the service's options."""
+    die_with_parent(int(sys.argv[1]))
     # The service's firewall has no other use for the lock than this package's own commands.
     CLEAN_ENVIRONMENT.update(NO_LOCK)
-    config = parse(sys.argv[1:], os.environ)
+    config = parse(sys.argv[2:], os.environ)
     # Its children are collected by it, so it runs from the beginning.
     from twisted.internet import reactor
 

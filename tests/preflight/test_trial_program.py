@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
+
 import pytest
 import pytest_twisted
 from twisted.internet import reactor
@@ -22,7 +27,14 @@ async def found(script: str, patience: float = SECONDS) -> list[Finding]:
 
 @pytest_twisted.ensureDeferred
 async def test_its_findings_are_taken_over() -> None:
-    assert await found("""printf '[["ok", "%s", ""]]' "$1 $HERE" """) == [ok("--device=lo yes")]
+    script = """printf '[["ok", "%s", ""]]' "$1 $2 $HERE" """
+    assert await found(script) == [ok(f"{os.getpid()} --device=lo yes")]
+
+
+def test_a_trial_whose_check_ended_before_it_could_ask_for_that_ends_too() -> None:
+    done = subprocess.run([sys.executable, "-P", "-m", "envelope.preflight.trial",
+                           str(os.getppid()), "--no-such-option"], stderr=subprocess.PIPE)
+    assert (done.returncode, done.stderr) == (-signal.SIGKILL, b"")
 
 
 @pytest_twisted.ensureDeferred
