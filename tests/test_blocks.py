@@ -36,7 +36,7 @@ NOT_RUN = {
     ("docs/limits.md", "tools/in-namespace"): "a measurement, for a machine that does nothing else",
     ("docs/install.md", "MAINTAINER="): "two minutes, and a fresh Debian; tools/release runs it",
 }
-LANGUAGES = {"", "console", "ini", "js", "json", "python", "sh", "yaml"}
+LANGUAGES = {"", "console", "ini", "js", "json", "nginx", "python", "sh", "yaml"}
 EVERY_BLOCK = [each for page in PAGES for each in blocks(page)]
 
 

@@ -19,7 +19,8 @@ from tests.end_to_end.credentialfiles import sign
 from tests.end_to_end.harness import BARE_PYTHON, PATIENCE, Lines, Rig, Service
 from tests.support.certificates import Authority
 from tests.support.environment import leave_out, need
-from tests.support.pages import ENVIRON, Step, all_of, block, follow
+from tests.support.pages import ENVIRON, Block, Step, all_of, block, follow
+from tests.support.unpacked import UNPACKED, unpacked
 
 CHECK = block("docs/check.md", "# envelope check")
 CONTROL = block("docs/control.md", "# envelope sessions")
@@ -27,6 +28,11 @@ EXEC = block("docs/clients.md", "$ envelope exec --url")
 SSH = block("docs/clients.md", "$ ssh")
 START = block("README.md", "# twistd")
 GRANT = block("README.md", "-N ENVELOPE-GRANTS")
+PROXIED = block("docs/proxy.md", "# twistd")
+PROXIED_EXEC = block("docs/proxy.md", "$ envelope exec")
+PROXIED_LOG = block("docs/proxy.md", "... session")
+HAPROXY = block("docs/proxy.md", "frontend")
+NGINX = block("docs/proxy.md", "stream {")
 # That block is of options, which tests/test_howtos.py has.
 RULES = [text for text in all_of("docs/rules.md", "") if not text.startswith("--subject")]
 
@@ -88,9 +94,9 @@ def program(name: str) -> Path:
     return Path(sys.executable).with_name(name)
 
 
-def start(rig: Rig) -> Service:
-    """Start the service as the README does, and wait until it is ready."""
-    (step,) = START.steps()
+def start(rig: Rig, page: Block = START) -> Service:
+    """Start the service as the README or another page does, and wait until it is ready."""
+    (step,) = page.steps()
     words = shlex.split(step.command.replace("\\\n", " "))
     service = rig.keep(Service(rig.lab.host.popen(
         [program(words[0]), words[1], "--pidfile=", *words[2:]], cwd=rig.folder, env=dict(ENVIRON),
@@ -99,10 +105,11 @@ def start(rig: Rig) -> Service:
     return service
 
 
-def url(rig: Rig) -> str:
-    """What lets the client in, for two minutes."""
+def url(rig: Rig, at: str = "") -> str:
+    """What lets the client in, for two minutes; `at` is a host and a port, by default its own."""
     token = sign(rig.key, 120, aud=[MACHINE])
-    return f"wss://{rig.lab.host.address4}:8880/v0/envelope/access?access_token={token}"
+    at = at or f"{rig.lab.host.address4}:8880"
+    return f"wss://{at}/v0/envelope/access?access_token={token}"
 
 
 def follow_on(host: Host, folder: Path, *todo: Step, **environ: str) -> list[str]:
@@ -112,11 +119,11 @@ def follow_on(host: Host, folder: Path, *todo: Step, **environ: str) -> list[str
 
 
 @contextmanager
-def held(rig: Rig) -> Iterator[None]:
+def held(rig: Rig, at: str = "") -> Iterator[None]:
     """The client is in."""
     command = ["sh", "-c", "echo in; exec sleep 60"]
     holding = rig.keep(Lines(rig.lab.client().popen(
-        [program("envelope"), "exec", "--url", url(rig), "--", *command],
+        [program("envelope"), "exec", "--url", url(rig, at), "--", *command],
         env={**ENVIRON, "SSL_CERT_FILE": str(rig.folder / "chain.pem")}, text=True, bufsize=1,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT)))
     assert holding.next() == "in", holding.seen
@@ -196,6 +203,68 @@ def test_commands_run_inside_an_envelope(rig: Rig) -> None:
     follow_on(client, folder, Step(by_locate.command, (f"measures {host.address4}",)),
               SSL_CERT_FILE=str(folder / "trusted.pem"))
     assert asked.next() == "/v2/nearest/wehe/replay"
+
+
+def start_haproxy(rig: Rig) -> Lines:
+    """Start it with the page's text, before the service."""
+    # It asks for the service's health more often, so that the test need not wait.
+    (rig.folder / "haproxy.cfg").write_text(
+        f"defaults\n    default-server inter 100ms\n{HAPROXY.text}")
+    haproxy = (UNPACKED, "haproxy", "-f", rig.folder / "haproxy.cfg")
+    done = rig.lab.host.run([*haproxy, "-c"])
+    assert "Configuration file is valid" in done.stdout, done.stderr
+    return rig.keep(Lines(rig.lab.host.popen(
+        [*haproxy, "-db"], text=True, bufsize=1, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)))
+
+
+def start_nginx(rig: Rig) -> Lines:
+    """Start it with the page's text; it is one process, which changes no user."""
+    module = next(iter((UNPACKED.parents[1] / ".venv/unpacked").rglob("ngx_stream_module.so")),
+                  "modules/ngx_stream_module.so")
+    (rig.folder / "nginx.conf").write_text("\n".join([
+        f"load_module {module};", "daemon off;", "master_process off;",
+        f"pid {rig.folder / 'nginx.pid'};", "error_log stderr notice;",
+        "events { worker_connections 64; }", NGINX.text]))
+    nginx = (UNPACKED, "nginx", "-e", "stderr", "-c", rig.folder / "nginx.conf")
+    done = rig.lab.host.run([*nginx, "-t"])
+    assert "test is successful" in done.stderr, done.stderr
+    running = rig.keep(Lines(rig.lab.host.popen(
+        nginx, text=True, bufsize=1, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)))
+    running.until("OS: Linux")
+    return running
+
+
+@pytest.mark.parametrize("proxy", ["haproxy", "nginx"])
+def test_a_proxy_passes_clients_on_by_name(rig: Rig, proxy: str) -> None:
+    """The grant is for the client's address, and ends with the client."""
+    unpacked(proxy, "-v")
+    name = "mlab1.example.org"
+    chain, key = Authority(rig.folder).issue(name)
+    chain.rename(rig.folder / "chain.pem")
+    key.rename(rig.folder / "key.pem")
+    host, client = rig.lab.host, rig.lab.client()
+    (rig.folder / "hosts").write_text(f"{host.address4} {name}\n")
+    if client.run(["mount", "--bind", rig.folder / "hosts", "/etc/hosts"]).returncode:
+        leave_out("no host here has a file /etc/hosts of its own")
+    rig.serve(9000)
+    if proxy == "nginx":
+        service = start(rig, PROXIED)
+        start_nginx(rig)
+    else:
+        before = start_haproxy(rig)
+        before.until("Server envelope/mlab1 is DOWN")
+        service = start(rig, PROXIED)
+        before.until("Server envelope/mlab1 is UP")
+    follow_on(client, rig.folder, *PROXIED_EXEC.steps(), URL=url(rig, name))
+    line = service.until("session .* opened")
+    assert Step("", (PROXIED_LOG.text.strip(),)).fits(line.string), line.string
+    service.until("session .* ended")
+    with held(rig, name):
+        assert client.address4 in host.run(["iptables", "-S", "ENVELOPE-GRANTS"]).stdout
+        assert rig.reaches(9000)
+        assert not rig.reaches(9000, host.address6)
+    service.until("session .* ended .*: client")
+    assert not rig.reaches(9000)
 
 
 def test_ssh_goes_through_an_envelope(rig: Rig) -> None:
