@@ -29,7 +29,8 @@ from envelope.runtime.addressmask import Shown, masked
 from envelope.runtime.internals import require_use
 from envelope.runtime.journal import Format, is_journal, with_priorities
 from envelope.runtime.jsonlog import as_json
-from envelope.runtime.logwriter import DescriptorSink, FileSink, LogWriter, SyslogSink
+from envelope.runtime.logsinks import DescriptorSink, FileSink, SyslogSink
+from envelope.runtime.logwriter import LogWriter
 from envelope.runtime.stderr import tell
 
 require_use(SyslogObserver.emit, "syslog")

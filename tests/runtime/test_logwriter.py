@@ -11,15 +11,9 @@ from typing import Any
 import pytest
 from twisted.python.logfile import LogFile
 
-from envelope.runtime import logwriter
-from envelope.runtime.logwriter import (
-    MOST_BYTES,
-    MOST_LINES,
-    DescriptorSink,
-    FileSink,
-    LogWriter,
-    SyslogSink,
-)
+from envelope.runtime import logsinks, logwriter
+from envelope.runtime.logsinks import DescriptorSink, FileSink, SyslogSink
+from envelope.runtime.logwriter import MOST_BYTES, MOST_LINES, LogWriter
 
 PATIENCE = 20.0
 
@@ -157,7 +151,7 @@ def test_a_file_that_cannot_be_opened_again_is_kept(tmp_path: Any) -> None:
 def test_syslog_gets_any_line(monkeypatch: pytest.MonkeyPatch) -> None:
     """A zero byte, and half a character of a path, would be errors of Python's."""
     said: list[str] = []
-    monkeypatch.setattr(logwriter.syslog, "syslog", lambda _, line: said.append(line))
+    monkeypatch.setattr(logsinks.syslog, "syslog", lambda _, line: said.append(line))
     SyslogSink().write([(6, "a\0b"), (6, "/tmp/\udcff")])
     assert said == ["a?b", "/tmp/?"]
 
