@@ -5,6 +5,7 @@ The kernel answers within the call, so nothing here waits.
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import struct
@@ -47,6 +48,7 @@ class Netlink:
         self._idle: list[socket.socket] = []
         self._busy: set[socket.socket] = set()
         self._numbers = count(1)
+        self._closed = False
 
     def dump(self, kind: int, body: bytes) -> Iterator[bytes]:
         """The bodies of the messages that answer a request for a list, read as they are asked for.
@@ -68,15 +70,12 @@ class Netlink:
             next(answers)
 
     def close(self) -> None:
-        """Close all sockets; the next call opens another one."""
+        """Close all sockets, for good: work that is still under way fails (EBADF)."""
+        self._closed = True
         for kernel in (*self._idle, *self._busy):
             kernel.close()
         self._idle.clear()
         self._busy.clear()
-
-    def __del__(self) -> None:
-        """Close what was opened after `close`, by work that was under way."""
-        self.close()
 
     @contextmanager
     def _asking(
@@ -99,6 +98,8 @@ class Netlink:
             self._give_back(kernel)
 
     def _take(self) -> socket.socket:
+        if self._closed:
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
         if self._idle:
             kernel = self._idle.pop()
         else:

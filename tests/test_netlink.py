@@ -56,14 +56,26 @@ def test_a_refusal_is_an_error_and_the_socket_goes_on() -> None:
 
 def test_a_list_that_is_given_up_takes_its_socket_along() -> None:
     """So does closing, in the middle of one."""
-    kernel, before = Netlink(NETLINK_ROUTE), descriptors()
+    before = descriptors()
     for given_up in (True, False):
+        kernel = Netlink(NETLINK_ROUTE)
         reading = kernel.dump(LINKS, bytes(16))
         next(reading)
         if given_up:
             reading.close()  # type: ignore[attr-defined]
         kernel.close()
         assert descriptors() == before
+
+
+def test_nothing_is_opened_once_closed() -> None:
+    """Neither by another question, nor by a list that nobody had begun to read."""
+    kernel, before = Netlink(NETLINK_ROUTE), descriptors()
+    listed = kernel.dump(LINKS, bytes(16))
+    kernel.close()
+    for ask in (lambda: [*listed], lambda: kernel.ask(LINKS, bytes(16))):
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            ask()
+    assert descriptors() == before
 
 
 def test_attributes_are_read_as_they_are_written() -> None:

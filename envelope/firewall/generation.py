@@ -35,7 +35,7 @@ class GenerationCounter:
             return None
 
     def close(self) -> None:
-        """Close the socket; the next question opens another one."""
+        """Close the socket; later questions are not answered."""
         self._kernel.close()
 
 

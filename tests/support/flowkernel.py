@@ -80,6 +80,7 @@ class MemorySockets:
 
     def close(self) -> None:
         """See `SocketTable`."""
+        self.broken = OSError(errno.EBADF, "Bad file descriptor")
 
 
 class MemoryTracking:

@@ -142,8 +142,10 @@ class Flows:
                     self._reactor, connections, partial(self._tell, judge), JUDGED_AT_ONCE
                 )
         except OSError as error:
-            _log.warn("the host's own connections cannot be listed, and may be cut: {why}",
-                      why=error.strerror)
+            # Closed meanwhile, there is nothing to keep.
+            if self._devices:
+                _log.warn("the host's own connections cannot be listed, and may be cut: {why}",
+                          why=error.strerror)
         if failures:
             _log.warn("{number} of the host's own connections may be cut: connection tracking "
                       "cannot be told of them ({why})", number=len(failures), why=failures[-1])
@@ -191,7 +193,7 @@ class Flows:
             if self._udp is not None:
                 await self._udp.hold(Clients(Ended(each, self._open) for each in networks))
         except OSError as error:
-            if not self._failed:
+            if self._devices and not self._failed:
                 _log.warn("connection tracking cannot be asked: {why}", why=error.strerror)
             self._failed = True
         finally:

@@ -88,7 +88,9 @@ class Cutter:
             try:
                 await self._destroy()
             except OSError as error:
-                _log.error("flows may stay open after their grant: {why}", why=error.strerror)
+                # Without devices all is closed.
+                if self._devices:
+                    _log.error("flows may stay open after their grant: {why}", why=error.strerror)
             except Exception:
                 # A revocation waits for this, whatever the kernel has answered.
                 _log.failure("ending flows broke")

@@ -110,7 +110,8 @@ class UdpFlows:
                 )
                 self._fix(begun)
         except OSError as error:
-            if not self._failed:
+            # Without devices all is closed.
+            if self._devices and not self._failed:
                 _log.warn("a UDP server that sends to a client again after a long silence opens "
                           "that flow: tracking cannot be told of it ({why})", why=error.strerror)
             self._failed = True

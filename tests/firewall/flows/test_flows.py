@@ -148,6 +148,19 @@ def test_nothing_is_asked_of_the_kernel_after_the_end() -> None:
     assert rig.sockets.lists == lists
 
 
+def test_a_look_that_the_end_interrupts_is_no_warning(logged) -> None:
+    """The kernel's socket is closed between two of its turns."""
+    rig = Rig()
+    rig.start()
+    rig.tracking.told.clear()
+    rig.sockets.open = [connection(True, port=port) for port in range(1000)]
+    looking = Deferred.fromCoroutine(rig.flows.look([]))
+    assert not looking.called
+    rig.flows.close()
+    rig.run(looking)
+    assert "Bad file descriptor" not in lines(logged)
+
+
 def test_the_operators_own_strictness_stays() -> None:
     """A setting that was 0 is 0 afterwards."""
     rig = Rig(MemoryTracking(is_loose=False))
