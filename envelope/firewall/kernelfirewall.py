@@ -38,6 +38,9 @@ class Table(KernelTable[W], Protocol[W]):
 
     was_loose: bool
 
+    async def marks_loose(self) -> bool:
+        """Whether the rules remember that nf_conntrack_tcp_loose was 1; raise `FirewallError`."""
+
     async def install(self, choices: RuleChoices, loose: bool) -> None:
         """Put the structure in force; raise `FirewallError`, and then nothing is changed.
 
@@ -101,8 +104,13 @@ class KernelFirewall:
                 self._devices.start()
             loose = await self._leftovers.find()
             loose |= await self._flows.prepare(choices)
+            if choices.baseline == "service" and choices.established == "cut":
+                # What one table remembers, all do: others may remove the rules of any.
+                for table, _ in self._tables[1:]:
+                    loose = loose or await table.marks_loose()
             for table, _ in self._tables:
                 await table.install(choices, loose)
+                loose = table.was_loose
                 installed.append(table)
             await self._flows.start(any(table.was_loose for table in installed))
         except BaseException:

@@ -45,6 +45,18 @@ class InstalledTable(ABC, Generic[S]):
         # Why rules may have stayed in force after a start that failed.
         self._left = ""
 
+    async def marks_loose(self) -> bool:
+        """Whether the rules remember that nf_conntrack_tcp_loose was 1; raise `FirewallError`.
+
+        Rules that cannot be read are the start's to tell: only a tool that hangs fails here.
+        """
+        try:
+            return self._marks_loose(await self._read_first())
+        except ToolTimeout as error:
+            raise FirewallError(f"{self._name}: {error}") from None
+        except (ToolFailed, UnreadableRules):
+            return False
+
     async def install(self, choices: RuleChoices, loose: bool) -> None:
         """Put the structure in force; raise `FirewallError`, and then nothing is changed.
 
@@ -54,7 +66,8 @@ class InstalledTable(ABC, Generic[S]):
         try:
             await self._writer.probe()
             self._found = await self._read_first()
-            lines = self._first_lines(self._found, choices, loose)
+            self.was_loose = loose or self._marks_loose(self._found)
+            lines = self._first_lines(self._found, choices, self.was_loose)
             try:
                 await self._apply(lines)
                 await self._confirm()
@@ -157,10 +170,16 @@ class InstalledTable(ABC, Generic[S]):
 
     @abstractmethod
     def _first_lines(self, found: S, choices: RuleChoices, loose: bool) -> list[str]:
-        """Choose the structure and `was_loose`, and return the lines that put it in force.
+        """Choose the structure, and return the lines that put it in force.
+
+        With `loose`, it remembers that nf_conntrack_tcp_loose was 1.
 
         Raises `FirewallError` when what is `found` must not be touched.
         """
+
+    @abstractmethod
+    def _marks_loose(self, found: S) -> bool:
+        """Whether what is found remembers that nf_conntrack_tcp_loose was 1."""
 
     @abstractmethod
     async def _confirm(self) -> None:

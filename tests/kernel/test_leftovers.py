@@ -169,6 +169,25 @@ async def test_what_grants_left_among_an_operators_rules_is_cleared(world, first
     assert world.saved() == before
 
 
+@pytest.mark.parametrize(("one", "other"), [(4, 6), (6, 4)])
+@pytest.mark.parametrize("kind", ["nft", "legacy"])
+@ensureDeferred
+async def test_what_one_family_remembers_of_the_kernels_setting_both_do(
+    world, kind, one, other
+) -> None:
+    """Others may remove one family's rules, and the other family's after the next start."""
+    for family in (one, other):
+        await world.make(kind).open(SERVICE)
+        await world.kill()
+        kernel = Kernel(kind, world.folder / "lock")
+        kernel.change(family, "-P INPUT ACCEPT", "-F", "-X")
+    assert not is_loose()
+    last = world.make(kind)
+    await last.open(SERVICE)
+    await last.close()
+    assert is_loose()
+
+
 @pytest.mark.parametrize(("first", "then"), CHANGES)
 @ensureDeferred
 async def test_a_start_that_fails_leaves_the_leftovers_in_force(

@@ -80,13 +80,15 @@ class FilterTable(InstalledTable[Snapshot]):
         return await self._source.read_first()
 
     def _first_lines(self, found: Snapshot, choices: RuleChoices, loose: bool) -> list[str]:
-        self.was_loose = loose or was_loose(found)
-        self._structure = Structure.of(choices, self.family, before(found), self.was_loose)
+        self._structure = Structure.of(choices, self.family, before(found), loose)
         self._counting.listen(choices.prefix(self.family.version))
         # This grant ended long ago: it lets nobody in between its addition and its removal.
         end = end_of_grant(0.0)
         probe = grant_rules(choices, key_for(str(self.family.example), 0), end)
         return install(found, self._structure, probe, (end,))
+
+    def _marks_loose(self, found: Snapshot) -> bool:
+        return was_loose(found)
 
     async def _confirm(self) -> None:
         # The first look reads them again, and remembers the text.

@@ -31,14 +31,7 @@ from envelope.firewall.nftables.grants import (
     milliseconds_left,
 )
 from envelope.firewall.nftables.head import openings
-from envelope.firewall.nftables.plan import (
-    install,
-    last_lines,
-    mend,
-    moved,
-    remove,
-    was_loose,
-)
+from envelope.firewall.nftables.plan import install, last_lines, mend, moved, remove, was_loose
 from envelope.firewall.nftables.printed import Printed
 from envelope.firewall.nftables.rules import Structure, change_elements, probe
 from envelope.firewall.nftables.shown import in_force as shown_in_force
@@ -109,10 +102,12 @@ class NftTable(InstalledTable[NftSnapshot]):
         return NftSnapshot.of(await self._nft.show())
 
     def _first_lines(self, found: NftSnapshot, choices: RuleChoices, loose: bool) -> list[str]:
-        self.was_loose = loose or was_loose(found)
-        self._structure = Structure(choices, self.was_loose, self._can_count)
+        self._structure = Structure(choices, loose, self._can_count)
         self._counters.listen()
         return install(found, self._structure, probe())
+
+    def _marks_loose(self, found: NftSnapshot) -> bool:
+        return was_loose(found)
 
     async def _confirm(self) -> None:
         assert self._structure is not None, "the lines of the structure were made"
