@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import select
 import shlex
 import shutil
 import signal
@@ -103,11 +104,15 @@ def test_logrotate_renames_the_log_and_has_it_opened_again(tmp_path: Path) -> No
         done = run(UNPACKED, "logrotate", "--force", "--state", tmp_path / "state",
                    tmp_path / "logrotate.conf")
         assert (done.stderr, done.returncode) == ("", 0)
-        assert "ready" in Path(f"{log}.1").read_text()
         wait_until(log.exists, "the log is not opened again")
     finally:
+        ended = os.pidfd_open(process)
         os.kill(process, signal.SIGTERM)
-    wait_until(lambda: not pid.exists(), "the service does not stop")
+        # The last lines are written after the pid file is removed.
+        stopped = select.select([ended], [], [], PATIENCE)[0]
+        os.close(ended)
+    assert stopped, "the service does not stop"
+    assert "ready" in Path(f"{log}.1").read_text()
     assert "Main loop terminated" in log.read_text()
 
 
