@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from tests.kernel.modelclient import Client
+from tests.kernel.modelcounts import failures
 from tests.kernel.modelservices import ONE, Guarded
 from tests.kernel.statemachine import Machine
 
@@ -31,9 +32,10 @@ def end(machine: Machine, client: Client, how: str = "close") -> None:
 def failing(machine: Machine, times: int) -> Iterator[None]:
     """Wait at the end until so many transactions of each table have failed."""
     life = machine.life
-    expected = {table: life.failures(table) + times for table in life.world.tables}
+    expected = {table: failures(life.registry, table) + times for table in life.world.tables}
     yield
-    life.until(lambda: all(life.failures(table) >= least for table, least in expected.items()))
+    life.until(lambda: all(
+        failures(life.registry, table) >= least for table, least in expected.items()))
 
 
 def leave_from(machine: Machine, first: int) -> None:

@@ -157,8 +157,7 @@ class Machine(RuleBasedStateMachine):
     @rule(to=st.sampled_from([0, 3600, -3600]))
     def set_clock(self, to: int) -> None:
         """The wall clock is set `to` seconds ahead; no session gets longer or shorter."""
-        self.life.clock_moved = to != self.life.clock_set_by
-        self.life.clock_set_by = to
+        self.life.clock.set(to)
         self._step()
 
     @rule(family=families, chain=foreign_chains, where=st.sampled_from(["-A", "-I"]))
