@@ -92,6 +92,14 @@ class Kernel:
         return {ip_network(grant[0]) for grant in grants if grant}
 
 
+LOOSE = Path("/proc/sys/net/netfilter/nf_conntrack_tcp_loose")
+
+
+def is_loose() -> bool:
+    """Whether the kernel picks up TCP connections midway."""
+    return LOOSE.read_text() != "0\n"
+
+
 class NftKernel:
     """This network's nftables tables, read and changed with the real nft."""
 

@@ -129,6 +129,10 @@ class IptablesWorld:
             mark = marks[0].removeprefix("ENVELOPE-WAS-") if marks else seen.policy
             others.policy = "ACCEPT" if mark == "ABSENT" else mark
 
+    def remembers_loose(self) -> bool:
+        """Whether a family's rules tell that connections were picked up midway before."""
+        return any(LOOSE in self.kernel.snapshot(family).rules for family in FAMILY_TOOLS)
+
     def wipe(self) -> None:
         """Remove all rules."""
         for family in FAMILY_TOOLS:

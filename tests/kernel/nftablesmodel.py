@@ -234,6 +234,10 @@ class NftWorld:
     def forgotten(self) -> None:
         """Nothing to do: no policy has to be remembered."""
 
+    def remembers_loose(self) -> bool:
+        """Whether our table tells that connections were picked up midway before."""
+        return "chain was_loose {" in self.kernel.saved()
+
     def wipe(self) -> None:
         """Remove all rules."""
         self.kernel.run("flush ruleset")

@@ -6,7 +6,6 @@ import os
 import time
 from collections.abc import Callable, Collection
 from itertools import product
-from pathlib import Path
 from typing import Any
 
 from pytest_twisted import blockon
@@ -21,7 +20,7 @@ from envelope.protocol import End
 from envelope.sessions.metrics import SessionMetrics
 from envelope.sessions.registry import Sessions
 from tests.kernel.checkedfirewall import CheckedFirewall
-from tests.kernel.firewallundertest import SERVICE
+from tests.kernel.firewallundertest import LOOSE, SERVICE, is_loose
 from tests.kernel.iptablesmodel import BACKSTOP
 from tests.kernel.killablereactor import KillableReactor
 from tests.kernel.modelclient import Client, grants_of, opened_by
@@ -36,12 +35,6 @@ NO_GRANTS: dict[int, Grants] = {4: {}, 6: {}}
 PATIENCE = float(os.environ.get("MODEL_PATIENCE", "60"))
 # Seconds: how late a session may be ended, and how early this test may see its end.
 LATE, EARLY = 1.5, 0.1
-LOOSE = Path("/proc/sys/net/netfilter/nf_conntrack_tcp_loose")
-
-
-def is_loose() -> bool:
-    """Whether the kernel picks up TCP connections midway."""
-    return LOOSE.read_text() != "0\n"
 
 
 class ServiceLife:
@@ -106,6 +99,9 @@ class ServiceLife:
             self._send_packets(exactly=True)
         elif self.disturbed:
             self.world.forgotten()
+            if not self.world.remembers_loose():
+                # No successor can know it: an operator restores the setting.
+                LOOSE.write_text("1")
         self.clients = []
         self.disturbed = False
         self.clock.compared()

@@ -32,11 +32,11 @@ from tests.kernel.firewallundertest import (
     SERVICE,
     Kernel,
     NftKernel,
+    is_loose,
     later,
     settled,
 )
 from tests.kernel.killablereactor import KillableReactor
-from tests.kernel.servicelife import is_loose
 from tests.kernel.udpprobe import Listener, addresses
 from tests.support.environment import need_own_network
 
