@@ -50,6 +50,10 @@ class Netlink:
         self._numbers = count(1)
         self._closed = False
 
+    def open(self) -> None:
+        """Open the socket that is kept, so that no later call fails for want of a descriptor."""
+        self._give_back(self._take())
+
     def dump(self, kind: int, body: bytes) -> Iterator[bytes]:
         """The bodies of the messages that answer a request for a list, read as they are asked for.
         """

@@ -42,6 +42,16 @@ def test_questions_may_cross_and_their_sockets_are_used_again() -> None:
     assert descriptors() == before
 
 
+def test_a_socket_that_is_opened_first_is_the_one_that_is_kept() -> None:
+    """So that a service has all descriptors from its start."""
+    kernel, before = Netlink(NETLINK_ROUTE), descriptors()
+    for _ in range(2):
+        kernel.open()
+        assert [*kernel.dump(LINKS, bytes(16))]
+        assert descriptors() == before + 1
+    kernel.close()
+
+
 def test_a_refusal_is_an_error_and_the_socket_goes_on() -> None:
     """The kernel says why."""
     kernel = Netlink(NETLINK_ROUTE)

@@ -38,6 +38,9 @@ class MemorySockets:
         # What every list of connections raises.
         self.broken: Exception | None = None
 
+    def prepare(self) -> None:
+        """See `SocketTable`."""
+
     def connections(
         self, transport: Transport, networks: Sequence[Network] = ()
     ) -> Iterator[Connection]:

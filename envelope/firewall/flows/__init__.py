@@ -135,6 +135,7 @@ class Flows:
         """Let tracking know the host's own connections."""
         failures: list[str] = []
         try:
+            self._sockets.prepare()
             for transport in TRANSPORTS:
                 judge = Judge(self._sockets, self._devices, transport)
                 connections = self._sockets.connections(transport)

@@ -42,6 +42,9 @@ class Connection:
 class SocketTable(Protocol):
     """The sockets of this network namespace; every call may raise `OSError`."""
 
+    def prepare(self) -> None:
+        """Take the descriptors that everything else needs; raises `OSError`."""
+
     def connections(
         self, transport: Transport, networks: Sequence[Network] = ()
     ) -> Iterator[Connection]:

@@ -63,6 +63,11 @@ class KernelSockets:
         self._routes = Netlink(NETLINK_ROUTE)
         self._ephemeral = proc
 
+    def prepare(self) -> None:
+        """See `SocketTable`."""
+        self._sockets.open()
+        self._routes.open()
+
     def connections(
         self, transport: Transport, networks: Sequence[Network] = ()
     ) -> Iterator[Connection]:

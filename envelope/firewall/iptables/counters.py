@@ -9,6 +9,7 @@ import re
 import socket
 import struct
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from typing import Final
 
 from envelope.firewall import Traffic
@@ -53,6 +54,8 @@ class RuleCounters:
 
     def listen(self) -> None:
         """Hear of deleted rules from now on, where the kernel allows it."""
+        with suppress(OSError):
+            self._kernel.open()
         self._deletions.listen()
 
     def deleted(self, prefix: int) -> Iterator[tuple[Key, Traffic]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Generator, Iterable, Iterator
+from contextlib import suppress
 from typing import Final, NamedTuple
 
 from envelope.firewall import Traffic
@@ -57,6 +58,8 @@ class ElementCounters:
 
     def listen(self) -> None:
         """Hear of deleted elements from now on, where the kernel allows it."""
+        with suppress(OSError):
+            self._kernel.open()
         self._deletions.listen()
 
     def deleted(self) -> Iterator[Counted]:
