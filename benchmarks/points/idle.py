@@ -21,7 +21,7 @@ def measure(plan: Plan) -> dict[str, Any]:
 
     The variants rest side by side. Of `bare`, only what is resident.
     """
-    seconds = float(plan.pick(60, 300))
+    seconds = float(plan.pick(120, 300))
     with BenchLab(BARE) as bare:
         found: dict[str, Any] = {BARE.name: {"resident_kb": bare.resident()}}
     with ExitStack() as stack:
