@@ -196,6 +196,8 @@ def test_without_a_limit_it_is_only_measured() -> None:
     subject.rate.stop()
 
 
+# Some 200 Mbit/s. The pause is the sender's pace: without it, the flood would take a whole
+# processor from the service that has to measure it.
 FLOOD = (
     "import socket, time\ns = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\n"
     "s.connect(('127.0.0.2', 9))\n"
