@@ -34,6 +34,7 @@ def status_site(
 ) -> Site:
     """The site of `--status`; `hosts` are the names of `--status-host`."""
     stream = StatusStream(status.as_object, reactor)
+    status.when_sessions_change(stream.changed)
     views: dict[str, View] = {
         **_common(registry, status),
         **page_views(),

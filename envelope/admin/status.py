@@ -88,6 +88,10 @@ class Status:
         rate = [] if self._rate is None else self._rate.warnings()
         return self._credentials.warnings() + self._firewall.warnings() + rate
 
+    def when_sessions_change(self, call: Callable[[], None]) -> None:
+        """Call `call` from now on each time a session has opened or ended."""
+        self._sessions.watchers.append(call)
+
     async def read(self) -> dict[str, Any]:
         """The `/status` object, after a reading of what grants have let in."""
         await self._sessions.read_traffic()

@@ -1,9 +1,10 @@
 """Server-sent events: the whole `/status` object at once, and again when it has changed.
 
-The object is made and serialised once for all clients, at most once a second, and only while there
-are any. A client that does not read fast enough misses events, and gets the newest one when it has
-read what it was sent; one that reads nothing is dropped. So a client costs at most one event of
-memory beyond what its transport holds.
+The object is made and serialised once for all clients, and only while there are any. A session that
+opens or ends makes an event at once, or a second after the last event. Everything else is compared
+with the last event once a second. A client that does not read fast enough misses events, and gets
+the newest one when it has read what it was sent; one that reads nothing is dropped. So a client
+costs at most one event of memory beyond what its transport holds.
 """
 
 from __future__ import annotations
@@ -13,22 +14,21 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from twisted.internet.interfaces import IPushProducer, IReactorTime
-from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
-from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from envelope.admin.httpsite import Feed, Outlet, Stream
+from envelope.runtime.timers import Timer
 
 _log = Logger(namespace="envelope.admin")
 
-# Seconds from one event to the next, and until a client that reads nothing is dropped.
+# Seconds from one event to the next at least, and until a client that reads nothing is dropped.
 PERIOD: Final = 1.0
 PATIENCE: Final = 30.0
 # Seconds without an event after which an empty comment is sent, which proxies take for life.
 QUIET: Final = 15.0
-# Seconds by which a turn of the reactor may be early or late.
-SLACK: Final = 0.1
+# Seconds that sums of the reactor's times may differ by.
+ROUNDING: Final = 1e-3
 # Members of the object that change by themselves, and make no event.
 CLOCKS: Final = ("now", "uptime")
 
@@ -42,35 +42,38 @@ class StatusStream:
         self._clients: dict[_Client, None] = {}
         self._content = b""
         self._event = b""
-        self._loop = LoopingCall(self._tick)
-        self._loop.clock = clock
+        self._sent_at = 0.0
+        self._told = False
+        self._timer = Timer(clock)
 
     @property
     def stream(self) -> Stream:
         """The stream for a site."""
         return Stream("text/event-stream", self._begin)
 
+    def changed(self) -> None:
+        """Make an event soon, even if the object is by then as it was before."""
+        if self._clients and not self._told:
+            self._told = True
+            wait = self._sent_at + PERIOD - self._clock.seconds()
+            self._timer.start(max(0.0, wait), self._tick)
+
     def _begin(self, outlet: Outlet) -> Feed:
         client = _Client(outlet, self._clock.seconds, self._left)
         if not self._clients:
             # Otherwise the event is at most `PERIOD` old.
             self._refresh()
+            self._sent_at = self._clock.seconds()
+            self._timer.start(PERIOD, self._tick)
         self._clients[client] = None
         client.offer(self._event)
-        if not self._loop.running:
-            self._loop.start(PERIOD, now=False).addErrback(self._broke)
         return client
-
-    def _broke(self, failure: Failure) -> None:
-        _log.failure("the status stream broke", failure=failure)
-        for client in [*self._clients]:
-            client.abort()
 
     def _left(self, client: _Client) -> None:
         self._clients.pop(client, None)
         if not self._clients:
-            if self._loop.running:
-                self._loop.stop()
+            self._timer.stop()
+            self._told = False
             self._content = self._event = b""
 
     def _refresh(self) -> bool:
@@ -84,11 +87,22 @@ class StatusStream:
         return self._content != before
 
     def _tick(self) -> None:
-        changed = self._refresh()
+        told, self._told = self._told, False
+        try:
+            changed = self._refresh() or told
+        except Exception:
+            _log.failure("the status stream broke")
+            for client in [*self._clients]:
+                client.abort()
+            return
         for client in [*self._clients]:
             if changed:
                 client.offer(self._event)
             client.tick()
+        if changed:
+            self._sent_at = self._clock.seconds()
+        if self._clients:
+            self._timer.start(PERIOD, self._tick)
 
 
 def _json(value: object) -> bytes:
@@ -139,7 +153,7 @@ class _Client:
             self._write(b":\n\n")
 
     def _send(self) -> None:
-        due = self._now() - self._wrote_at >= PERIOD - SLACK
+        due = self._now() - self._wrote_at >= PERIOD - ROUNDING
         if self._waiting is not None and self._paused_at is None and due:
             event, self._waiting = self._waiting, None
             self._write(event)

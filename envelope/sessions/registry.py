@@ -183,6 +183,7 @@ class Sessions(SessionTable):
         self._tokens.use_up(data.admission.use, data.since, now)
         if self._idle is not None:
             self._idle.opened()
+        self._tell_watchers()
         log_opened(data)
 
     def revoke(self, data: SessionData) -> Deferred[None]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from twisted.internet.defer import Deferred, succeed
 
@@ -15,13 +15,17 @@ from envelope.sessions.view import SessionView
 
 
 class SessionTable:
-    """All sessions that hold a slot: those whose grant is being made or revoked are among them."""
+    """All sessions that hold a slot: those whose grant is being made or revoked are among them.
+
+    `watchers` are called each time `views` has one more or one less.
+    """
 
     def __init__(self, grants: HeldGrants) -> None:
         self._grants = grants
         self._sessions: dict[str, Session] = {}
         self._emptied = Condition()
         self._left = Condition()
+        self.watchers: list[Callable[[], None]] = []
 
     def __len__(self) -> int:
         return len(self._sessions)
@@ -29,8 +33,13 @@ class SessionTable:
     def _add(self, session: Session) -> None:
         self._sessions[session.data.session_id] = session
 
+    def _tell_watchers(self) -> None:
+        for call in self.watchers:
+            call()
+
     def _remove(self, session_id: str) -> None:
         del self._sessions[session_id]
+        self._tell_watchers()
         self._left.notify_all()
         if not self._sessions:
             self._emptied.notify_all()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 
 class FakeStatus:
     """Stands for `envelope.admin.status.Status`; `made` counts its objects.
 
-    `told` are the reasons of `/readyz`, `full` those that `/health` has besides. `broken`: asking
-    for anything fails.
+    `session_change` is to be called when a session has opened or ended. `told` are the reasons of
+    `/readyz`, `full` those that `/health` has besides. `broken`: asking for anything fails.
     """
 
     def __init__(self) -> None:
@@ -16,6 +18,7 @@ class FakeStatus:
         self.broken = False
         self.sessions = 0
         self.made = 0
+        self.session_change: Callable[[], None] = lambda: None
 
     def reasons(self) -> list[str]:
         if self.broken:
@@ -27,6 +30,9 @@ class FakeStatus:
 
     def warnings(self) -> list[str]:
         return []
+
+    def when_sessions_change(self, call: Callable[[], None]) -> None:
+        self.session_change = call
 
     async def read(self) -> dict[str, object]:
         return self.as_object()

@@ -319,6 +319,34 @@ def test_the_stream_has_the_object_at_once_and_on_each_change(viewer: Viewer) ->
     assert viewer.clock.getDelayedCalls() == []
 
 
+def test_a_session_makes_an_event_at_once(viewer: Viewer) -> None:
+    """Also one that has ended again before the event; at most one event a second."""
+    viewer.ask("/status/stream")
+    viewer.clock.advance(1)
+    viewer.clock.advance(0.25)
+    viewer.status.sessions = 1
+    viewer.status.session_change()
+    viewer.clock.advance(0)
+    assert [each["sessions"] for each in events(viewer)] == [0, 1]
+    for opens, ends in ((2, 1), (3, 1)):
+        viewer.clock.advance(0.2)
+        viewer.status.sessions = opens
+        viewer.status.session_change()
+        viewer.clock.advance(0.2)
+        viewer.status.sessions = ends
+        viewer.status.session_change()
+    assert len(events(viewer)) == 2
+    made = viewer.status.made
+    viewer.clock.advance(0.25)
+    assert [each["sessions"] for each in events(viewer)] == [0, 1, 1]
+    viewer.clock.advance(1)
+    assert len(events(viewer)) == 3, "nothing has changed"
+    assert viewer.status.made == made + 2
+    viewer.leave()
+    viewer.status.session_change()
+    assert viewer.clock.getDelayedCalls() == []
+
+
 def test_the_stream_is_made_once_for_all(viewer: Viewer) -> None:
     others = [Visitor(viewer.site) for _ in range(9)]
     for each in (viewer, *others):

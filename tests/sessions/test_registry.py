@@ -333,6 +333,20 @@ def test_an_operator_sees_each_open_session() -> None:
     assert [each.address for each in world.sessions.views()] == [OTHER]
 
 
+def test_watchers_are_told_when_a_session_has_opened_and_when_it_has_ended() -> None:
+    world = World()
+    seen: list[int] = []
+    world.sessions.watchers.append(lambda: seen.append(len(world.sessions.views())))
+    world.firewall.hold_back = True
+    answer, _ = world.admit()
+    assert seen == []
+    world.firewall.release()
+    assert seen == [1]
+    world.firewall.hold_back = False
+    result(answer).client_left()
+    assert seen == [1, 0]
+
+
 def test_an_operator_ends_sessions_by_their_ids() -> None:
     """The ids of no session are returned, and the others are ended all the same."""
     world = World(max_clients=3)
