@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from jwcrypto import jwk
 
+from envelope.credentials.files import MOST_BYTES, read_file
 from envelope.credentials.strictjson import decode_base64url, decode_object
 from envelope.credentials.weakkeys import UnsafeKey, check_ed25519, check_rsa
 from envelope.text import printable
@@ -25,7 +26,6 @@ _PUBLIC: Final = {"OKP": ("crv", "x"), "EC": ("crv", "x", "y"), "RSA": ("n", "e"
 # Members of private and symmetric keys (RFC 7518 section 6, RFC 8037 section 2), and of the private
 # keys of post-quantum algorithms (kty AKP in IANA's registry "JSON Web Key Parameters").
 _SECRET: Final = frozenset(("d", "p", "q", "dp", "dq", "qi", "oth", "k", "priv"))
-_MOST_BYTES: Final = 1 << 20
 # Characters. A token of at most 8 kB has no room for much more.
 LONGEST_KID: Final = 256
 
@@ -80,8 +80,7 @@ class KeyRing(Mapping[str, Key]):
 def read_key_file(path: Path) -> bytes:
     """The content of a key file; raise `KeyFileError`."""
     try:
-        with path.open("rb") as file:
-            return file.read(_MOST_BYTES + 1)
+        return read_file(path)
     except OSError as error:
         raise KeyFileError(path, error.strerror or "cannot be read") from None
 
@@ -93,8 +92,8 @@ def members_of(text: bytes, origin_name: str) -> list[dict[str, Any]]:
 
 def decode_keys(text: bytes, origin_name: str) -> tuple[list[dict[str, Any]], bool]:
     """The JWKs in a JWK or JWK Set, unchecked, and whether it is a set; raise `KeyFileError`."""
-    if len(text) > _MOST_BYTES:
-        raise KeyFileError(origin_name, f"larger than {_MOST_BYTES} bytes")
+    if len(text) > MOST_BYTES:
+        raise KeyFileError(origin_name, f"larger than {MOST_BYTES} bytes")
     try:
         value = decode_object(text)
     except (ValueError, RecursionError) as error:

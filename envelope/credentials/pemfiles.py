@@ -16,10 +16,9 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
+from envelope.credentials.files import MOST_BYTES, read_file
 from envelope.text import printable
 
-# Bytes; a chain has a few thousand.
-MOST_BYTES: Final = 1 << 20
 LEAST_RSA_BITS: Final = 2048
 LEAST_CURVE_BITS: Final = 256
 _BLOCK_BEGINS: Final = b"-----BEGIN"
@@ -38,9 +37,7 @@ class TLSFileError(Exception):
 
 def _read(path: Path) -> bytes:
     try:
-        # Not to its end, which a device such as /dev/zero does not have.
-        with path.open("rb") as file:
-            content = file.read(MOST_BYTES + 1)
+        content = read_file(path)
     except OSError as error:
         raise TLSFileError(f"{path} cannot be read: {error.strerror}") from None
     if len(content) > MOST_BYTES:

@@ -9,7 +9,6 @@ and what was read before stays in use meanwhile.
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
@@ -17,8 +16,9 @@ from typing import Final
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
+from envelope.credentials.files import read_file
 from envelope.credentials.keys import KeyFileError
-from envelope.credentials.pemfiles import MOST_BYTES, TLSFileError
+from envelope.credentials.pemfiles import TLSFileError
 from envelope.runtime.timers import Timer
 
 # Seconds between looks: soon after files that cannot be used, as an exchange takes moments; but a
@@ -137,10 +137,7 @@ def _digest(paths: Sequence[Path]) -> bytes:
     digest = hashlib.sha256()
     for path in paths:
         try:
-            # Never waiting, as opening a pipe does.
-            handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-            with os.fdopen(handle, "rb") as file:
-                content = file.read(MOST_BYTES) or b""
+            content = read_file(path)
         except OSError as error:
             content = str(error.errno).encode()
         digest.update(hashlib.sha256(content).digest())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -103,6 +104,13 @@ def gone(name: str) -> Callable[[Path, Path], None]:
     return lambda _, used: (used / name).unlink()
 
 
+def other_kind(name: str, make: Callable[[Path], object]) -> Callable[[Path, Path], None]:
+    def step(_: Path, used: Path) -> None:
+        (used / name).unlink()
+        make(used / name)
+    return step
+
+
 def exchange(new: Path, used: Path) -> None:
     """As Kubernetes replaces a secret: the link `..data` gets another folder, all at once."""
     fresh = used.parent / "..data_tmp"
@@ -120,6 +128,11 @@ EXCHANGES = {
     "an empty key": (empty("leaf.key"), BOTH, "certificate"),
     "no certificate": (gone("leaf.pem"), BOTH, "certificate"),
     "a pair that another one replaces": (copy("leaf.pem"), (exchange,), "certificate"),
+    "a key that is a pipe": (other_kind("leaf.key", os.mkfifo), (exchange,), "certificate"),
+    "a folder": (other_kind("leaf.pem", Path.mkdir), (exchange,), "certificate"),
+    "a JWK that is a pipe": (other_kind("own.pub", os.mkfifo), (exchange,), "keys"),
+    "authorities from a pipe": (
+        other_kind("authority.pem", os.mkfifo), (exchange,), "authorities"),
     "half a JWK that another folder's replaces": (half("own.pub"), (exchange,), "keys"),
     "half a JWK": (half("own.pub"), (copy("own.pub"),), "keys"),
     "no JWK": (gone("own.pub"), (copy("own.pub"),), "keys"),
@@ -136,11 +149,13 @@ def test_an_exchange_that_sighup_falls_into_is_seen_through(
     first, then, what = EXCHANGES[name]
     new, used = subject.make("two", 60), subject.folder / "one"
     first(new, used)
+    opened = len(os.listdir("/proc/self/fd"))
     subject.credentials.reload()
     if what == "keys":
         assert subject.kids == ["one"]
     for _ in range(after):
         subject.reactor.advance(1)
+    assert len(os.listdir("/proc/self/fd")) == opened
     assert subject.days in (29, 30)
     assert len(subject.lines("kept the old")) == 1
     (warning,) = [line for line in subject.credentials.warnings() if "still in use" in line]
