@@ -92,18 +92,23 @@ def names_in(certificate: x509.Certificate) -> tuple[str, ...]:
 
 
 def missing_issuer(chain: Sequence[x509.Certificate], path: Path) -> str | None:
-    """One line if `chain`, read from `path`, lacks the issuer of its only certificate."""
-    if len(chain) > 1 or _signed_itself(chain[0]):
+    """One line if `chain`, read from `path`, lacks the issuer of its first certificate.
+
+    The others may be in any order (RFC 8446 section 4.4.2).
+    """
+    if any(_is_signed(chain[0], by) for by in chain):
         return None
+    what = "one certificate" if len(chain) == 1 else f"{len(chain)} certificates"
+    signed = "it" if len(chain) == 1 else "the first"
     return (
-        f"{path} holds one certificate, and not the one of the authority that signed it: clients "
+        f"{path} holds {what}, and not the one of the authority that signed {signed}: clients "
         "that do not have that one refuse it (give the whole chain, as in fullchain.pem)"
     )
 
 
-def _signed_itself(certificate: x509.Certificate) -> bool:
+def _is_signed(certificate: x509.Certificate, by: x509.Certificate) -> bool:
     try:
-        certificate.verify_directly_issued_by(certificate)
+        certificate.verify_directly_issued_by(by)
     except Exception:  # cryptography raises many kinds
         return False
     return True

@@ -57,6 +57,24 @@ def test_certificates(tmp_path: Path) -> None:
     assert any("expires in" in each.what and each.level == Level.WARN for each in found)
 
 
+def test_a_chain_without_the_issuer_of_the_first_certificate(tmp_path: Path) -> None:
+    """The certificate of another authority does not fill the gap; the order does not matter."""
+    authority, other = Authority(tmp_path), Authority(tmp_path, "other")
+    cert, key = authority.issue("host.example", alone=True)
+    leaf, own, stranger = (path.read_text() for path in (cert, authority.path, other.path))
+    for parts, said in (
+        ((leaf,), "holds one certificate, and not the one of the authority that signed it"),
+        ((leaf, stranger), "holds 2 certificates, and not the one of the authority that signed the"
+                           " first"),
+        ((leaf, own), ""), ((leaf, stranger, own), ""),
+    ):
+        cert.write_text("".join(parts))
+        warned = [each for each in find_certificate(Config(cert=cert, key=key), {})
+                  if each.level == Level.WARN]
+        assert [said in each.what for each in warned] == ([True] if said else [])
+        assert all("fullchain.pem" in each.do for each in warned)
+
+
 def test_authorities(tmp_path: Path) -> None:
     assert find_authorities(Config(), {}) == []
     authority = Authority(tmp_path)
