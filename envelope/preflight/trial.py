@@ -41,7 +41,7 @@ from envelope.preflight.machine import ipv6_is_on
 from envelope.preflight.packets import Target
 from envelope.preflight.sandbox import CLIENTS, Sandbox
 from envelope.preflight.strangers import judge_diversions, judge_mixture
-from envelope.preflight.targets import grant_targets, service_targets
+from envelope.preflight.targets import grant_targets, named_ports, service_targets
 from envelope.preflight.wire import Wire
 from envelope.runtime.inbound import serving_ports
 from envelope.runtime.namespaces import die_with_parent, enter_own_network
@@ -109,7 +109,9 @@ class Trial:
                 f"rules of others could not be loaded into a network of its own: {line}; so they "
                 "are not part of what follows", "look whether they drop what a grant opens"))
         opened = service_targets(self._config, self._versions)
-        granted = grant_targets(self._config, self._serving, self._versions)
+        granted = grant_targets(
+            self._config, self._serving, self._versions,
+            named_ports(part.text for part in self._rules.parts()))
         sandbox.serve([*opened, *granted])
         own = {spec.port for spec in self._config.listen if spec.port}
         try:
@@ -165,11 +167,12 @@ def _line(name: str, diverts: bool, is_service: bool, targets: str) -> Finding:
         return warn(f"{name} diverts {targets}: a grant does not decide over it",
                     "remove that rule, or guard the port where it leads to")
     by = name or "rules of others, in which chain was not found"
-    subject = "clients cannot reach the service" if is_service else "what a grant opens is dropped"
-    return fail(
-        f"{subject}: {targets} by {by}",
-        "let it pass there too: what one table accepts, another one may still drop",
-    )
+    why = "what one table accepts, another one may still drop"
+    if is_service:
+        return fail(f"clients cannot reach the service: {targets} by {by}",
+                    f"let it pass there too: {why}")
+    return fail(f"what a grant opens is dropped: {targets} by {by}",
+                f"let it pass there too, or leave it out with --grant-port: {why}")
 
 
 def main() -> None:

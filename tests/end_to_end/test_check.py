@@ -30,6 +30,8 @@ add chain inet others input { type filter hook input priority 10; }
 add rule inet others input iif { "veth0", "veth1" } accept
 add rule inet others input tcp dport 9001 drop
 add rule inet others input udp dport 9002 drop
+add set inet others shut { type inet_service; flags interval; elements = { 9450-9460 }; }
+add rule inet others input tcp dport @shut drop
 add chain inet others pre { type nat hook prerouting priority dstnat; }
 add rule inet others pre iifname eth0 tcp dport 8080 dnat ip to 10.0.0.1:80
 add rule inet others pre tcp dport 9003 redirect to :1
@@ -89,13 +91,15 @@ def test_rules_of_others_that_drop_what_a_grant_opens(rig: Rig) -> None:
     host.run(["ip6tables-legacy", "-A", "INPUT", "-p", "udp", "--dport", "9002", "-j", "DROP"],
              check=True)
     before = rig.saved()
-    ports = ("tcp/9000", "tcp/9001", "tcp/9003", "udp/9002")
+    ports = ("tcp/9000", "tcp/9001", "tcp/9003", "udp/9002", "tcp/9400-9500")
     found = findings(check(
         host, *rig.options(*(f"--grant-port={port}" for port in ports)), "--json"))
     dropped = found["FAIL"]
     assert has(dropped, "what a grant opens is dropped", "tcp/9001 over IPv4",
                "udp/9002 over IPv4", "tcp/9001 over IPv6", "chain input of table inet others")
     assert has(dropped, "udp/9002 over IPv6")
+    # Neither an end of a range nor served: the rule names them.
+    assert has(dropped, "tcp/9450 over IPv4", "tcp/9460 over IPv6")
     assert not has(dropped, "tcp/9000")
     assert not has(dropped, "tcp/9003")
     assert has(found["warn"], "chain pre of table inet others diverts", "tcp/9003")

@@ -34,7 +34,7 @@ from envelope.preflight.machine import (
 from envelope.preflight.packets import CLIENT_MAC, HOST_MAC, Target, accepted, first_packet
 from envelope.preflight.ports import find_control, listeners
 from envelope.preflight.strangers import judge_diversions, judge_mixture
-from envelope.preflight.targets import grant_targets, service_targets
+from envelope.preflight.targets import grant_targets, named_ports, service_targets
 from envelope.runtime.inbound import serving_ports
 
 CONFIG = Config(device="eth0")
@@ -291,7 +291,54 @@ def test_a_grant_that_opens_everything_is_tried_at_few_ports() -> None:
     found = grant_targets(CONFIG, [("tcp", port) for port in range(1, 100)], (4, 6))
     assert {(each.version, each.protocol) for each in found} == {
         (4, "tcp"), (4, "udp"), (6, "tcp"), (6, "udp")}
-    assert len(found) == 2 * (8 + 1)
+    assert len(found) == 2 * (8 + 1 + 1)
+
+
+NAMING = """table inet others {
+\tset p {
+\t\ttype inet_service
+\t\tflags interval
+\t\telements = { 7000, 7100-7105,
+\t\t\t     7200 }
+\t}
+\tset h {
+\t\ttype ipv4_addr . inet_service
+\t\telements = { 10.0.0.1 . 81 timeout 1m expires 50s }
+\t}
+\tchain input {
+\t\ttype filter hook input priority 10; policy accept;
+\t\ttcp dport vmap { 33 : drop, 44 : jump more }
+\t\tudp dport 99 limit rate 10/second counter packets 5 bytes 6 accept
+\t\tip6 saddr 2001:db8::1 th dport != 70-71 reject
+\t}
+}
+"""
+
+
+@pytest.mark.parametrize(("text", "ports"), [
+    (NAMING, {"tcp": [33, 44, 70, 71, 7000, 7100, 7105, 7200, 81, 34, 45, 72, 7001, 7106, 7201, 82],
+              "udp": [70, 71, 7000, 7100, 7105, 7200, 81, 99, 72, 7001, 7106, 7201, 82, 100]}),
+    ("-A INPUT -p tcp -m tcp --dport 5000:5010 -j ACCEPT\n"
+     "-A INPUT -p tcp -m multiport --dports 1,3:65535 -j DROP\n",
+     {"tcp": [1, 3, 65535, 5000, 5010, 2, 5011], "udp": []}),
+    ("-A DOCKER -d 172.17.0.2 -p tcp --sport 6 --dport 8080 -j DNAT --to-destination 10.0.0.2:80",
+     {"tcp": [8080, 8081], "udp": []}),
+    (":INPUT DROP [7:80]\n-A INPUT -s 10.0.0.0/8 -j DROP\n", {"tcp": [], "udp": []}),
+])
+def test_ports_that_rules_name(text: str, ports: dict[str, list[int]]) -> None:
+    found = named_ports([text])
+    assert {each: [port for kind, port in found if kind == each] for each in ports} == ports
+
+
+def test_ports_that_rules_name_are_tried_if_a_grant_opens_them() -> None:
+    named = named_ports(["".join(f"tcp dport {port} drop\n" for port in range(60, 0, -2))])
+    config = replace(CONFIG, grant_port=(PortRange("tcp", 40, 90),))
+    assert [each.port for each in grant_targets(config, [("tcp", 58)], (4,), named)] == [
+        58, 40, 90, 60, 56, 54, 52, 50, 48, 46, 44, 42, 61, 59, 57, 55, 53, 51, 49]
+    everything = grant_targets(CONFIG, [], (4,), named)
+    assert [str(each) for each in everything] == [
+        "tcp/50505 over IPv4", *(f"tcp/{port} over IPv4" for port in range(60, 30, -2)),
+        "udp/50505 over IPv4"]
 
 
 def test_the_ports_of_a_subject_are_tried_although_another_one_has_all() -> None:
