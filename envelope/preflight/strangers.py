@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Set
+from ipaddress import ip_network
 from typing import Final
 
+from envelope.addresses import Address
 from envelope.preflight.findings import Finding, ok, warn
 from envelope.preflight.hostrules import HostRules
 
@@ -16,15 +18,25 @@ _DIVERTS: Final = re.compile(
     r"-j (?:DNAT|REDIRECT|NETMAP|TPROXY)\b|(?<!status )\b(?:dnat|redirect|tproxy)\b")
 _LEADS: Final = re.compile(r"(?:-[jg]|\bjump|\bgoto) ([^\s;,}]+)")
 _IN_DEVICE: Final = re.compile(r'(!?) ?(?:-i |iifname |iif )(!= )?"?([^\s"{]+)')
+_TO: Final = re.compile(r"(!?) ?(?:-d |ip6? daddr )(!= )?([\da-f.:]+(?:/\d+)?)")
+# Names of devices, which are kept; comments and prefixes for the log, which may hold any words.
+# iptables-save quotes a comment only where it must.
+_TEXT: Final = re.compile(
+    r'(\b(?:iif|iifname) (?:!= )?"[^"]*")|"(?:[^"\\]|\\.)*"|--comment [^\s"]+')
 _BASE: Final = re.compile(r"type \S+ hook prerouting\b")
 
 
-def judge_diversions(rules: HostRules, device: str) -> Finding:
+def judge_diversions(
+    rules: HostRules, device: str, addresses: Mapping[str, Set[Address]]
+) -> Finding:
     """Warn of rules that lead packets which come in by `device` to another host, or another port.
 
     Packets to a container's published port pass FORWARD and not INPUT, which the service guards.
+    `addresses` has those of each device: no stranger's packet is for loopback or another device's.
     """
-    named = list(dict.fromkeys(_diversions(rules, device)))
+    own = addresses.get(device, set())
+    elsewhere = {each for held in addresses.values() for each in held} - own
+    named = list(dict.fromkeys(_diversions(rules, device, elsewhere)))
     if not named:
         return ok("no rule leads strangers past INPUT (DNAT, REDIRECT)")
     more = f", and {len(named) - _MOST_NAMED} more" if len(named) > _MOST_NAMED else ""
@@ -35,18 +47,18 @@ def judge_diversions(rules: HostRules, device: str) -> Finding:
     )
 
 
-def _diversions(rules: HostRules, device: str) -> Iterator[str]:
+def _diversions(rules: HostRules, device: str, elsewhere: Set[Address]) -> Iterator[str]:
     for part in rules.saved.values():
         for table, text in re.findall(r"(?ms)^\*(\w+)$(.*?)^COMMIT$", part.text):
             chains: dict[str, list[str]] = {}
             for chain, rule in re.findall(r"(?m)^-A (\S+) (.*)$", text):
                 chains.setdefault(chain, []).append(rule)
-            for chain, rule in _reached(chains, ["PREROUTING"], device):
+            for chain, rule in _reached(chains, ["PREROUTING"], device, elsewhere):
                 yield f"{rule!r} in chain {chain} of {part.name}'s table {table}"
     for part in rules.tables.values():
         blocks = chains_of(part.text)
         bases = [name for name, lines in blocks.items() if any(map(_BASE.match, lines))]
-        for chain, rule in _reached(blocks, bases, device):
+        for chain, rule in _reached(blocks, bases, device, elsewhere):
             yield f"{rule!r} in chain {chain} of {part.name}"
 
 
@@ -59,18 +71,19 @@ def chains_of(text: str) -> dict[str, list[str]]:
 
 
 def _reached(
-    chains: Mapping[str, Iterable[str]], begin: list[str], device: str
+    chains: Mapping[str, Iterable[str]], begin: list[str], device: str, elsewhere: Set[Address]
 ) -> Iterator[tuple[str, str]]:
     """The rules that divert packets from `device`, in chains that these packets can come to."""
     waiting, seen = list(begin), set(begin)
     while waiting:
         chain = waiting.pop(0)
         for rule in chains.get(chain, ()):
-            if not _matches(rule, device):
+            words = _TEXT.sub(r"\1", rule)
+            if not _matches(words, device) or _is_for(elsewhere, words):
                 continue
-            if _DIVERTS.search(rule):
+            if _DIVERTS.search(words):
                 yield chain, rule
-            for target in _LEADS.findall(rule):
+            for target in _LEADS.findall(words):
                 if target in chains and target not in seen:
                     seen.add(target)
                     waiting.append(target)
@@ -84,6 +97,19 @@ def _matches(rule: str, device: str) -> bool:
     name = found[3]
     same = device.startswith(name[:-1]) if name[-1] in "+*" else device == name
     return same != bool(found[1] or found[2])
+
+
+def _is_for(elsewhere: Set[Address], rule: str) -> bool:
+    """Whether a rule matches only packets to loopback, or to one of the addresses `elsewhere`."""
+    found = _TO.search(rule)
+    if found is None or found[1] or found[2]:
+        return False
+    try:
+        network = ip_network(found[3])
+    except ValueError:
+        return False
+    return network.is_loopback or (
+        network.num_addresses == 1 and network.network_address in elsewhere)
 
 
 def judge_mixture(rules: HostRules) -> Finding:

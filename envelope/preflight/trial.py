@@ -60,7 +60,7 @@ class Trial:
         self.found: list[Finding] = []
         both = ipv6_is_on(config.device) and len(families_of_this_kernel()) > 1
         self._versions: tuple[Literal[4, 6], ...] = (4, 6) if both else (4,)
-        self._addresses: set[Address] = device_addresses().get(config.device, set())
+        self._addresses = device_addresses()
         self._serving = serving_ports()
         self._rules = read_rules(config, self._path)
         self._devices = [name for _, name in socket.if_nameindex()]
@@ -69,7 +69,8 @@ class Trial:
         """Try all of it; the findings are in `found`."""
         for line in self._rules.unread:
             self.found.append(warn(f"rules cannot be read: {line}", "run the check as root"))
-        self.found.append(judge_diversions(self._rules, self._config.device))
+        self.found.append(judge_diversions(
+            self._rules, self._config.device, self._addresses))
         self.found.append(judge_mixture(self._rules))
         try:
             enter_own_network()
@@ -101,7 +102,8 @@ class Trial:
         text = "\n".join(part.text for part in self._rules.parts())
         words = set(re.findall(r"[^\s\"{},;]+", text))
         named = [name for name in self._devices if name in words]
-        return Sandbox(self._config.device, self._addresses, self._versions, named)
+        own = self._addresses.get(self._config.device, set[Address]())
+        return Sandbox(self._config.device, own, self._versions, named)
 
     async def _try_rules(self, sandbox: Sandbox) -> None:
         for line in self._rules.load():

@@ -185,7 +185,7 @@ def rules(saved: dict[tuple[str, str], str] | None = None, **tables: str) -> Hos
 
 
 def test_rules_that_lead_strangers_past_input_are_named() -> None:
-    found = judge_diversions(rules({("iptables", "nft"): DOCKER}, lb=NFT_NAT), "eth0")
+    found = judge_diversions(rules({("iptables", "nft"): DOCKER}, lb=NFT_NAT), "eth0", {})
     assert found.level == Level.WARN
     for said in ("--dport 8080 -j DNAT", "chain DOCKER of iptables-nft's table nat",
                  "tcp dport 80 dnat ip to 10.0.0.1", "chain inside of table lb"):
@@ -198,12 +198,50 @@ def test_rules_that_lead_strangers_past_input_are_named() -> None:
 
 def test_many_such_rules_are_counted() -> None:
     many = "".join(f"-A PREROUTING -p tcp --dport {n} -j DNAT --to 10.0.0.1\n" for n in range(9))
-    found = judge_diversions(rules({("iptables", "nft"): f"*nat\n{many}COMMIT\n"}), "eth0")
+    found = judge_diversions(rules({("iptables", "nft"): f"*nat\n{many}COMMIT\n"}), "eth0", {})
     assert found.what.endswith(", and 4 more")
 
 
+@pytest.mark.parametrize(("rule", "named"), [
+    # As Docker writes them for ports that are published on one address.
+    ("-d 127.0.0.1/32 ! -i docker0 -p tcp --dport 80 -j DNAT --to-destination 10.0.0.2:80", False),
+    ("-d 10.1.1.1/32 -p tcp --dport 80 -j DNAT --to-destination 172.17.0.2:80", False),
+    ("-d 203.0.113.1/32 -p tcp --dport 80 -j DNAT --to-destination 172.17.0.2:80", True),
+    ("-d 198.51.100.7/32 -p tcp --dport 80 -j DNAT --to-destination 172.17.0.2:80", True),
+    ("-d 10.1.1.0/24 -p tcp --dport 80 -j DNAT --to-destination 172.17.0.2:80", True),
+    ("! -d 127.0.0.1/32 -p tcp --dport 80 -j DNAT --to-destination 172.17.0.2:80", True),
+    ('-m comment --comment "no \\"dnat, -j DNAT or redirect" -j RETURN', False),
+    ("-m comment --comment redirect -j RETURN", False),
+    ('-m comment --comment "not -i lo" -j REDIRECT --to-ports 8080', True),
+    ('-m comment --comment "not -d 127.0.0.1 " -j REDIRECT --to-ports 8080', True),
+])
+def test_which_rules_are_for_strangers(rule: str, named: bool) -> None:
+    """Neither those for other addresses than the guarded device's, nor words in a comment."""
+    addresses = {"eth0": {ip_address("203.0.113.1")}, "net1": {ip_address("10.1.1.1")}}
+    saved = rules({("iptables", "nft"): f"*nat\n-A PREROUTING {rule}\nCOMMIT\n"})
+    found = judge_diversions(saved, "eth0", addresses)
+    assert (found.level == Level.WARN) is named
+
+
+@pytest.mark.parametrize(("rule", "named"), [
+    ("ip daddr 127.0.0.1 tcp dport 80 dnat to 172.17.0.2", False),
+    ("ip6 daddr ::1 tcp dport 80 dnat to [fd00::2]:80", False),
+    ("ip6 daddr fd00::1 tcp dport 80 dnat to [fd00::2]:80", False),
+    ("ip daddr != 127.0.0.1 tcp dport 80 dnat to 172.17.0.2", True),
+    ("ip daddr { 127.0.0.1, 203.0.113.1 } tcp dport 80 dnat to 172.17.0.2", True),
+    ('tcp dport 80 counter packets 0 bytes 0 comment "redirect dnat"', False),
+    ('iifname "eth0" tcp dport 80 redirect to :81 comment "web"', True),
+    ('iifname != "eth0" tcp dport 80 redirect to :81 comment "web"', False),
+])
+def test_which_rules_of_nftables_are_for_strangers(rule: str, named: bool) -> None:
+    text = ("table inet nat {\n\tchain pre {\n\t\ttype nat hook prerouting priority -100;\n"
+            f"\t\t{rule}\n\t}}\n}}\n")
+    found = judge_diversions(rules(nat=text), "eth0", {"net1": {ip_address("fd00::1")}})
+    assert (found.level == Level.WARN) is named
+
+
 def test_without_such_rules_all_is_well() -> None:
-    assert judge_diversions(rules(), "eth0").level == Level.OK
+    assert judge_diversions(rules(), "eth0", {}).level == Level.OK
 
 
 FULL = "*filter\n:INPUT ACCEPT [0:0]\n-A INPUT -p tcp -j ACCEPT\nCOMMIT\n"
