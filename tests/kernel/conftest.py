@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 
-from tests.kernel.firewallundertest import FirewallUnderTest
+from tests.kernel.firewallundertest import LOOSE, FirewallUnderTest
+from tests.kernel.leftovers import CLIENT, CLIENT6, STRANGER, World
+from tests.kernel.udpprobe import addresses
 
 
 @pytest.fixture
@@ -18,3 +22,16 @@ def make(tmp_path):
 
     yield make
     made[0].close()
+
+
+@pytest.fixture
+def world(tmp_path) -> Iterator[World]:
+    """A network without rules, for services of one backend after another."""
+    made = World(tmp_path)
+    made.wipe()
+    try:
+        with addresses(CLIENT, STRANGER, CLIENT6):
+            yield made
+    finally:
+        made.wipe()
+        LOOSE.write_text("1")
