@@ -48,6 +48,9 @@ class Table(KernelTable[W], Protocol[W]):
         they do.
         """
 
+    async def forget(self) -> None:
+        """Remember no longer that nf_conntrack_tcp_loose was 1; raise `FirewallError`."""
+
     async def abandon(self) -> None:
         """Take a start back, because another table's failed."""
 
@@ -112,9 +115,11 @@ class KernelFirewall:
                 await table.install(choices, loose)
                 loose = table.was_loose
                 installed.append(table)
-            await self._flows.start(any(table.was_loose for table in installed))
+            restored = await self._flows.start(any(table.was_loose for table in installed))
+            for table in installed if restored else ():
+                await table.forget()
         except BaseException:
-            self._flows.stop()
+            self._flows.stop(failed=True)
             for table in installed:
                 await table.abandon()
             self._release()

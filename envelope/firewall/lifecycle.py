@@ -82,6 +82,15 @@ class InstalledTable(ABC, Generic[S]):
             raise
         self._installed = True
 
+    async def forget(self) -> None:
+        """Remember no longer that nf_conntrack_tcp_loose was 1; raise `FirewallError`."""
+        if self.was_loose:
+            self.was_loose = False
+            try:
+                await self._apply(self._forget_lines())
+            except ToolFailed as error:
+                raise FirewallError(f"{self._name}: {error}") from None
+
     async def abandon(self) -> None:
         """Take an installed structure back, because the start failed elsewhere."""
         self._installed = False
@@ -180,6 +189,10 @@ class InstalledTable(ABC, Generic[S]):
     @abstractmethod
     def _marks_loose(self, found: S) -> bool:
         """Whether what is found remembers that nf_conntrack_tcp_loose was 1."""
+
+    @abstractmethod
+    def _forget_lines(self) -> list[str]:
+        """Choose the structure that does not remember it, and return the lines to that."""
 
     @abstractmethod
     async def _confirm(self) -> None:

@@ -105,15 +105,15 @@ class Flows:
             self._fixed = str(error.strerror)
         return self._loose and not self._fixed
 
-    async def start(self, was_loose: bool) -> None:
+    async def start(self, was_loose: bool) -> bool:
         """Once the rules are in force: end the flows of strangers, and say how `cut` holds.
 
-        With `was_loose`, the rules remember that connections were picked up midway before.
+        With `was_loose`, the rules remember that connections were picked up midway before. Returns
+        whether that is restored, so that they need not remember it any longer.
         """
         self._gives_back = was_loose
         if not self._devices:
-            self._give_back()
-            return
+            return self._give_back()
         if self._loose and not self._fixed:
             self._set_loose(False)
         # Connections opened since `prepare`: tracking that has only begun meets them midway.
@@ -130,6 +130,7 @@ class Flows:
         if not indestructible:
             self._cutter = Cutter(self._reactor, self._sockets, self._devices)
         await gatherResults([self._end(Ended(each, self._open)) for each in _EVERYONE.values()])
+        return False
 
     async def _keep_own(self) -> None:
         """Let tracking know the host's own connections."""
@@ -214,12 +215,15 @@ class Flows:
         if self._cutter is not None:
             self._cutter.spare(network, ports)
 
-    def stop(self) -> None:
-        """Restore the kernel's setting, while the rules still remember it."""
+    def stop(self, failed: bool = False) -> None:
+        """Restore the kernel's setting, while the rules still remember it.
+
+        A start that `failed` leaves it as it was: what a killed service left stays in force.
+        """
         if self._udp is not None:
             self._udp.stop()
         self._udp = self._cutter = None
-        if not self._stays:
+        if self._loose if failed else not self._stays:
             self._give_back()
 
     def close(self) -> None:
@@ -229,15 +233,17 @@ class Flows:
         self._sockets.close()
         self._tracking.close()
 
-    def _give_back(self) -> None:
-        if self._gives_back:
-            self._gives_back = False
-            self._set_loose(True)
+    def _give_back(self) -> bool:
+        restored = self._gives_back and self._set_loose(True)
+        self._gives_back = self._gives_back and not restored
+        return restored
 
-    def _set_loose(self, loose: bool) -> None:
+    def _set_loose(self, loose: bool) -> bool:
         try:
             self._tracking.set_loose(loose)
         except OSError as error:
             self._fixed = str(error.strerror)
             _log.error("nf_conntrack_tcp_loose cannot be set to {value}: {why}",
                        value=int(loose), why=error.strerror)
+            return False
+        return True

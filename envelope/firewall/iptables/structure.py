@@ -51,6 +51,11 @@ def was_loose(snapshot: Snapshot) -> bool:
     return _WAS_LOOSE in snapshot.rules
 
 
+def forget() -> list[str]:
+    """The lines that remove the marker of nf_conntrack_tcp_loose, once that is restored."""
+    return [f":{_WAS_LOOSE} - [0:0]", f"-X {_WAS_LOOSE}"]
+
+
 @dataclass(frozen=True, slots=True)
 class Structure:
     """Everything but the grants; `trees` are the chains that grants are in, by service.
@@ -106,13 +111,13 @@ class Structure:
         """Our chains with their fixed rules, without grants."""
         choices = self.choices
         chains = {**self.grant_chains}
+        if self.loose:
+            chains[_WAS_LOOSE] = (_MARKER_RULE,)
         if choices.baseline == "operator":
             if self.before == "ABSENT":
                 chains[_MARKER + "ABSENT"] = (_MARKER_RULE,)
             return chains
         chains[_MARKER + self.before] = (_MARKER_RULE,)
-        if self.loose:
-            chains[_WAS_LOOSE] = (_MARKER_RULE,)
         if choices.also_guarded:
             chains[DEVICES] = device_rules(choices)
         return {**chains, CHAIN: tuple(baseline_rules(choices, self.family))}

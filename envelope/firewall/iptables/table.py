@@ -31,7 +31,7 @@ from envelope.firewall.iptables.reader import Reader
 from envelope.firewall.iptables.rules import DEVICES, Rules, grant_rules
 from envelope.firewall.iptables.shown import in_force as shown_in_force
 from envelope.firewall.iptables.snapshot import Snapshot, written_by_nft
-from envelope.firewall.iptables.structure import Structure, before, was_loose
+from envelope.firewall.iptables.structure import Structure, before, forget, was_loose
 from envelope.firewall.iptables.tools import Tools
 from envelope.firewall.kernel import Key, Seen, key_for
 from envelope.firewall.lifecycle import InstalledTable
@@ -89,6 +89,10 @@ class FilterTable(InstalledTable[Snapshot]):
 
     def _marks_loose(self, found: Snapshot) -> bool:
         return was_loose(found)
+
+    def _forget_lines(self) -> list[str]:
+        self._structure = replace(self._standing, loose=False)
+        return forget()
 
     async def _confirm(self) -> None:
         # The first look reads them again, and remembers the text.

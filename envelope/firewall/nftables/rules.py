@@ -228,6 +228,11 @@ def change_elements(
     ]
 
 
+def forget(structure: Structure) -> list[str]:
+    """The commands that remove the marker of nf_conntrack_tcp_loose, once that is restored."""
+    return [f"delete chain {TABLE} {WAS_LOOSE}"] if WAS_LOOSE in structure.chains else []
+
+
 def probe() -> list[str]:
     """Commands that make and remove a grant of either address family."""
     keys = [key_for(str(family.example), 0) for family in (IPV4, IPV6)]

@@ -33,7 +33,7 @@ from envelope.firewall.nftables.grants import (
 from envelope.firewall.nftables.head import openings
 from envelope.firewall.nftables.plan import install, last_lines, mend, moved, remove, was_loose
 from envelope.firewall.nftables.printed import Printed
-from envelope.firewall.nftables.rules import Structure, change_elements, probe
+from envelope.firewall.nftables.rules import Structure, change_elements, forget, probe
 from envelope.firewall.nftables.shown import in_force as shown_in_force
 from envelope.firewall.nftables.snapshot import Chain, NftSnapshot
 from envelope.firewall.nftables.tool import Nft
@@ -108,6 +108,11 @@ class NftTable(InstalledTable[NftSnapshot]):
 
     def _marks_loose(self, found: NftSnapshot) -> bool:
         return was_loose(found)
+
+    def _forget_lines(self) -> list[str]:
+        structure, _ = self._standing
+        self._structure = replace(structure, loose=False)
+        return forget(structure)
 
     async def _confirm(self) -> None:
         assert self._structure is not None, "the lines of the structure were made"

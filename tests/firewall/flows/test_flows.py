@@ -113,7 +113,7 @@ def test_where_flows_are_kept_or_rules_are_the_operators_nothing_is_done(options
     rig.sockets.open = [connection(False)]
     rig.run(rig.flows.prepare(rig.choices))
     assert not rig.tracking.is_loose
-    rig.run(rig.flows.start(True))
+    assert rig.run(rig.flows.start(True))
     assert rig.tracking.is_loose
     rig.run(rig.flows.ended(Cut(A, (), others=False, unused=False)))
     assert not rig.sockets.destroyed
@@ -127,6 +127,29 @@ def test_a_setting_that_may_not_be_written_is_left_alone() -> None:
     assert rig.sockets.destroyed
     assert rig.tracking.is_loose
     rig.flows.stop()
+
+
+@pytest.mark.parametrize("options", [{"established": "keep"}, {"baseline": "operator"}])
+def test_what_cannot_be_given_back_at_a_start_has_to_be_remembered(options) -> None:
+    """And is given back at the stop, if it can be then."""
+    rig = Rig(MemoryTracking(is_loose=False, fixed=True), **options)
+    rig.run(rig.flows.prepare(rig.choices))
+    assert not rig.run(rig.flows.start(True))
+    rig.tracking.fixed = False
+    rig.flows.stop()
+    assert rig.tracking.is_loose
+
+
+@pytest.mark.parametrize("on_stop", ["restore", "keep"])
+@pytest.mark.parametrize("was_loose", [True, False])
+def test_a_start_that_fails_leaves_the_setting_as_it_was(was_loose, on_stop) -> None:
+    """Its rules go in any case; those that a killed service left stay, with their marker."""
+    rig = Rig(MemoryTracking(is_loose=was_loose), on_stop=on_stop)
+    rig.run(rig.flows.prepare(rig.choices))
+    rig.run(rig.flows.start(True))
+    assert not rig.tracking.is_loose
+    rig.flows.stop(failed=True)
+    assert rig.tracking.is_loose is was_loose
 
 
 def test_rules_that_stay_keep_what_they_need() -> None:

@@ -13,7 +13,7 @@ from envelope.firewall.iptables.grants import change, change_all, end_of, grants
 from envelope.firewall.iptables.plan import install, is_all_ours, mend, moved, remove
 from envelope.firewall.iptables.rules import CHAIN, GRANTS, grant_rules
 from envelope.firewall.iptables.snapshot import Snapshot
-from envelope.firewall.iptables.structure import Structure, before, was_loose
+from envelope.firewall.iptables.structure import Structure, before, forget, was_loose
 from envelope.firewall.kernel import Key
 from envelope.firewall.policy import IPV4, RuleChoices
 from tests.support.fakeiptables import FakeFilterTable
@@ -146,10 +146,12 @@ def test_a_successor_with_other_options_still_gives_back_the_first_rules(
     kernel = model(policy, foreign)
     before_all = kernel.text()
     start(kernel, first, loose=True)
-    assert was_loose(kernel.snapshot()) is (first.baseline == "service")
     structure = start(kernel, second)
-    assert was_loose(kernel.snapshot()) is (first.baseline == second.baseline == "service")
+    assert was_loose(kernel.snapshot())
     assert mend(kernel.snapshot(), structure) == ([], [])
+    kernel.apply(forget())
+    assert not was_loose(kernel.snapshot())
+    assert mend(kernel.snapshot(), replace(structure, loose=False)) == ([], [])
     assert (kernel.policies["INPUT"] == "DROP") or second.baseline == "operator"
     kernel.apply(remove(kernel.snapshot()))
     assert kernel.text() == before_all

@@ -22,7 +22,7 @@ from envelope.firewall.nftables.plan import (
     was_loose,
 )
 from envelope.firewall.nftables.printed import Printed
-from envelope.firewall.nftables.rules import HOOK, Structure, change_elements, element_of
+from envelope.firewall.nftables.rules import HOOK, Structure, change_elements, element_of, forget
 from envelope.firewall.nftables.snapshot import NftSnapshot
 from envelope.firewall.policy import RuleChoices
 from envelope.firewall.repair import in_order
@@ -133,6 +133,14 @@ def test_what_is_installed_needs_no_mending_and_goes_without_a_trace(structure) 
         untouched.apply(OPERATORS)
         assert model.printed() == untouched.printed()
     assert remove(NftSnapshot()) == []
+
+
+@given(structure=structures)
+def test_what_needs_no_longer_be_remembered_goes_alone(structure) -> None:
+    model, printed = installed(structure)
+    model.apply(forget(structure))
+    assert not was_loose(seen(model))
+    assert mend(seen(model), replace(structure, loose=False), printed) == ([], [])
 
 
 def disturb(model: FakeNft, structure: Structure, data: st.DataObject) -> None:
