@@ -15,6 +15,10 @@ from envelope.netlink import NETLINK_NETFILTER, Netlink, attributes
 
 T = TypeVar("T")
 
+# Seconds for which the kernel's count replaces a reading of the rules. A reading runs a process,
+# which is most of what an idle service would cost.
+TRUST: Final = 300.0
+
 # linux/netfilter/nfnetlink.h and nf_tables.h: the question, and what stands before the attributes.
 _GET: Final = 10 << 8 | 16
 _HEAD: Final = bytes(4)

@@ -12,7 +12,7 @@ from twisted.logger import Logger
 
 from envelope.config import Config
 from envelope.firewall.clocks import WATCH_EVERY, WallClock
-from envelope.firewall.generation import Certainty, GenerationCounter
+from envelope.firewall.generation import TRUST, Certainty, GenerationCounter
 from envelope.firewall.iptables.counters import RuleCounters
 from envelope.firewall.iptables.ends import END_PREFIX, end_chain, end_rule
 from envelope.firewall.iptables.plan import install
@@ -37,8 +37,6 @@ def families_of_this_kernel(proc: Path = Path("/proc/net/if_inet6")) -> tuple[Fa
 
 
 _PLACEHOLDER_END: Final = 0
-# Seconds for which the kernel's count of transactions replaces a reading of the rules.
-TRUST: Final = 30.0
 
 
 class IptablesFirewall(KernelFirewall):

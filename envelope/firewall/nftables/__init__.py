@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Final
 
 from envelope.config import Config
-from envelope.firewall.generation import GenerationCounter
+from envelope.firewall.generation import TRUST, GenerationCounter
 from envelope.firewall.kernelfirewall import CHECK_EVERY, KernelFirewall
 from envelope.firewall.leftovers import OtherTable
 from envelope.firewall.metrics import FirewallMetrics
@@ -17,8 +16,6 @@ from envelope.firewall.nftables.tool import Nft
 from envelope.firewall.policy import RuleChoices
 from envelope.firewall.process import IProcessReactor, find_tool
 
-# Seconds for which the kernel's count of transactions replaces a reading of the rules.
-TRUST: Final = 60.0
 
 class NftablesFirewall(KernelFirewall):
     """The table `inet envelope`; raises `FirewallError` when nft is missing."""
