@@ -42,6 +42,8 @@ def draw(entries: Entries, folder: Path) -> list[tuple[str, str]]:
 def _concurrency(entries: Entries, path: Path) -> tuple[str, str]:
     figure, (rate, latency) = plt.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
     for name, figures in entries["coming"]["variants"].items():
+        if not figures["sweep"]:
+            continue
         at_once, steps = by_number(figures["sweep"])
         for axes, key in ((rate, "rate"), (latency, "connect_ms")):
             axes.plot(at_once, [step[key] for step in steps],

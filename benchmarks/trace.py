@@ -24,7 +24,7 @@ from typing import Any
 from benchmarks.lab import REPOSITORY, BenchLab, CannotRun
 from benchmarks.plan import Plan, median, turns
 from benchmarks.points.unloaded import PAUSE
-from benchmarks.variants import BACKENDS, Variant, chosen
+from benchmarks.variants import ALONE, BACKENDS, Variant, chosen
 from envelope.lab import LabUnavailable
 
 STEPS = ("asked", "written", "answered", "told")
@@ -32,6 +32,7 @@ PARTS = (
     "asked to written", "written to answered", "answered to told", "asked to told",
 )
 ROUNDS = 4
+_KNOWN = {**BACKENDS, **{each.name: each for each in ALONE.values()}}
 # Of each part, by "grant" and "revocation": the milliseconds of each visit.
 Parts = dict[str, dict[str, list[float]]]
 
@@ -63,13 +64,14 @@ def parts(noted: list[tuple[str, float]]) -> Parts:
 def measure(variant: Variant, checkouts: tuple[Path, ...], visits: int) -> list[Parts]:
     """The parts for each checkout; raise `CannotRun` if a service does not start."""
     traced = replace(variant, plugin="envelope-traced")
+    alone = {"BENCHMARK_ALONE": "1"} if variant in ALONE.values() else {}
     found: list[Parts] = [{} for _ in checkouts]
     with ExitStack() as stack:
         labs = []
         for number, checkout in enumerate(checkouts):
             path = Path(f"/tmp/envelope-benchmark-trace.{os.getpid()}.{number}")
             lab = stack.enter_context(
-                BenchLab(traced, env={"BENCHMARK_TRACE": str(path)}, checkout=checkout))
+                BenchLab(traced, env={"BENCHMARK_TRACE": str(path), **alone}, checkout=checkout))
             lab.do("visits", count=50, at_once=1)
             moments(lab, path, 1)
             labs.append((lab, path))
@@ -97,11 +99,12 @@ def rows(variants: Mapping[str, Mapping[str, Mapping[str, float]]]) -> list[tupl
 
 
 def point(plan: Plan) -> dict[str, Any]:
-    """For the page: each backend's medians."""
+    """For the page: the medians of each backend, and of its tool alone."""
     visits = plan.pick(25, 100)
+    alone = [ALONE[each.name] for each in plan.backends if each.name in ALONE]
     return {"variants": {
-        backend.name: medians(measure(backend, (REPOSITORY,), visits)[0])
-        for backend in plan.backends
+        one.name: medians(measure(one, (REPOSITORY,), visits)[0])
+        for one in (*plan.backends, *alone)
     }}
 
 
@@ -112,17 +115,17 @@ def main() -> int:
     parser.add_argument("other", type=Path, nargs="?", metavar="OTHER_CHECKOUT")
     parser.add_argument("--visits", type=int, default=100, help="visits a round (default 100)")
     parser.add_argument("--firewall", default="iptables,nftables",
-                        help=f"variants, separated by commas, out of {', '.join(BACKENDS)}")
+                        help=f"variants, separated by commas, out of {', '.join(_KNOWN)}")
     arguments = parser.parse_args()
-    variants = chosen(parser, arguments.firewall, BACKENDS)
+    variants = chosen(parser, arguments.firewall, _KNOWN)
     others = () if arguments.other is None else (arguments.other.resolve(),)
-    print(f"{'variant':16} {'change':11} {'part':20} {'this':>7} " + "  other" * len(others))
+    print(f"{'variant':19} {'change':11} {'part':20} {'this':>7} " + "  other" * len(others))
     for variant in variants:
         found = measure(variant, (REPOSITORY, *others), arguments.visits // ROUNDS)
         for change in found[0]:
             for part in PARTS:
                 figures = "".join(f"{median(each[change][part]):7.2f} " for each in found)
-                print(f"{variant.name:16} {change:11} {part:20} {figures}", flush=True)
+                print(f"{variant.name:19} {change:11} {part:20} {figures}", flush=True)
     return 0
 
 

@@ -1,7 +1,8 @@
 """The service, with the moments of each grant and revocation recorded: see `benchmarks.trace`.
 
-Four methods of the service note when they are called, and then do their work. On SIGUSR2 the
-moments since the last time are written as JSON to the file that `BENCHMARK_TRACE` names.
+Methods of the service note when they are called, and then do their work. On SIGUSR2 the
+moments since the last time are written as JSON to the file that `BENCHMARK_TRACE` names. With
+`BENCHMARK_ALONE` it is the service of `benchmarks.toolalone`.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from benchmarks import toolalone
+from benchmarks.toolalone import ToolAlone
 from envelope import twistd
 from envelope.firewall import opentool
 from envelope.firewall.kernelfirewall import KernelFirewall
@@ -29,13 +32,15 @@ _moments: list[tuple[str, float]] = []
 
 def makeService(options: Options) -> EnvelopeService:
     """The service that twistd is to run."""
-    _note(KernelFirewall, "allow", "asked")
-    _note(KernelFirewall, "revoke", "asked")
+    alone = "BENCHMARK_ALONE" in os.environ
+    firewall = ToolAlone if alone else KernelFirewall
+    _note(firewall, "allow", "asked")
+    _note(firewall, "revoke", "asked")
     _note(opentool._Child, "ask", "written", after=True)
     _note(opentool._Child, "acknowledge", "answered")
     _note(Connection, "switch", "told", after=True)
     _note(Connection, "close", "told", after=True)
-    service = twistd.makeService(options)
+    service = (toolalone if alone else twistd).makeService(options)
     signal.signal(signal.SIGUSR2, _write)
     return service
 

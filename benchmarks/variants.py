@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +44,15 @@ REFERENCE = Variant(
 BARE = Variant("bare", ("--firewall=none",), "envelope-bare")
 
 BACKENDS = {variant.name: variant for variant in (IPTABLES, LEGACY, NFTABLES)}
+
+# The least that a firewall can be, with the same tools (`benchmarks.toolalone`).
+ALONE = {
+    IPTABLES.name: replace(IPTABLES, name="iptables tool alone", plugin="envelope-toolalone"),
+    NFTABLES.name: Variant(
+        "nftables tool alone", NFTABLES.options, "envelope-toolalone",
+        ("/usr/sbin/nft", "list", "table", "inet", "alone"),
+    ),
+}
 
 
 def chosen(

@@ -15,3 +15,7 @@ traced = ServiceMaker(
 bare = ServiceMaker(
     "envelope-bare", "benchmarks.bare", "A server of the fixed packages alone.", "envelope-bare",
 )
+alone = ServiceMaker(
+    "envelope-toolalone", "benchmarks.toolalone",
+    "The service with the kernel's tool and no more of a firewall.", "envelope-toolalone",
+)
