@@ -28,10 +28,10 @@ async def in_turns(
     size: int = SLICE,
 ) -> list[T]:
     """Call `make` with `items` slice by slice, one in each turn, and return all results."""
-    made: list[T] = []
-    for number, part in enumerate(slices(items, size)):
-        if number:
-            await deferLater(reactor, 0)
+    left = iter(items)
+    made = [*make([*islice(left, size)])]
+    while part := [*islice(left, size)]:
+        await deferLater(reactor, 0)
         made += make(part)
     return made
 

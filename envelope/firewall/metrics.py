@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable
 from itertools import product
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
@@ -39,7 +39,6 @@ class FirewallMetrics:
         """Count so many differences of one kind."""
         self._drift[kind].inc(number)
 
-    def grants_of(self, versions: Iterable[int], networks: Mapping[int, int]) -> None:
-        """Note how many networks of these IP versions the rules let in, by version."""
-        for version in versions:
-            self._grants[AddressFamily.of_version(version)].set(networks[version])
+    def show_grants(self, version: int, networks: Callable[[], int]) -> None:
+        """From now on, `networks` tells how many networks of an IP version the rules let in."""
+        self._grants[AddressFamily.of_version(version)].set_function(networks)

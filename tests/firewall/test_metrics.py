@@ -13,7 +13,7 @@ def test_transactions_drift_and_grants() -> None:
     metrics.transaction(TableLabel.IPV4, Outcome.TIMEOUT)
     metrics.drift(DriftKind.JUMP)
     metrics.drift(DriftKind.GRANT, 3)
-    metrics.grants_of((6,), {4: 0, 6: 3})
+    metrics.show_grants(6, lambda: 3)
     value = registry.get_sample_value
     assert value(
         "envelope_firewall_transactions_total", {"family": "ipv4", "outcome": "timeout"}

@@ -9,7 +9,7 @@ them. Each holds one rule, because `iptables -X` without a name deletes every em
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
 from envelope.firewall.iptables.rules import (
@@ -92,8 +92,8 @@ class Structure:
     ) -> Structure:
         """The structure with and without these grants; see `Tree.changed`."""
         if len(self.trees) == 1:
-            return replace(self, trees=(self.trees[0].changed(coming, going, arrange),))
-        return replace(self, trees=tuple(
+            return self.with_trees((self.trees[0].changed(coming, going, arrange),))
+        return self.with_trees(tuple(
             tree.changed(
                 [key for key in coming if service_of(key) == number],
                 [key for key in going if service_of(key) == number], arrange,
@@ -101,10 +101,14 @@ class Structure:
             for number, tree in enumerate(self.trees)
         ))
 
+    def with_trees(self, trees: tuple[Tree, ...]) -> Structure:
+        """The structure with these chains for grants."""
+        return Structure(self.choices, self.family, self.before, trees, self.loose)
+
     @property
     def emptied(self) -> Structure:
         """The structure without grants."""
-        return replace(self, trees=tuple(tree.emptied() for tree in self.trees))
+        return self.with_trees(tuple(tree.emptied() for tree in self.trees))
 
     @property
     def chains(self) -> dict[str, Rules]:

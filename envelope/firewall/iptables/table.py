@@ -230,7 +230,7 @@ class FilterTable(InstalledTable[Snapshot]):
         self._ends.written(making, bool(mending))
         # Where networks moved, the chains were written with them.
         self._mended = self._mended or bool(mending) or then != now
-        self._structure = replace(self._standing, trees=then.trees)
+        self._structure = self._standing.with_trees(then.trees)
 
     def _missing(
         self, in_force: Mapping[Key, Rules], wants: Mapping[Key, Rules | None], mending: bool

@@ -9,7 +9,7 @@ So the addresses decide where the tree branches: it makes no difference which bi
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import lru_cache
 from ipaddress import ip_address
 from typing import Final
@@ -121,7 +121,9 @@ class Tree:
         members = {name: frozenset(keys) for name, keys in draft.members.items()}
         if draft.arranged:
             return Tree(self.root, self.bits, self.most, draft.nodes, members)
-        return replace(self, members=members)
+        return Tree(
+            self.root, self.bits, self.most, self.nodes, members, self._leaves, self._rules
+        )
 
 
 @lru_cache(maxsize=1 << 12)

@@ -47,7 +47,8 @@ class Counting(Generic[W]):
 
     def end(self, key: Key) -> Traffic | None:
         """What a grant has let in, now that it is over; see `Ledger.end`."""
-        self._hear()
+        if not self._ledger.is_gone(key):
+            self._hear()
         return self._ledger.end(key)
 
     def traffic(self, key: Key) -> Traffic | None:

@@ -8,14 +8,15 @@ from envelope.firewall.kernel import EVERYONE, NO_CLIENTS, Key, W, version_of
 
 
 class InForce(dict[Key, W]):
-    """Grants by network; `networks` counts the networks by address family, `EVERYONE` left out.
-
-    Change it by `put` and `replace` only: they keep the count.
-    """
+    """Grants by network. Change it by `put` and `replace` only: they keep the count."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.networks = dict.fromkeys(EVERYONE, 0)
+        self._networks = dict.fromkeys(EVERYONE, 0)
+
+    def count(self, version: int) -> int:
+        """How many networks of an IP version are let in, `EVERYONE` left out."""
+        return self._networks[version]
 
     def put(self, key: Key, grant: W | None) -> None:
         """Note a network's grant; None when it is not let in."""
@@ -25,7 +26,7 @@ class InForce(dict[Key, W]):
         elif there:
             del self[key]
         if there != (grant is not None) and key not in NO_CLIENTS:
-            self.networks[version_of(key)] += -1 if there else 1
+            self._networks[version_of(key)] += -1 if there else 1
 
     def note(self, grants: Iterable[tuple[Key, W | None]]) -> tuple[()]:
         """Note several networks' grants."""
@@ -38,7 +39,7 @@ class InForce(dict[Key, W]):
         if grants.keys() != self.keys():
             six = sum(":" in key for key in grants) - (EVERYONE[6] in grants)
             four = len(grants) - six - sum(key in grants for key in NO_CLIENTS)
-            self.networks = {4: four, 6: six}
+            self._networks = {4: four, 6: six}
         self.clear()
         self.update(grants)
 

@@ -154,6 +154,11 @@ class Ledger:
             return None
         return entry.total() if entry.known or self._last_reading else None
 
+    def is_gone(self, key: Key) -> bool:
+        """Whether no rule of a grant stands any more, so that nothing can be added to its count."""
+        entry = self._entries.get(key)
+        return entry is None or entry.gone
+
     def end(self, key: Key) -> Traffic | None:
         """What a grant has let in, now that it is over; None where nothing was ever known of it.
 

@@ -9,6 +9,7 @@ changes go on from what is known to be in force.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from functools import partial
 from typing import Generic
 
 from twisted.internet.defer import Deferred, fail, succeed
@@ -39,7 +40,7 @@ class Reconciler(Generic[W]):
     def __init__(
         self, reactor: IReactorTime, table: KernelTable[W], metrics: FirewallMetrics
     ) -> None:
-        self._reactor, self._table, self._metrics = reactor, table, metrics
+        self._reactor, self._table = reactor, table
         self._wanted = Wanted(table.written)
         self._in_force: InForce[W] = InForce()
         self._backlog = Backlog()
@@ -48,6 +49,8 @@ class Reconciler(Generic[W]):
         self._reports = Reports(table.label, metrics.drift)
         self._contest = Contest()
         self._retry = Retry(reactor, self._try_again)
+        for version in table.versions:
+            metrics.show_grants(version, partial(self._in_force.count, version))
         self._running = self._dismissed = self._must_look = self._is_working = False
         # Whether the last look, or the mending after it, failed.
         self._blind = False
@@ -202,7 +205,7 @@ class Reconciler(Generic[W]):
         self.counting.seen(seen.grants)
         if max(before, len(seen.grants)) > SLICE:
             await deferLater(self._reactor, 0)
-        await self._answer(self._waiters.awaited)
+        await self._waiters.each(self._waiters.awaited, self._settle)
 
     async def _apply_next(self) -> None:
         """Apply the changes that are due: those that are not suspect, or one suspect alone."""
@@ -227,11 +230,8 @@ class Reconciler(Generic[W]):
             await self._table.write(mending, self._in_force, wants, self._retry.patience)
         self.counting.wrote(wants, self._waiters, self._in_force)
         await in_turns(self._reactor, wants.items(), self._in_force.note)
-        await self._answer([key for key in keys if key in self._waiters])
-
-    async def _answer(self, keys: Collection[Key]) -> None:
-        await self._waiters.each(keys, self._settle)
-        self._metrics.grants_of(self._table.versions, self._in_force.networks)
+        awaited = [key for key in keys if key in self._waiters]
+        await self._waiters.each(awaited, self._settle)
 
     def _settle(self, key: Key) -> None:
         """Answer the callers of a network, if its grant in force is the one that is wanted now."""

@@ -35,7 +35,11 @@ class Waiters:
         self._reactor = reactor
         self._too_late = too_late
         self._ended = ended
-        self._allowing: dict[Key, list[tuple[Deferred[None], Timer]]] = {}
+        self._allowing: dict[Key, list[Deferred[None]]] = {}
+        # Until when (reactor seconds) the first caller of each waits: the longest-waiting is first.
+        self._until: dict[Key, float] = {}
+        # One for all: a timer for each caller would be made and cancelled with every grant.
+        self._timer = Timer(reactor)
         self._revoking: dict[Key, list[Deferred[Traffic | None]]] = {}
 
     def __contains__(self, key: object) -> bool:
@@ -59,10 +63,23 @@ class Waiters:
     def await_allowed(self, key: Key) -> Deferred[None]:
         """Return an answer that fires once the network is let in, or fails with `FirewallError`."""
         answer: Deferred[None] = Deferred()
-        timer = Timer(self._reactor)
-        timer.start(ALLOW_WAIT, self._too_late, key)
-        self._allowing.setdefault(key, []).append((answer, timer))
+        waiting = self._allowing.setdefault(key, [])
+        waiting.append(answer)
+        if len(waiting) == 1:
+            self._until[key] = self._reactor.seconds() + ALLOW_WAIT
+            if not self._timer.running:
+                self._timer.start(ALLOW_WAIT, self._look_at_waits)
         return answer
+
+    def _look_at_waits(self) -> None:
+        now = self._reactor.seconds()
+        for key in [key for key, until in self._until.items() if until <= now]:
+            # One that was answered meanwhile is not late.
+            if self._until.pop(key, None) is not None:
+                self._too_late(key)
+        for until in self._until.values():
+            self._timer.start(until - now, self._look_at_waits)
+            return
 
     def await_revoked(self, key: Key) -> Deferred[Traffic | None]:
         """Return an answer that fires once the network is shut out, with what was let in."""
@@ -76,14 +93,14 @@ class Waiters:
 
     def allowed(self, key: Key) -> None:
         """Tell the callers that the network is let in."""
-        for answer, timer in self._allowing.pop(key, ()):
-            timer.stop()
+        self._until.pop(key, None)
+        for answer in self._allowing.pop(key, ()):
             answer.callback(None)
 
     def refused(self, key: Key, why: str) -> None:
         """Tell the callers that the network could not be let in, and why, in one line."""
-        for answer, timer in self._allowing.pop(key, ()):
-            timer.stop()
+        self._until.pop(key, None)
+        for answer in self._allowing.pop(key, ()):
             answer.errback(FirewallError(why))
 
     def revoked(self, key: Key) -> None:
@@ -95,6 +112,7 @@ class Waiters:
 
     def dismiss(self) -> None:
         """Answer everyone: the firewall is closed, and every grant is gone."""
+        self._timer.stop()
         for key in self.allowing:
             self.refused(key, "the firewall was closed")
         for key in self.revoking:
