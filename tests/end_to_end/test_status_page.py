@@ -166,6 +166,8 @@ def test_a_hostile_claim_is_shown_as_text(service: Watched, page: Viewer) -> Non
     assert page.text("#sessions .claims") == f"site {HOSTILE} metro 7"
     assert page.run("return document.querySelectorAll('#sessions img').length") == 0
     assert "owned" not in page.driver.title
+    page.width(768)
+    assert page.run("return document.querySelector('#sessions tbody tr').offsetHeight") < 120
 
 
 def test_refusals_grants_and_the_rate_have_charts_and_tables(

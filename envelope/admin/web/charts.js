@@ -29,9 +29,9 @@ const times = value => value === null ? "–" : String(value);
 const total = values => values.reduce((sum, one) => sum + one, 0);
 
 class Chart {
-  // `show` turns a value into words. Bars stand on each other: each series is then drawn with those behind it added.
+  // `show` turns a value into words; `least` is the least end of the axis. Bars stand on each other: a series is drawn with those behind it added.
   constructor(id, show, kind) {
-    Object.assign(this, { show, kind, bars: kind === "bars" });
+    Object.assign(this, { show, kind, bars: kind === "bars", least: { bars: 4, dots: 1e-4, area: 1000 }[kind] });
     this.plotBox = make("div", undefined, "plot");
     this.plotBox.role = "img";
     this.legend = make("p", undefined, "legend");
@@ -70,7 +70,7 @@ class Chart {
       ...this.size(), legend: { show: false }, padding: [8, 8, 0, 0],
       cursor: { drag: { x: false, y: false }, points: { show: !this.bars }, y: false },
       hooks: { setCursor: [plot => this.tell(plot.cursor.idx)] },
-      scales: { y: { range: (_, low, high) => [0, Math.max(high * 1.1, this.bars ? 4 : 1e-4)] } },
+      scales: { y: { range: (_, low, high) => [0, Math.max(high * 1.1, this.least)] } },
       axes: [
         { ...axis, size: 26, space: 70, values: (_, ticks) => ticks.map(tick => clock(tick).replace(/(:\d\d):\d\d/, "$1")) },
         { ...axis, size: this.bars ? 36 : 74, space: 34, values: (_, ticks) => ticks.map(tick => Number.isInteger(tick) || !this.bars ? this.show(tick) : "") },
