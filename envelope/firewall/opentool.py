@@ -22,6 +22,7 @@ from envelope.firewall.errors import ToolFailed, ToolTimeout
 from envelope.firewall.kernel import ANSWER_WAIT
 from envelope.firewall.process import (
     IProcessReactor,
+    how_it_ended,
     one_line,
     require_executable,
     run,
@@ -100,7 +101,7 @@ class _Child(ProcessProtocol):
 
     def processEnded(self, reason: Failure) -> None:
         self.ended = True
-        said = one_line(self.errors) or reason.getErrorMessage()
+        said = one_line(self.errors) or how_it_ended(reason)
         self.fail(ToolFailed(f"{self.name}: {said}"))
         self.gone.callback(None)
 

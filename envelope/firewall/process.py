@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ProcessDone
@@ -51,6 +51,14 @@ def one_line(text: bytes) -> str:
         return printable(first.partition("Error: ")[2])[:200]
     last = said[-1].partition("-restore: ") if said else ("", "", "")
     return printable(last[2] or last[0])[:200]
+
+
+def how_it_ended(reason: Failure) -> str:
+    """A child's exit status or signal in words; `reason` is that of `processEnded`."""
+    ended: Any = reason.value
+    if ended.signal is not None:
+        return f"ended by signal {ended.signal}"
+    return f"ended with exit status {ended.exitCode}"
 
 
 def require_executable(path: Path) -> None:
@@ -103,7 +111,7 @@ class _Run(ProcessProtocol):
         if reason.check(ProcessDone):
             self.finished.callback(Finished(output, errors))
         else:
-            said = one_line(errors) or reason.getErrorMessage()
+            said = one_line(errors) or how_it_ended(reason)
             self.finished.errback(ToolFailed(f"{self.name}: {said}", output))
 
     def kill(self) -> None:

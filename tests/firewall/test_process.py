@@ -27,7 +27,7 @@ async def test_what_it_prints_is_kept_apart() -> None:
 @pytest.mark.process
 @pytest.mark.parametrize(("script", "said"), [
     ("echo first >&2; echo why >&2; exit 3", "sh: why"),
-    ("exit 3", "exit code 3"), ("kill -9 $$", "signal 9"),
+    ("exit 3", "sh: ended with exit status 3"), ("kill -9 $$", "sh: ended by signal 9"),
 ])
 @ensureDeferred
 async def test_a_failure_says_why_in_one_line(script, said) -> None:
