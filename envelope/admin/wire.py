@@ -64,7 +64,9 @@ def read_query(line: bytes) -> Query:
         members = decode_object(line)
     except (ValueError, RecursionError):
         raise WireError("the request is not one JSON object") from None
-    if members.pop("version", None) != VERSION:
+    version = members.pop("version", None)
+    # To Python, true and 1.0 are 1.
+    if type(version) is not int or version != VERSION:
         raise WireError(f"this service understands version {VERSION} of the format alone")
     command = members.pop("command", None)
     if command == "revoke":

@@ -62,6 +62,7 @@ def test_requests(line: bytes, query: Query) -> None:
 @pytest.mark.parametrize("line", [
     b"", b"status", b"[]", b"{}", b"null", b"\xff", b'{"command": "status"}',
     b'{"version": 2, "command": "status"}', b'{"version": "1", "command": "status"}',
+    b'{"version": true, "command": "status"}', b'{"version": 1.0, "command": "status"}',
     b'{"version": 1}', b'{"version": 1, "command": "stop"}',
     b'{"version": 1, "command": ["status"]}',
     b'{"version": 1, "command": "status", "verbose": true}',
