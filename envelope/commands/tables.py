@@ -67,6 +67,12 @@ def _fitting(widths: list[int], most: int, right: Sequence[int], kept: int) -> l
             fitting[number] = max(min(_LEAST, fitting[number]), fitting[number] - excess)
     while len(fitting) > kept and sum(fitting) + len(_GAP) * (len(fitting) - 1) > most:
         fitting.pop()
+    # What a column that is left out would have taken belongs to the others.
+    room = most - sum(fitting) - len(_GAP) * (len(fitting) - 1)
+    for number, wide in enumerate(fitting):
+        more = max(0, min(room, widths[number] - wide))
+        fitting[number] += more
+        room -= more
     return fitting
 
 

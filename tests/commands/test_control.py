@@ -211,6 +211,12 @@ def test_no_line_is_wider_than_the_terminal(width, rows) -> None:
         assert row.isprintable()
 
 
+def test_the_room_of_a_column_that_is_left_out_is_used() -> None:
+    rows = [("one", "subject", "9" * 20)]
+    assert table(("ID", "SUBJECT", "BYTES"), rows, 20, right=(2,)) == "ID   SUBJECT\none  subject"
+    assert table(("ID", "SUBJECT", "BYTES"), rows, 11, right=(2,)) == "ID   SUBJE…\none  subje…"
+
+
 def test_a_narrow_terminal_keeps_ids_and_addresses() -> None:
     wide = sessions_table([SESSION], 1005.0, None)
     for width in range(30, width_of(wide.split("\n")[1])):
