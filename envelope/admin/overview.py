@@ -22,8 +22,9 @@ from envelope.sessions.view import SessionView, Slots
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Overview:
-    """The values that the object is made of; `now` and `started` are seconds since the epoch.
+    """The values that the object is made of; `now` is in seconds since the epoch.
 
+    `uptime` is the service's age in seconds, whatever was done to the wall clock meanwhile.
     `sessions` are those that are open. `refusals` has the number of refused requests by reason.
     `reasons` are why the service is not ready, `warnings` what an operator should look at besides.
     `rate` is what `--tx-device` sends now, in bits per second, and None without that option.
@@ -31,7 +32,7 @@ class Overview:
 
     config: Config
     now: float
-    started: float
+    uptime: float
     slots: Slots
     sessions: Sequence[SessionView]
     refusals: Mapping[str, int]
@@ -48,7 +49,7 @@ class Overview:
         return {
             "version": __version__,
             "now": round(self.now, 3),
-            "uptime": round(self.now - self.started, 3),
+            "uptime": round(self.uptime, 3),
             "ready": not self.reasons,
             "reasons": [*self.reasons],
             "warnings": [*self.warnings],

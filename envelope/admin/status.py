@@ -28,7 +28,8 @@ class Status:
     """The state of one service; what it is asked for is collected at that moment.
 
     `state` returns "running", or what the service does instead. `rate` is None without
-    `--tx-device`. `wall` returns seconds since the epoch.
+    `--tx-device`. `wall` returns seconds since the epoch, `steady` seconds that a step of
+    that clock does not change.
     """
 
     def __init__(
@@ -41,6 +42,7 @@ class Status:
         credentials: Credentials,
         rate: TransmitRate | None,
         wall: Callable[[], float] = time.time,
+        steady: Callable[[], float] = time.monotonic,
     ) -> None:
         self._config = config
         self._state = state
@@ -50,7 +52,8 @@ class Status:
         self._credentials = credentials
         self._rate = rate
         self._wall = wall
-        self._started = wall()
+        self._steady = steady
+        self._started = steady()
         self._history = History()
         self._refused = {**metrics.refusals}
         self._sampling = LoopingCall.withCount(self._sample)
@@ -102,7 +105,7 @@ class Status:
         return Overview(
             config=self._config,
             now=self._wall(),
-            started=self._started,
+            uptime=self._steady() - self._started,
             slots=self._sessions.slots,
             sessions=self._sessions.views(),
             refusals=self._metrics.refusals,

@@ -30,7 +30,7 @@ CONFIG = Config(
 def overview(**changes: object) -> dict[str, object]:
     """The object of an idle service, or with these values."""
     values = {
-        "config": CONFIG, "now": 1_000_060.5, "started": 1_000_000.0,
+        "config": CONFIG, "now": 1_000_060.5, "uptime": 60.5,
         "slots": Slots(0, 2), "sessions": (), "refusals": {}, "rules": RulesInForce(), "keys": (),
         "certificate": None, "reasons": (), "warnings": (),
         "history": History(), "rate": None,

@@ -21,6 +21,7 @@ class Parts:
 
     def __init__(self) -> None:
         self.clock = Clock()
+        self.clock_set_by = 0.0
         self.state = "running"
         self.slots = Slots(0, 1)
         self.is_over = False
@@ -30,7 +31,7 @@ class Parts:
         self.reading: Deferred[None] = Deferred()
         self.status = Status(
             Config(), lambda: self.state, self, self.metrics, MemoryFirewall(), self, self,
-            lambda: 1_000_000.0 + self.clock.seconds(),
+            lambda: 1_000_000.0 + self.clock_set_by + self.clock.seconds(), self.clock.seconds,
         )
 
     def read_traffic(self) -> Deferred[None]:
@@ -82,6 +83,14 @@ def test_the_object_is_as_of_now(parts: Parts) -> None:
     told = parts.status.as_object()
     assert (told["uptime"], told["now"]) == (5.0, 1_000_005.0)
     assert told["tx_bits_per_second"] == 1000
+
+
+def test_a_step_of_the_wall_clock_leaves_the_age(parts: Parts) -> None:
+    """A host without a clock of its own starts in 1970, until NTP sets it."""
+    parts.clock.advance(5)
+    parts.clock_set_by = 1e9
+    told = parts.status.as_object()
+    assert (told["uptime"], told["now"]) == (5.0, 1_001_000_005.0)
 
 
 def test_a_reading_is_waited_for(parts: Parts) -> None:
