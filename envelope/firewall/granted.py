@@ -57,12 +57,14 @@ class Granted:
         None when its network has the grant again, or another one that opens everything.
         """
         network, service = grant
-        unused = traffic is not None and traffic.unused and network not in self._spared
+        # The hash of a network is made in Python: usually, none is spared.
+        spared = bool(self._spared) and network in self._spared
+        unused = traffic is not None and traffic.unused and not spared
         held = self._held.get(network, 0)
         if held and not unused:
             self._spared.add(network)
-        elif not held:
-            self._spared.discard(network)
+        elif spared and not held:
+            self._spared.remove(network)
         ports = [
             each.ports for number, each in enumerate(self._services) if held >> number & 1
         ]

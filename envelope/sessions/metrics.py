@@ -120,8 +120,9 @@ class SessionMetrics:
 
     def received(self, family: AddressFamily, packets: int, bytes_: int) -> None:
         """Add what a grant has let in, now that it is over."""
-        self._received_packets[family].inc(packets)
-        self._received_bytes[family].inc(bytes_)
+        if packets:
+            self._received_packets[family].inc(packets)
+            self._received_bytes[family].inc(bytes_)
 
     def granted(self, seconds: float) -> None:
         """Note that a grant came into force `seconds` after it was asked for."""

@@ -27,9 +27,11 @@ class SharedGrants:
         if session_id in self._grant_of:
             raise ValueError(f"{session_id} already shares {self._grant_of[session_id]}")
         self._grant_of[session_id] = grant
-        if grant in self._deadlines:
+        deadlines = self._deadlines.get(grant)
+        if deadlines is None:
+            deadlines = self._deadlines[grant] = LatestDeadline()
+        else:
             self._joined.add(grant)
-        deadlines = self._deadlines.setdefault(grant, LatestDeadline())
         deadlines.put(session_id, deadline)
         latest = deadlines.latest
         assert latest is not None, "a deadline was just put"
@@ -37,7 +39,8 @@ class SharedGrants:
 
     def is_shared(self, session_id: str) -> bool:
         """Whether other sessions have, or had, the grant of this one."""
-        return self._grant_of[session_id] in self._joined
+        # The hash of a network is made in Python: usually, none is needed.
+        return bool(self._joined) and self._grant_of[session_id] in self._joined
 
     def remove(self, session_id: str) -> tuple[GrantId, float | None]:
         """Remove a session; return its grant and the grant's end.
@@ -49,6 +52,7 @@ class SharedGrants:
         deadlines.drop(session_id)
         if not deadlines:
             del self._deadlines[grant]
-            self._joined.discard(grant)
+            if self._joined:
+                self._joined.discard(grant)
             return grant, None
         return grant, deadlines.latest

@@ -21,7 +21,7 @@ from functools import partial
 from ipaddress import ip_address, ip_network
 from typing import Final
 
-from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.defer import Deferred, gatherResults, succeed
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
@@ -76,8 +76,7 @@ class Flows:
         self._gives_back = False
         # Whether the rules stay in force after a stop, with all that they need.
         self._stays = False
-        self._looking = False
-        self._failed = False
+        self._looking = self._failed = False
 
     async def prepare(self, choices: RuleChoices) -> bool:
         """Let tracking know the host's own connections, before the rules are in force.
@@ -168,8 +167,8 @@ class Flows:
     def ended(self, cut: Cut) -> Deferred[None]:
         """Destroy what was opened under a grant, now that it is over; fires when that is done.
 
-        Until the last grant of its family ends, the `--proxy-port`s stay open to everyone. Nothing
-        is listed for an unused grant: that takes the kernel half a millisecond. Never fails.
+        Until the last grant of its family ends, the `--proxy-port`s stay open to everyone. For an
+        unused grant nothing is listed: that would take half a millisecond. Never fails.
         """
         ends = []
         if not cut.unused:
@@ -177,6 +176,8 @@ class Flows:
             ends.append(Ended(cut.network, (*self._open, *proxies, *cut.still_open)))
         if self._proxies and not cut.others:
             ends.append(Ended(_EVERYONE[cut.network.version], self._open, self._proxies))
+        if not ends:
+            return succeed(None)
         return gatherResults([self._end(each) for each in ends]).addCallback(lambda _: None)
 
     def _end(self, ended: Ended) -> Deferred[None]:

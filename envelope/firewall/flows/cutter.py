@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from functools import partial
+from itertools import islice
 from typing import Final
 
 from twisted.internet.defer import Deferred
@@ -45,7 +46,8 @@ class Cutter:
         self._reactor = reactor
         self._sockets = sockets
         self._devices = devices
-        self._waiting: list[tuple[Ended, Deferred[None]]] = []
+        # By network, because each new grant asks for its own.
+        self._waiting: dict[Network, list[tuple[Ended, Deferred[None]]]] = {}
         self._working = False
         self._ending = Clients(())
         # When (reactor seconds) sockets may be listed again.
@@ -54,7 +56,7 @@ class Cutter:
     def end(self, ended: Ended) -> Deferred[None]:
         """Destroy what has ended; fires when it is done, and never fails."""
         done: Deferred[None] = Deferred()
-        self._waiting.append((ended, done))
+        self._waiting.setdefault(ended.network, []).append((ended, done))
         if not self._working:
             self._working = True
             Deferred.fromCoroutine(self._work())
@@ -65,15 +67,16 @@ class Cutter:
 
         The grant opens `ports`, or everything without any.
         """
-        self._ending.spare(network, ports)
+        if self._ending:
+            self._ending.spare(network, ports)
+        if not self._waiting or network not in self._waiting:
+            return
         if ports:
-            self._waiting = [
-                (ended.without(ports) if ended.network == network else ended, done)
-                for ended, done in self._waiting
+            self._waiting[network] = [
+                (ended.without(ports), done) for ended, done in self._waiting[network]
             ]
             return
-        for ended, done in [each for each in self._waiting if each[0].network == network]:
-            self._waiting.remove((ended, done))
+        for _, done in self._waiting.pop(network):
             done.callback(None)
 
     async def _work(self) -> None:
@@ -81,8 +84,10 @@ class Cutter:
             # Grants that end in one turn, or during the pause, share a list.
             wait = self._not_before - self._reactor.seconds()
             await deferLater(self._reactor, max(0.0, wait))
-            batch = self._waiting[:MOST_AT_ONCE]
-            del self._waiting[:MOST_AT_ONCE]
+            batch = [
+                each for network in [*islice(self._waiting, MOST_AT_ONCE)]
+                for each in self._waiting.pop(network)
+            ]
             began = self._reactor.seconds()
             self._ending = Clients(ended for ended, _ in batch)
             try:
@@ -94,6 +99,7 @@ class Cutter:
             except Exception:
                 # A revocation waits for this, whatever the kernel has answered.
                 _log.failure("ending flows broke")
+            self._ending = Clients(())
             now = self._reactor.seconds()
             self._not_before = now + min(_LONGEST_PAUSE, (_SHARE - 1) * (now - began))
             for _, done in batch:
