@@ -276,6 +276,8 @@ def test_a_thousand_sessions(service: Watched, page: Viewer) -> None:
         "seen.observe(document.querySelector('#sessions'), {childList: true, subtree: true});"
         "return [1, 2].map(() => { draw(status_); return seen.takeRecords().length })")
     assert len(page.rows()) == 1000
+    page.run("draw({...status_, slots: {used: 1000, total: 1100}})")
+    assert page.text(".tiles").startswith("Slots 1,000 of 1,100 in use")
     assert changes[0] >= 1000
     assert changes[1] == 0
     page.run("open()")

@@ -31,7 +31,7 @@ const total = values => values.reduce((sum, one) => sum + one, 0);
 class Chart {
   // `show` turns a value into words; `least` is the least end of the axis. Bars stand on each other: a series is drawn with those behind it added.
   constructor(id, show, kind) {
-    Object.assign(this, { show, kind, bars: kind === "bars", least: { bars: 4, dots: 1e-4, area: 1000 }[kind] });
+    Object.assign(this, { show, kind, bars: kind === "bars", least: { bars: 4, dots: 1e-3, area: 1000 }[kind] });
     this.plotBox = make("div", undefined, "plot");
     this.plotBox.role = "img";
     this.legend = make("p", undefined, "legend");

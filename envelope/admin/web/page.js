@@ -79,7 +79,7 @@ function draw(status) {
   else if (slots.used >= slots.total) pill("warn", "Full");
   else pill("good", "Ready");
   drawNotices(status);
-  put("slots", `${slots.used}`);
+  put("slots", slots.used.toLocaleString());
   put("slots-more", `of ${slots.total.toLocaleString()} in use`);
   at("slots-bar").style.setProperty("--part", Math.min(1, slots.used / slots.total));
   put("refused", total(Object.values(status.refusals)).toLocaleString());
