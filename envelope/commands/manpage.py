@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator, Sequence
 from typing import Final
 
@@ -58,9 +59,9 @@ def _lines(commands: Sequence[Command], service: Sequence[CommandOption]) -> Ite
     yield ".PP"
     yield r"\fBenvelope\fR \fICOMMAND\fR [\fIoptions\fR]"
     yield ".SH DESCRIPTION"
-    yield _text(_DESCRIPTION[0])
+    yield from _paragraph(_DESCRIPTION[0])
     yield ".PP"
-    yield _text(_DESCRIPTION[1])
+    yield from _paragraph(_DESCRIPTION[1])
     yield ".SH OPTIONS OF THE SERVICE"
     for option in service:
         if option.heading:
@@ -69,7 +70,7 @@ def _lines(commands: Sequence[Command], service: Sequence[CommandOption]) -> Ite
     yield ".SH COMMANDS"
     for command in commands:
         yield f".SS {_text(f'envelope {command.name} {command.synopsis}'.rstrip())}"
-        yield _text(command.description)
+        yield from _paragraph(command.description)
         for option in command.options:
             if option.name != "help":
                 yield from _option(option)
@@ -78,7 +79,7 @@ def _lines(commands: Sequence[Command], service: Sequence[CommandOption]) -> Ite
     ):
         yield f".SH {heading}"
         for name, meaning in entries:
-            yield from (".TP", rf"\fB{_text(name)}\fR", _text(meaning))
+            yield from (".TP", rf"\fB{_text(name)}\fR", *_paragraph(meaning))
     yield ".SH SEE ALSO"
     yield ".BR twistd (1),"
     yield ".BR iptables (8),"
@@ -93,7 +94,13 @@ def _option(option: CommandOption) -> Iterator[str]:
         name = "|".join(words) if words else "PATH" if option.value.kind is Kind.FILE else "VALUE"
         value = rf"=\fI{_text(name)}\fR"
     yield rf"\fB{_text(f'--{option.name}')}\fR{value}"
-    yield _text(option.meaning)
+    yield from _paragraph(option.meaning)
+
+
+def _paragraph(text: str) -> Iterator[str]:
+    """`text` on lines that roff joins; mandoc's lint wants none of more than 80 bytes."""
+    wrapped = textwrap.wrap(text, 70, break_long_words=False, break_on_hyphens=False)
+    return map(_text, wrapped)
 
 
 def _text(text: str) -> str:
