@@ -16,6 +16,8 @@ Kind: TypeAlias = Literal["nft", "legacy"]
 # Tables that iptables-nft makes, by its own names of their families.
 _OF_IPTABLES: Final = ("filter", "nat", "mangle", "raw", "security")
 _FAMILIES: Final = {"iptables": "ip", "ip6tables": "ip6"}
+# A table's flags. Those of a set stand deeper.
+_FLAGS: Final = re.compile(r"(?m)^\tflags (.+)\n")
 _LISTS: Final = {"iptables": "ip_tables_names", "ip6tables": "ip6_tables_names"}
 
 
@@ -132,8 +134,18 @@ def _read_nft(rules: HostRules, nft: str) -> None:
         except ToolFailed as error:
             rules.unread.append(f"table {family} {name}: {error}")
         else:
-            part = Part(f"table {family} {name}", text, (nft, "-f", "-"))
+            part = Part(f"table {family} {name}", _without_owner(text), (nft, "-f", "-"))
             rules.tables[f"{family} {name}"] = part
+
+
+def _without_owner(table: str) -> str:
+    """A table without the flag that ties it to the process which loads it, here one run of nft."""
+    found = _FLAGS.search(table)
+    if found is None:
+        return table
+    left = [flag for flag in found[1].split(",") if flag not in ("owner", "persist")]
+    flags = f"\tflags {','.join(left)}\n" if left else ""
+    return table[:found.start()] + flags + table[found.end():]
 
 
 def _shown_by_iptables(rules: HostRules, family: str, name: str) -> bool:

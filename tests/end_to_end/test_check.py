@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from envelope.lab import Host
-from tests.end_to_end.harness import PATIENCE, Rig, every_kind
+from tests.end_to_end.harness import PATIENCE, Lines, Rig, every_kind
 from tests.support.certificates import Authority
 
 pytestmark = pytest.mark.kernel
@@ -35,6 +35,11 @@ add rule inet others input tcp dport @shut drop
 add chain inet others pre { type nat hook prerouting priority dstnat; }
 add rule inet others pre iifname eth0 tcp dport 8080 dnat ip to 10.0.0.1:80
 add rule inet others pre tcp dport 9003 redirect to :1
+"""
+OWNED = """add table inet owned { flags owner; }
+add chain inet owned input { type filter hook input priority 20; }
+add rule inet owned input tcp dport 9005 drop
+list table inet owned
 """
 
 
@@ -90,13 +95,21 @@ def test_rules_of_others_that_drop_what_a_grant_opens(rig: Rig) -> None:
     host.run(["nft", "-f", "-"], input=OTHERS, check=True)
     host.run(["ip6tables-legacy", "-A", "INPUT", "-p", "udp", "--dport", "9002", "-j", "DROP"],
              check=True)
+    # As firewalld does: the table ends with the process that made it.
+    owner = rig.keep(Lines(host.popen(
+        ["nft", "-i"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)))
+    owner.process.stdin.write(OWNED)
+    owner.process.stdin.flush()
+    owner.until("flags owner")
+    owner.until("tcp dport 9005 drop")
     before = rig.saved()
-    ports = ("tcp/9000", "tcp/9001", "tcp/9003", "udp/9002", "tcp/9400-9500")
+    ports = ("tcp/9005", "tcp/9000", "tcp/9001", "tcp/9003", "udp/9002", "tcp/9400-9500")
     found = findings(check(
         host, *rig.options(*(f"--grant-port={port}" for port in ports)), "--json"))
     dropped = found["FAIL"]
     assert has(dropped, "what a grant opens is dropped", "tcp/9001 over IPv4",
                "udp/9002 over IPv4", "tcp/9001 over IPv6", "chain input of table inet others")
+    assert has(dropped, "tcp/9005 over IPv6", "chain input of table inet owned")
     assert has(dropped, "udp/9002 over IPv6")
     # Neither an end of a range nor served: the rule names them.
     assert has(dropped, "tcp/9450 over IPv4", "tcp/9460 over IPv6")

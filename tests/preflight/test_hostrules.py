@@ -65,6 +65,21 @@ def test_everything_is_read_once(tools: Tools) -> None:
         "sets of ipset", "iptables-legacy", "iptables-nft", "table inet filter", "table ip nat"]
 
 
+@pytest.mark.parametrize(("flags", "left"), [
+    ("owner", ""), ("owner,persist", ""), ("dormant,owner", "\tflags dormant\n"),
+    ("dormant", "\tflags dormant\n"),
+])
+def test_a_table_of_a_running_process_is_loaded_as_any_other(
+    tools: Tools, flags: str, left: str
+) -> None:
+    """With the flag `owner` it would end with the nft that loads it."""
+    others = "\tset s {\n\t\ttype ipv4_addr\n\t\tflags timeout\n\t}\n}\n"
+    table = f"table inet fw {{ # progname firewalld\n\tflags {flags}\n{others}"
+    tools.say("nft", f"case \"$*\" in *tables) echo 'table inet fw';; *) printf '{table}';; esac")
+    found = tools.read().tables["inet fw"]
+    assert found.text == f"table inet fw {{ # progname firewalld\n{left}{others}"
+
+
 def test_what_cannot_be_read_is_named(tools: Tools) -> None:
     (tools.proc / "ip_tables_names").write_text("filter\n")
     (tools.proc / "ip6_tables_names").mkdir()
