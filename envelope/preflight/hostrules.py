@@ -16,6 +16,14 @@ Kind: TypeAlias = Literal["nft", "legacy"]
 # Tables that iptables-nft makes, by its own names of their families.
 _OF_IPTABLES: Final = ("filter", "nat", "mangle", "raw", "security")
 _FAMILIES: Final = {"iptables": "ip", "ip6tables": "ip6"}
+# What only iptables can load, in rules without the texts that they quote: nft shows a match or a
+# target that it does not know as "xt match NAME", or behind a "#".
+_OF_IPTABLES_ALONE: Final = re.compile(r"(?m)^\t\t.*(?:#|\bxt (?:match|target)\b)")
+_QUOTED: Final = re.compile(r'"[^"\n]*"')
+# A rule that nft wrote: those of iptables all count.
+_OF_NFT: Final = re.compile(
+    r"(?m)^\t\t(?!type |policy |comment |flags |elements |\t)(?!.*\bcounter packets ).*\S")
+_CHAIN: Final = re.compile(r"(?ms)^\tchain \S+ \{$.*?^\t\}$")
 # A table's flags. Those of a set stand deeper.
 _FLAGS: Final = re.compile(r"(?m)^\tflags (.+)\n")
 _LISTS: Final = {"iptables": "ip_tables_names", "ip6tables": "ip6_tables_names"}
@@ -41,7 +49,7 @@ class HostRules:
     """What was read; `unread` says what could not be, a line each.
 
     `saved` are the tables of iptables, by tool and kind; `tables` those of nft, without the ones
-    that iptables-nft shows. `sets` are those of ipset.
+    that iptables-nft shows, unless nft has put rules into them. `sets` are those of ipset.
     """
 
     saved: dict[tuple[str, Kind], Part] = field(default_factory=dict)
@@ -127,15 +135,37 @@ def _read_nft(rules: HostRules, nft: str) -> None:
         rules.unread.append(f"tables of nftables: {error}")
         return
     for family, name in names:
-        if _shown_by_iptables(rules, family, name):
-            continue
+        tool = _shown_by(rules, family, name)
         try:
             text = command((nft, "list", "table", family, name))
         except ToolFailed as error:
-            rules.unread.append(f"table {family} {name}: {error}")
-        else:
-            part = Part(f"table {family} {name}", _without_owner(text), (nft, "-f", "-"))
-            rules.tables[f"{family} {name}"] = part
+            if tool is None:
+                rules.unread.append(f"table {family} {name}: {error}")
+            continue
+        if tool is not None:
+            if not _is_of_nft(text, rules.saved[tool, "nft"].text, name):
+                continue
+            if _OF_IPTABLES_ALONE.search(_QUOTED.sub("", text)):
+                rules.unread.append(f"table {family} {name} has rules of nft beside some that only "
+                                    f"{tool} can load")
+                continue
+            _leave_out(rules, tool, name)
+        part = Part(f"table {family} {name}", _without_owner(text), (nft, "-f", "-"))
+        rules.tables[f"{family} {name}"] = part
+
+
+def _is_of_nft(listed: str, saved: str, name: str) -> bool:
+    """Whether a table that iptables-nft shows has more than it can show, or can show rightly."""
+    if re.search(rf"(?m)^# Table `{name}' .*incompatible", saved):
+        return True
+    return any(_OF_NFT.search(chain) for chain in _CHAIN.findall(listed))
+
+
+def _leave_out(rules: HostRules, tool: str, name: str) -> None:
+    part = rules.saved.pop((tool, "nft"))
+    text = re.sub(rf"(?ms)^\*{name}$.*?^COMMIT$", "", part.text)
+    if re.search(r"(?m)^\*", text):
+        rules.saved[tool, "nft"] = Part(part.name, text, part.load)
 
 
 def _without_owner(table: str) -> str:
@@ -148,12 +178,14 @@ def _without_owner(table: str) -> str:
     return table[:found.start()] + flags + table[found.end():]
 
 
-def _shown_by_iptables(rules: HostRules, family: str, name: str) -> bool:
+def _shown_by(rules: HostRules, family: str, name: str) -> str | None:
+    """The tool of iptables that shows a table of nft's."""
     for tool, its_family in _FAMILIES.items():
         part = rules.saved.get((tool, "nft"))
-        if its_family == family and name in _OF_IPTABLES and part is not None:
-            return re.search(rf"(?m)^\*{name}$", part.text) is not None
-    return False
+        if (its_family == family and name in _OF_IPTABLES and part is not None
+                and re.search(rf"(?m)^\*{name}$", part.text)):
+            return tool
+    return None
 
 
 def _read_sets(rules: HostRules, search_path: str) -> None:

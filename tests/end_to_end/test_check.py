@@ -130,6 +130,26 @@ def test_a_chain_of_legacy_that_drops_is_named(rig: Rig) -> None:
                "chain PREROUTING of iptables-legacy's table mangle")
 
 
+# iptables shows the first rule without its ports, and the second chain not at all.
+IN_A_TABLE_OF_IPTABLES = """
+add table ip filter
+add chain ip filter INPUT { type filter hook input priority 0; }
+add rule ip filter INPUT tcp dport { 9001, 9002 } drop
+add chain ip filter more { type filter hook input priority 10; }
+add rule ip filter more tcp dport 9003 drop
+"""
+
+
+@pytest.mark.parametrize("rig", ["nft"], indirect=True)
+def test_rules_that_nft_put_into_a_table_of_iptables(rig: Rig) -> None:
+    """Those are dropped which its rules drop, and no others."""
+    rig.lab.host.run(["nft", "-f", "-"], input=IN_A_TABLE_OF_IPTABLES, check=True)
+    found = findings(check(rig.lab.host, *rig.options("--grant-port=tcp/9000-9009", "--json")))
+    assert has(found["FAIL"], "tcp/9001 over IPv4, tcp/9002 over IPv4 by chain INPUT of table ip")
+    assert has(found["FAIL"], "dropped: tcp/9003 over IPv4 by chain more of table ip filter")
+    assert len(found["FAIL"]) == 2
+
+
 @pytest.mark.parametrize("rig", ["nft"], indirect=True)
 def test_a_machine_with_many_faults(rig: Rig) -> None:
     """Each is a line of its own, and one does not hide another."""

@@ -65,6 +65,40 @@ def test_everything_is_read_once(tools: Tools) -> None:
         "sets of ipset", "iptables-legacy", "iptables-nft", "table inet filter", "table ip nat"]
 
 
+SHOWN = "*filter\n:INPUT ACCEPT [0:0]\n-A INPUT -p tcp -j DROP\nCOMMIT\n*nat\nCOMMIT"
+RULE = 'tcp dport 22 counter packets 1 bytes 2 drop comment "xt match #"'
+OTHER_BASE = "# Table `filter' contains incompatible base-chains, use 'nft' tool to list them.\n"
+
+
+@pytest.mark.parametrize(("note", "rules", "by_nft", "told"), [
+    ("", [RULE], False, False),
+    ("", [RULE, "tcp dport { 22, 23 } drop"], True, False),
+    (OTHER_BASE, [RULE], True, False),
+    ("", ["xt match recent counter packets 1 bytes 2 drop"], False, False),
+    ("", ["xt match recent counter packets 1 bytes 2 drop", "tcp dport 22 drop"], False, True),
+    ("", ["# recent: CHECK counter packets 1 bytes 2 drop", "tcp dport 22 drop"], False, True),
+])
+def test_what_nft_put_into_a_table_of_iptables_is_read_with_nft(
+    tools: Tools, note: str, rules: list[str], by_nft: bool, told: bool
+) -> None:
+    """By iptables it is shown as other rules, or not at all."""
+    tools.print("iptables-nft-save", note + SHOWN)
+    tools.print("ip6tables-nft-save", "# nothing")
+    table = "".join((
+        "table ip filter {\n\tchain INPUT {\n",
+        "\t\ttype filter hook input priority filter; policy accept;\n",
+        *(f"\t\t{rule}\n" for rule in rules), "\t}\n}"))
+    (tools.folder / "table").write_text(table)
+    tools.say("nft", f"case \"$*\" in *tables) echo 'table ip filter'; echo 'table ip nat';; "
+                     f"*filter) cat {tools.folder / 'table'};; *) echo 'table ip nat {{';; esac")
+    found = tools.read()
+    assert bool(found.unread) is told
+    saved = found.saved["iptables", "nft"].text
+    assert ("*filter" in saved, "*nat" in saved) == (not by_nft, True)
+    assert {name: part.text for name, part in found.tables.items()} == (
+        {"ip filter": table} if by_nft else {})
+
+
 @pytest.mark.parametrize(("flags", "left"), [
     ("owner", ""), ("owner,persist", ""), ("dormant,owner", "\tflags dormant\n"),
     ("dormant", "\tflags dormant\n"),
