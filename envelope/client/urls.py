@@ -7,7 +7,12 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlsplit
 
-_HOST: Final = re.compile(r"[A-Za-z0-9._-]{1,253}|[0-9A-Fa-f:.]+(?:%[A-Za-z0-9._-]+)?")
+# A name or an IPv6 address. Twisted's resolver never answers for a name with an empty label or one
+# longer than RFC 1035 section 2.3.4 allows.
+_HOST: Final = re.compile(
+    r"(?=.{1,254}\Z)[A-Za-z0-9_-]{1,63}(?:\.[A-Za-z0-9_-]{1,63})*\.?"
+    r"|[0-9A-Fa-f.]*:[0-9A-Fa-f:.]*(?:%[A-Za-z0-9._-]+)?"
+)
 _VISIBLE: Final = re.compile(r"[!-~]+")
 
 

@@ -34,6 +34,8 @@ def parse(text: str) -> ServerURL:
     ("wss://a.example/x?y=z", "a.example", 443, True, "/x?y=z", "a.example:443"),
     ("ws://a.example", "a.example", 80, False, "/", "a.example:80"),
     ("ws://[::1]:8880/", "::1", 8880, False, "/", "[::1]:8880"),
+    ("ws://a_b.example./", "a_b.example.", 80, False, "/", "a_b.example.:80"),
+    (f"ws://{'a.' * 126}a", f"{'a.' * 126}a", 80, False, "/", f"{'a.' * 126}a:80"),
     ("WSS://192.0.2.1:1/p", "192.0.2.1", 1, True, "/p", "192.0.2.1:1"),
 ])
 def test_a_url_is_taken_apart(text, host, port, secure, target, server) -> None:
@@ -46,6 +48,7 @@ def test_a_url_is_taken_apart(text, host, port, secure, target, server) -> None:
     "", "a.example", "https://a.example/", "wss:///", "wss://a b/", "wss://a.example/\n",
     "wss://a.example:0/", "wss://a.example:99999/", "wss://[::1/", "wss://ä.example/",
     "wss://user:word@a.example/", "wss://a.example/ä", "wss://a.example/x y",
+    "wss://a..example/", "wss://./", f"wss://{'a' * 64}.example/", f"wss://{'a.' * 127}aa/",
 ])
 def test_a_bad_url_is_refused_and_not_repeated(text: str) -> None:
     with pytest.raises(BadURL) as caught:
