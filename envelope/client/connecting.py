@@ -58,7 +58,12 @@ class Exchange(Protocol):
             # Imported here because it takes long and plain connections do without.
             from envelope.client.tls import client_tls
 
-            self.transport.startTLS(client_tls(self._url.host, self._insecure))
+            try:
+                tls = client_tls(self._url.host, self._insecure)
+            except ValueError:
+                self._fail("no certificate can prove such a name")
+                return
+            self.transport.startTLS(tls)
         self.transport.write(self._reader.request)
 
     def dataReceived(self, data: bytes) -> None:
@@ -164,7 +169,8 @@ async def connect(
         attempt.chainDeferred(connected)
         try:
             await connected
-        except (DNSLookupError, UnicodeError):
+        except (DNSLookupError, ValueError):
+            # The second for what is no name, such as one with an underscore.
             continue
         except ConnectError as error:
             fault = _why(error)

@@ -5,25 +5,22 @@ from __future__ import annotations
 from typing import Any, Final
 
 from OpenSSL import SSL
-from service_identity import VerificationError
+from service_identity import CertificateError, VerificationError
 from twisted.internet.abstract import isIPAddress, isIPv6Address
 from twisted.internet.interfaces import IOpenSSLClientConnectionCreator
-from twisted.internet.ssl import CertificateOptions, optionsForClientTLS
+from twisted.internet.ssl import CertificateOptions
 from twisted.protocols.tls import TLSMemoryBIOProtocol
 from zope.interface import implementer
+
+from envelope.tlsclient import ProvenServer
 
 _PROTOCOLS: Final = [b"http/1.1"]
 _NOT_PROVEN: Final = "the server's certificate does not prove its name:"
 
 
 def client_tls(host: str, insecure: bool) -> Any:
-    """What `startTLS` takes for a connection to `host`, a name or an address.
-
-    The authorities are those of OpenSSL, which honours `SSL_CERT_FILE` and `SSL_CERT_DIR`.
-    """
-    if insecure:
-        return _Unverified(host)
-    return optionsForClientTLS(host, acceptableProtocols=_PROTOCOLS)
+    """What `startTLS` takes for a connection to `host`; raises `ValueError` as `ProvenServer`."""
+    return _Unverified(host) if insecure else ProvenServer(host)
 
 
 @implementer(IOpenSSLClientConnectionCreator)
@@ -48,6 +45,8 @@ def tls_fault(error: object) -> str | None:
     """What a lost connection's error says of TLS, in one line; None if it says nothing of it."""
     if isinstance(error, VerificationError):
         return f"{_NOT_PROVEN} it is for another one"
+    if isinstance(error, CertificateError):
+        return f"{_NOT_PROVEN} it has no name that can be read"
     if not isinstance(error, SSL.Error):
         return None
     queue = error.args[0] if error.args else []

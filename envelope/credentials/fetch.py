@@ -11,22 +11,18 @@ from pathlib import Path
 from typing import Any, Final, NoReturn, Protocol
 
 from OpenSSL import SSL, crypto
-from service_identity import VerificationError
+from service_identity import CertificateError, VerificationError
 from twisted.internet import protocol
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
 from twisted.internet.error import ConnectError, DNSLookupError
-from twisted.internet.ssl import (
-    Certificate,
-    optionsForClientTLS,
-    platformTrust,
-    trustRootFromCertificates,
-)
+from twisted.internet.ssl import Certificate, platformTrust, trustRootFromCertificates
 from twisted.python.failure import Failure
 
 from envelope.credentials.httpreply import FetchFailed, FetchOutcome, Reply, ReplyReader
 from envelope.credentials.pemfiles import TLSFileError, read_certificates
 from envelope.credentials.tls import reason_of
+from envelope.tlsclient import ProvenServer
 
 # Seconds for the whole fetch: name lookup, connection, TLS and answer.
 PATIENCE: Final = 10.0
@@ -42,7 +38,7 @@ class Fetcher(Protocol):
 def trust_of(authorities: Path | None) -> Any:
     """Trust in the authorities of a PEM file, or in the system's; raise `TLSFileError`.
 
-    The result is what `optionsForClientTLS` takes, whose interface Twisted keeps private.
+    The result is what `ProvenServer` takes; its interface is private to Twisted.
     """
     if authorities is None:
         return platformTrust()
@@ -80,17 +76,14 @@ class HttpsFetcher:
     async def _fetch(self) -> Reply:
         reader = ReplyReader(self._url)
         try:
-            creator = optionsForClientTLS(
-                reader.host, self.trust, acceptableProtocols=[b"http/1.1"]
-            )
             endpoint = wrapClientTLS(
-                creator,
+                ProvenServer(reader.host, self.trust),
                 # Longer than the limit of the whole fetch, whose message says more.
                 HostnameEndpoint(self._reactor, reader.host, reader.port, self._patience + 1),
             )
             fetch = _Fetch(reader)
             await endpoint.connect(_Once.forProtocol(lambda: fetch))
-        except (DNSLookupError, UnicodeError):
+        except (DNSLookupError, ValueError):
             raise FetchFailed(
                 FetchOutcome.UNREACHABLE, "its host's name cannot be looked up"
             ) from None
@@ -139,6 +132,10 @@ class _Fetch(protocol.Protocol):
             self.done.errback(FetchFailed(FetchOutcome.TLS, f"TLS failed: {reason_of(error)}"))
         elif isinstance(error, VerificationError):
             self.done.errback(FetchFailed(FetchOutcome.TLS, "its certificate is for another host"))
+        elif isinstance(error, CertificateError):
+            self.done.errback(
+                FetchFailed(FetchOutcome.TLS, "its certificate has no name that can be read")
+            )
         else:
             self.dataReceived(b"")
 

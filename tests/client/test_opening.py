@@ -184,6 +184,19 @@ def test_a_bad_url_is_refused_at_once() -> None:
         opened(reactor, "http://127.0.0.1/")
 
 
+@pytest.mark.parametrize("host", ["a_b.example", "-"])
+@ensureDeferred
+async def test_what_is_no_name_of_a_host_is_refused(host: str) -> None:
+    assert (await refusal(f"ws://{host}:1/")).text == "its name cannot be looked up"
+
+
+@ensureDeferred
+async def test_a_number_is_an_address_that_no_certificate_has() -> None:
+    async with FakeServer() as server:
+        refused = await refusal(server.url("wss", str(int(ip_address("127.0.0.1")))))
+        assert refused.text == "no certificate can prove such a name"
+
+
 @ensureDeferred
 async def test_nobody_listens() -> None:
     async with FakeServer() as server:
@@ -278,6 +291,10 @@ def authority(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Authority:
     ({"names": ["127.0.0.1"], "ends": -0.5}, {},
      "the server's certificate does not prove its name: "
      "it has expired, or no authority that is trusted here signed it"),
+    ({"names": ["127.0.0.1"], "common_name_alone": True}, {},
+     "the server's certificate does not prove its name: it has no name that can be read"),
+    ({"names": ["127.0.0.1", "*.lan"]}, {},
+     "the server's certificate does not prove its name: it has no name that can be read"),
     ({"names": ["b.example"], "ends": -0.5}, {"insecure": True}, None),
 ])
 @ensureDeferred

@@ -220,8 +220,10 @@ async def test_an_answer_that_ends_with_the_connection(server: Server) -> None:
         (("localhost",), {}, "another host"),
         (("127.0.0.1",), {"begins": -9.0, "ends": -1.0}, "certificate verify failed"),
         (("127.0.0.1",), {"begins": 1.0}, "certificate verify failed"),
+        (("127.0.0.1",), {"common_name_alone": True}, "no name that can be read"),
+        (("127.0.0.1", "*.lan"), {}, "no name that can be read"),
     ],
-    ids=["other-address", "name-only", "expired", "not-yet-valid"],
+    ids=["other-address", "name-only", "expired", "not-yet-valid", "common-name", "wildcard"],
 )
 @ensureDeferred
 async def test_an_invalid_certificate(
@@ -284,7 +286,7 @@ async def test_a_refused_connection(server: Server) -> None:
     assert (failed.outcome, str(failed)) == ("unreachable", "connection refused")
 
 
-@pytest.mark.parametrize("name", ["nobody.invalid", "xn--0.example"])
+@pytest.mark.parametrize("name", ["nobody.invalid", "xn--0.example", "a_b.example", "a..b"])
 @ensureDeferred
 async def test_an_unknown_host_name(server: Server, name: str) -> None:
     """And one that cannot exist."""

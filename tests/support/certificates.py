@@ -61,20 +61,23 @@ class Authority:
 
     def issue(
         self, *names: str, begins: float = -1.0, ends: float = 60.0, key: Any = None,
-        stem: str = "leaf", alone: bool = False,
+        stem: str = "leaf", alone: bool = False, common_name_alone: bool = False,
     ) -> tuple[Path, Path]:
         """Sign a certificate for `names`; returns the files of its chain and private key.
 
         It is valid from `begins` to `ends`, in days from now. With `alone` the chain lacks the
-        authority.
+        authority. With `common_name_alone` only the subject has the first name, as long ago.
         """
         key = key or ec.generate_private_key(ec.SECP256R1())
         now = datetime.now(UTC)
+        builder = self._builder(
+            names[0], key, now + timedelta(days=begins), now + timedelta(days=ends)
+        )
+        if not common_name_alone:
+            alternatives = [_alternative(name) for name in names]
+            builder = builder.add_extension(x509.SubjectAlternativeName(alternatives), False)
         made = (
-            self._builder(
-                names[0], key, now + timedelta(days=begins), now + timedelta(days=ends)
-            )
-            .add_extension(x509.SubjectAlternativeName([_alternative(n) for n in names]), False)
+            builder
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), False)
             .sign(self._key, hashes.SHA256())
