@@ -30,19 +30,22 @@ class LocateFailed(Exception):
 
 async def locate(
     reactor: Any, url: str, service: str, key: str | None, *, patience: float,
-    user_agent: str = "envelope",
+    insecure: bool = False, user_agent: str = "envelope",
 ) -> list[str]:
     """The URLs to open, best first, that Locate at `url` gives out for `service`, NAME/TYPE.
 
     `key` is the template whose URL is taken; None: the one whose path is the access path. Raises
-    `LocateFailed`, after `patience` reactor seconds at the latest, and `BadURL`.
+    `LocateFailed`, after `patience` reactor seconds at the latest, and `BadURL`. With `insecure`
+    Locate's certificate is not verified.
     """
     path, mark, query = url.partition("?")
     asked = ServerURL.parse(f"{path.rstrip('/')}/{service}{mark}{query}", "http", "https")
     reader = AnswerReader(asked.authority, asked.target, [
         ("Accept", "application/json"), ("User-Agent", user_agent), ("Connection", "close"),
+        # Without it any coding is acceptable (RFC 9110 section 12.5.3).
+        ("Accept-Encoding", "identity"),
     ], MOST_CONTENT)
-    exchange = Exchange(asked, reader, insecure=False)
+    exchange = Exchange(asked, reader, insecure)
 
     async def ask() -> Answer:
         await connect(reactor, asked, exchange, None, patience)
@@ -68,9 +71,10 @@ def urls_of(answer: Answer, key: str | None) -> list[str]:
     if isinstance(error, Mapping):
         words = [str(error[name]) for name in ("title", "detail") if error.get(name)]
         status = shown(str(error.get("status") or answer.status))
-        raise LocateFailed(f"Locate: {shown(': '.join(words)) or 'an error'} ({status})")
+        text = shown(": ".join(words)) or "an error"
+        raise LocateFailed(f"Locate: {text} ({status}){_advice(answer)}")
     if answer.status != 200:
-        raise LocateFailed(f"Locate answered with {answer.status}{_advice(answer)}")
+        raise LocateFailed(f"Locate answered with {_status(answer)}{_advice(answer)}")
     results = content.get("results")
     offers = [
         result["urls"] for result in (results if isinstance(results, list) else [])
@@ -87,9 +91,9 @@ def urls_of(answer: Answer, key: str | None) -> list[str]:
 
 def _object(answer: Answer) -> Mapping[str, Any]:
     if not answer.whole:
-        raise LocateFailed(
-            f"Locate's answer ({answer.status}) is larger than {MOST_CONTENT} bytes or incomplete"
-        )
+        cut = len(answer.content) < MOST_CONTENT
+        what = "is incomplete" if cut else f"is larger than {MOST_CONTENT} bytes"
+        raise LocateFailed(f"Locate's answer ({answer.status}) {what}")
     try:
         content = json.loads(answer.content)
     except (ValueError, RecursionError):
@@ -97,17 +101,18 @@ def _object(answer: Answer) -> Mapping[str, Any]:
     if isinstance(content, Mapping):
         return content
     # A front end before Locate answers by itself, in HTML, when Locate is overloaded or down.
-    raise LocateFailed(
-        f"Locate answered with {answer.status}{_advice(answer)}, and not in JSON"
-    )
+    raise LocateFailed(f"Locate answered with {_status(answer)}, and not in JSON{_advice(answer)}")
+
+
+def _status(answer: Answer) -> str:
+    return "429 (too many requests)" if answer.status == 429 else str(answer.status)
 
 
 def _advice(answer: Answer) -> str:
     if answer.status // 100 == 3:
         return "; redirects are not followed"
-    what = " (too many requests)" if answer.status == 429 else ""
     wait = answer.retry_after
-    return what if wait is None else f"{what}; it asks to wait for {wait} s"
+    return "" if wait is None else f"; it asks to wait for {wait} s"
 
 
 def _pick(offer: Mapping[str, Any], key: str | None) -> str | None:

@@ -66,6 +66,8 @@ class Execution:
         self._command: Command | None = None
         self._held = False
         self._cut = False
+        # What is to be said besides when the time is up before an envelope is open.
+        self._so_far: list[str] = []
         self._status: int | None = None
         self._working: Any = None
 
@@ -112,18 +114,19 @@ class Execution:
         choices = self._choices
         if choices.url is not None:
             return [choices.url]
-        return await locate(
-            self._reactor, choices.locate_url or NEAREST, choices.service,
-            choices.key, patience=self._left,
-            user_agent=f"envelope/{__version__}",
+        self._so_far = ["Locate has not answered"]
+        urls = await locate(
+            self._reactor, choices.locate_url or NEAREST, choices.service, choices.key,
+            patience=self._left, insecure=choices.insecure, user_agent=f"envelope/{__version__}",
         )
+        self._so_far = []
+        return urls
 
     async def _first_of(self, urls: list[str]) -> int:
         """Hold the first envelope that can be had."""
         from envelope.client import BadURL, Family, Refused, opened
 
-        choices = self._choices
-        refusals: list[str] = []
+        choices, refusals = self._choices, self._so_far
         for url in urls:
             try:
                 opening = opened(
@@ -201,7 +204,7 @@ class Execution:
         if self._command is not None:
             self._cut_off(why)
         else:
-            say(why)
+            say(why if self._held else "; ".join([why, *self._so_far]))
             self._status = ENDED if self._held else NOT_OPENED
             self._working.cancel()
 

@@ -338,6 +338,20 @@ async def test_tls_with_a_server_without_it() -> None:
 # -- Locate ----------------------------------------------------------------------------------
 
 @ensureDeferred
+async def test_locate_proves_its_name_as_well(authority: Authority) -> None:
+    """It is asked for an answer that is not compressed."""
+    content = b'{"results": [{"urls": {"k": "ws://x/"}}]}'
+    answer = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(content), content)
+    async with FakeServer(answer, tls=authority.issue("b.example")) as server:
+        url = f"https://127.0.0.1:{server.port}/"
+        with pytest.raises(LocateFailed, match="it is for another one"):
+            await locate(reactor, url, "a/b", "k", patience=5)
+        assert await locate(reactor, url, "a/b", "k", patience=5, insecure=True) == ["ws://x/"]
+        (peer,) = server.asked
+        assert b"\r\nAccept-Encoding: identity" in peer.head
+
+
+@ensureDeferred
 async def test_locate_that_cannot_be_reached() -> None:
     async with FakeServer() as server:
         url = f"http://127.0.0.1:{server.port}/v2/nearest/"

@@ -251,10 +251,12 @@ def test_the_results_in_their_order() -> None:
     ({"error": {"title": f"a {TOKEN}"}}, {}, "Locate: a (token) (200)"),
     ({"error": {}}, {"status": 404}, "Locate: an error (404)"),
     (b"<html>Too many</html>", {"status": 429, "retry_after": "9"},
-     "Locate answered with 429 (too many requests); it asks to wait for 9 s, and not in JSON"),
+     "Locate answered with 429 (too many requests), and not in JSON; it asks to wait for 9 s"),
+    ({"error": {"title": "Busy"}}, {"status": 429, "retry_after": "9"},
+     "Locate: Busy (429); it asks to wait for 9 s"),
     ({}, {"status": 429}, "Locate answered with 429 (too many requests)"),
     (b"<html>\nbad gateway", {"status": 502}, "Locate answered with 502, and not in JSON"),
-    (b"", {"status": 302}, "Locate answered with 302; redirects are not followed, and not in JSON"),
+    (b"", {"status": 302}, "Locate answered with 302, and not in JSON; redirects are not followed"),
     (b"[]", {}, "Locate answered with 200, and not in JSON"),
     (b"[" * 100_000, {}, "Locate answered with 200, and not in JSON"),
     (b"\xff", {}, "Locate answered with 200, and not in JSON"),
@@ -274,6 +276,10 @@ def test_what_is_wrong_with_an_answer_of_locate(content, how, said) -> None:
     assert str(caught.value) == said
 
 
-def test_an_answer_of_locate_that_is_too_large() -> None:
-    with pytest.raises(LocateFailed, match="larger than 512000 bytes"):
-        urls_of(Answer(200, (), b"{}", False), None)
+@pytest.mark.parametrize(("size", "said"), [
+    (512_000, "is larger than 512000 bytes"), (511_999, "is incomplete"),
+])
+def test_an_answer_of_locate_that_is_not_whole(size: int, said: str) -> None:
+    with pytest.raises(LocateFailed) as caught:
+        urls_of(Answer(200, (), b"x" * size, False), None)
+    assert str(caught.value) == f"Locate's answer (200) {said}"

@@ -319,7 +319,7 @@ def test_a_service_manager_that_reads_nothing_holds_nothing_up(running: Running)
 
 
 def test_a_server_that_nothing_comes_back_from(running: Running) -> None:
-    """--timeout and Ctrl-C end the attempt to connect, and say nothing else."""
+    """--timeout and Ctrl-C end the attempt to connect."""
     with (
         socket.create_server(("127.0.0.1", 0), backlog=0) as silent,
         # A backlog of 0 holds this one; the kernel answers no other.
@@ -329,6 +329,9 @@ def test_a_server_that_nothing_comes_back_from(running: Running) -> None:
         url = f"--url=wss://127.0.0.1:{port}/"
         assert running.run(url, "--timeout=500ms", "true") == (
             125, "", "envelope exec: --timeout (0.5 s) has passed\n")
+        assert running.run(f"--locate-url=http://127.0.0.1:{port}/", "-timeout=500ms", "true") == (
+            125, "",
+            "envelope exec: --timeout (0.5 s) has passed; Locate has not answered\n")
         with subprocess.Popen([ENVELOPE, "exec", url, "true"], env=running.environ,
                               stderr=subprocess.PIPE) as child:
             connecting = f":{port:04X} 02 "
@@ -422,6 +425,15 @@ def test_the_machines_of_locate_are_tried_in_turn(running: Running, locate: Loca
     locate.offer(bad, "wss://127.0.0.1:1/v0/envelope/access")
     assert running.run(locate.option, "true") == (
         125, "", f"envelope exec: no envelope: {refused}; 127.0.0.1:1: connection refused\n")
+
+
+def test_what_was_refused_is_said_when_the_time_is_up(running: Running, locate: Locate) -> None:
+    bad = running.url(exp=1)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        locate.offer(bad, f"ws://127.0.0.1:{silent.getsockname()[1]}/v0/envelope/access")
+        assert running.run(locate.option, "--timeout=2s", "true") == (
+            125, "", f"envelope exec: --timeout (2 s) has passed; 127.0.0.1:{running.ports[0]}: "
+                     "401 The access token is not valid here.\n")
 
 
 def test_locate_names_no_machine(running: Running, locate: Locate) -> None:
