@@ -23,7 +23,10 @@ NOT_OPENED: Final = 125
 CANNOT_RUN: Final = 126
 NOT_FOUND: Final = 127
 
-_ENDING: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
+# Signals that do not end this process while it has no command.
+_NOT_ENDING: Final = frozenset({
+    signal.SIGUSR1, signal.SIGUSR2, signal.SIGWINCH, signal.SIGTSTP, signal.SIGCONT,
+})
 _ENDS: Final = {
     "closed": "the server closed the envelope", "deadline": "the envelope's deadline has passed",
     "revoked": "an operator revoked the envelope", "idle": "the envelope ended because it was idle",
@@ -212,7 +215,7 @@ class Execution:
         if self._command is not None:
             if not command_has_it:
                 self._command.send(number)
-        elif number in _ENDING and self._status is None:
+        elif number not in _NOT_ENDING and self._status is None:
             self._status = 128 + number
             self._working.cancel()
         if number == signal.SIGTSTP:

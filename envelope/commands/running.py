@@ -16,12 +16,18 @@ from zope.interface import implementer
 # Seconds from SIGTERM to SIGKILL.
 _KILL_AFTER: Final = 5.0
 # si_code of a signal that the kernel sent, such as that of Ctrl-C (sigaction(2)). A terminal sends
-# it to the command too, which is in the same group of processes.
+# its signals to the command too, which is in the same group of processes.
 _BY_KERNEL: Final = 0x80
-_PASSED_ON: Final = (
-    signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2,
-    signal.SIGWINCH, signal.SIGTSTP, signal.SIGCONT,
-)
+_OF_A_TERMINAL: Final = frozenset({
+    signal.SIGINT, signal.SIGQUIT, signal.SIGTSTP, signal.SIGHUP, signal.SIGCONT, signal.SIGWINCH,
+})
+# All but those that cannot be taken, tell of a fault or of a child of this process, or stop it
+# because it uses a terminal in the background.
+_PASSED_ON: Final = signal.valid_signals() - {
+    signal.SIGKILL, signal.SIGSTOP, signal.SIGILL, signal.SIGTRAP, signal.SIGABRT, signal.SIGBUS,
+    signal.SIGFPE, signal.SIGSEGV, signal.SIGSYS, signal.SIGCHLD, signal.SIGURG, signal.SIGTTIN,
+    signal.SIGTTOU,
+}
 # Python ignores these; a command expects the default.
 _RESTORED: Final = (signal.SIGPIPE, signal.SIGXFSZ)
 
@@ -46,7 +52,8 @@ class Signals:
         def wait() -> None:
             while True:
                 info = signal.sigwaitinfo(self._taken)
-                reactor.callFromThread(handler, info.si_signo, info.si_code == _BY_KERNEL)
+                by_terminal = info.si_code == _BY_KERNEL and info.si_signo in _OF_A_TERMINAL
+                reactor.callFromThread(handler, info.si_signo, by_terminal)
 
         Thread(target=wait, name="signals", daemon=True).start()
 

@@ -179,7 +179,7 @@ def test_none_could_be_opened(running: Running) -> None:
 
 @pytest.mark.parametrize("number", [
     signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2,
-    signal.SIGWINCH,
+    signal.SIGWINCH, signal.SIGRTMIN,
 ])
 def test_signals_are_passed_on(tmp_path: Path, number: int) -> None:
     program = ("import signal, sys\n"
@@ -194,6 +194,14 @@ def test_signals_are_passed_on(tmp_path: Path, number: int) -> None:
         assert child.stdout.readline() == "up\n"
         child.send_signal(number)
         assert child.wait(PATIENCE) == 9
+
+
+def test_an_alarm_set_before_is_the_commands(running: Running) -> None:
+    """The kernel sends it to `exec` alone."""
+    def alarm() -> None:
+        signal.setitimer(signal.ITIMER_REAL, 1)
+
+    assert running.run(f"--url={running.url()}", "sleep", "60", preexec_fn=alarm)[0] == 142
 
 
 def test_what_was_ignored_stays_ignored(tmp_path: Path) -> None:
