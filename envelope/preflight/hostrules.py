@@ -78,42 +78,44 @@ def read_rules(
 ) -> HostRules:
     """Read the rules of this network; changes nothing."""
     rules = HostRules()
+    unprinted = []
     for tool in _FAMILIES:
-        _read_kind(rules, tool, "legacy", search_path, proc)
-        _read_kind(rules, tool, "nft", search_path, proc)
+        rules.unread += _read_kind(rules, tool, "legacy", search_path, proc)
+        unprinted += _read_kind(rules, tool, "nft", search_path, proc)
     nft = find("nft", search_path, config.nft)
     if nft is None:
-        rules.unread.append("tables of nftables: nft is not installed")
-    else:
-        _read_nft(rules, nft)
+        rules.unread += [*unprinted, "tables of nftables: nft is not installed"]
+    elif not _read_nft(rules, nft):
+        rules.unread += unprinted
     _read_sets(rules, search_path)
     return rules
 
 
-def _read_kind(rules: HostRules, tool: str, kind: Kind, search_path: str, proc: Path) -> None:
+def _read_kind(
+    rules: HostRules, tool: str, kind: Kind, search_path: str, proc: Path
+) -> list[str]:
+    """Read the tables of one tool; return what could not be read."""
     if kind == "legacy":
         try:
             if not (proc / _LISTS[tool]).read_text().split():
-                return
+                return []
         except FileNotFoundError:
-            return
+            return []
         except OSError as error:
-            rules.unread.append(f"{tool}-legacy: {proc / _LISTS[tool]}: {error.strerror}")
-            return
+            return [f"{tool}-legacy: {proc / _LISTS[tool]}: {error.strerror}"]
     save = _save_tool(tool, kind, search_path)
     restore = None if save is None else find(f"{save.removesuffix('-save')}-restore", search_path)
     if save is None or restore is None:
-        if kind == "legacy":
-            rules.unread.append(f"{tool}-legacy: the kernel has its tables, and the tool is not "
-                                "installed")
-        return
+        if kind == "nft":
+            return []
+        return [f"{tool}-legacy: the kernel has its tables, and the tool is not installed"]
     try:
         text = command((save,))
     except ToolFailed as error:
-        rules.unread.append(f"{tool}-{kind}: {error}")
-        return
+        return [f"{tool}-{kind}: {error}"]
     if re.search(r"(?m)^\*", text):
         rules.saved[tool, kind] = Part(f"{tool}-{kind}", text, (restore,))
+    return []
 
 
 def _save_tool(tool: str, kind: Kind, search_path: str) -> str | None:
@@ -128,12 +130,13 @@ def _save_tool(tool: str, kind: Kind, search_path: str) -> str | None:
     return plain if told and ("nf_tables" in told) == (kind == "nft") else None
 
 
-def _read_nft(rules: HostRules, nft: str) -> None:
+def _read_nft(rules: HostRules, nft: str) -> bool:
+    """Read the tables of nft; return whether they could be listed, those of iptables-nft too."""
     try:
         names = re.findall(r"(?m)^table (\S+) (\S+)$", command((nft, "list", "tables")))
     except ToolFailed as error:
         rules.unread.append(f"tables of nftables: {error}")
-        return
+        return False
     for family, name in names:
         tool = _shown_by(rules, family, name)
         try:
@@ -152,6 +155,7 @@ def _read_nft(rules: HostRules, nft: str) -> None:
             _leave_out(rules, tool, name)
         part = Part(f"table {family} {name}", _without_owner(text), (nft, "-f", "-"))
         rules.tables[f"{family} {name}"] = part
+    return True
 
 
 def _is_of_nft(listed: str, saved: str, name: str) -> bool:

@@ -8,11 +8,11 @@ from typing import Any, Final
 
 from envelope.config import Config
 from envelope.firewall import FirewallError
-from envelope.firewall.errors import ToolFailed
+from envelope.firewall.errors import ToolFailed, ToolTimeout
 from envelope.firewall.iptables import families_of_this_kernel
 from envelope.firewall.iptables.tools import Paths
 from envelope.firewall.process import find_tool, run
-from envelope.preflight.findings import Finding, fail, ok
+from envelope.preflight.findings import Finding, fail, ok, warn
 from envelope.preflight.privileges import explained
 
 # Seconds.
@@ -22,7 +22,10 @@ _PATIENCE: Final = 5.0
 async def find_tools(
     reactor: Any, config: Config, environ: Mapping[str, str], patience: float = _PATIENCE
 ) -> list[Finding]:
-    """Fail for a tool that is missing, fails, or does not answer within `patience` seconds."""
+    """Fail for a tool that is missing, fails, or does not answer within `patience` seconds.
+
+    Warn of an iptables-save that fails where a start can do without it.
+    """
     found = []
     for name, commands in _commands(config, environ.get("PATH", "")):
         if isinstance(commands, str):
@@ -35,6 +38,13 @@ async def find_tools(
                 done = await run(reactor, argv, patience)
                 version = version or done.output.decode("utf-8", "replace").strip()
         except ToolFailed as error:
+            if argv[0] == f"{name}-save" and not isinstance(error, ToolTimeout) and (
+                    await _prints_input(reactor, name, patience)):
+                found.append(warn(
+                    f"not every rule can be printed: {error}",
+                    f"a start reads INPUT and its own chains with {Path(name).name} -S; see what "
+                    "nft list ruleset shows"))
+                continue
             why = explained(FirewallError(str(error)), config, environ)
             found.append(fail(f"{name} does not work: {why}",
                               f"run {' '.join(argv)} as the service's user, and mend that"))
@@ -42,6 +52,18 @@ async def find_tools(
             shown = version.partition("\n")[0][:80] or "it tells no version"
             found.append(ok(f"{name} reads the rules ({shown})"))
     return found
+
+
+async def _prints_input(reactor: Any, tool: str, patience: float) -> bool:
+    """Whether a tool can print INPUT; iptables-legacy would make the table, and is not asked."""
+    try:
+        version = await run(reactor, (tool, "--version"), patience)
+        if b"nf_tables" not in version.output:
+            return False
+        await run(reactor, (tool, "-S", "INPUT"), patience)
+    except ToolFailed:
+        return False
+    return True
 
 
 def _commands(

@@ -49,6 +49,28 @@ async def test_a_tool_that_says_nothing(tmp_path: Path) -> None:
     assert (await found(tmp_path, "")).level == Level.OK
 
 
+@pytest.mark.parametrize(("version", "prints", "level"), [
+    ("v9 (nf_tables)", "true", Level.WARN), ("v9 (nf_tables)", "false", Level.FAIL),
+    # It would make the table.
+    ("v9 (legacy)", "true", Level.FAIL),
+])
+@pytest_twisted.ensureDeferred
+async def test_an_iptables_save_that_fails(
+    tmp_path: Path, version: str, prints: str, level: Level
+) -> None:
+    """A start can do without it if the tool prints INPUT."""
+    for part, script in (
+        ("", f"case $1 in -S) {prints};; *) echo '{version}';; esac"),
+        ("-save", "echo broken >&2; exit 1"), ("-restore", ""),
+    ):
+        tool = tmp_path / f"iptables{part}"
+        tool.write_text(f"#!/bin/sh\n{script}\n")
+        tool.chmod(0o755)
+    config = Config(device="lo", iptables=tmp_path / "iptables", ip6tables=tmp_path / "iptables")
+    for only in await find_tools(reactor, config, {}):
+        assert (only.level, "iptables-save: broken" in only.what) == (level, True)
+
+
 @pytest_twisted.ensureDeferred
 async def test_tools_of_iptables_that_are_missing(tmp_path: Path) -> None:
     base = tmp_path / "iptables"
