@@ -196,10 +196,10 @@ class EnvelopeService(Service):
         try:
             await self.firewall.open(self._ports.open_ports(), self._ports.shut_ports())
         except FirewallError as error:
-            # It has taken its rules back. After a start that was cut short, `close` says what is
-            # still in force.
+            # It took its rules back; after a start that was cut short, `close` says what is left.
             self._guarded = bool(self._stops)
-            raise StartError(explained(error, self._config, self._environ)) from None
+            line = explained(error, self._config, self._environ)
+            raise StartError(service_log.masked(line)) from None
 
     async def _get_keys(self) -> None:
         if self._rate is not None:

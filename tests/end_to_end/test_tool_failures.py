@@ -85,3 +85,17 @@ def test_every_client_is_told_that_the_tool_fails(rig, tools, order: str, second
     assert rig.client(rig.token(600)).event()["status"] == 101
     assert rig.client(rig.token(600)).event()["status"] == 503
     assert service.stop() == 0
+
+
+@pytest.mark.parametrize("rig", ["nftables"], indirect=True)
+def test_what_a_tool_says_at_a_start_shows_no_address(rig) -> None:
+    """Neither on standard error, which the last line goes to, nor in the log."""
+    tool = rig.folder / "broken"
+    tool.write_text("#!/bin/sh\necho no element 203.0.113.7 >&2\nexit 1\n")
+    tool.chmod(0o755)
+    service = rig.twistd(*rig.options(f"--nft={tool}", "--log-addresses=none"))
+    service.until("^envelope: .*no element -$")
+    assert service.ended() == 1
+    while service.next() is not None:
+        pass
+    assert "203.0.113.7" not in "".join(service.seen)
