@@ -29,12 +29,15 @@ def _quoted_for_fish(text: str) -> str:
 _BASH: Final = """\
 _envelope() {
     local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD-1]} options= ended= word
+    local before=
     COMPREPLY=()
-    # bash takes the = of --option=value for a word.
+    # bash takes the = of --option=value for a word, unless COMP_WORDBREAKS lacks it.
     if [[ $cur == = ]]; then
         cur=
     elif [[ $prev == = ]]; then
         prev=${COMP_WORDS[COMP_CWORD-2]}
+    elif [[ $cur == --*=* ]]; then
+        prev=${cur%%=*} before=${cur%%=*}= cur=${cur#*=}
     fi
     if ((COMP_CWORD == 1)); then
         COMPREPLY=($(compgen -W "@COMMANDS@ --help --version" -- "$cur"))
@@ -85,7 +88,9 @@ def bash(commands: Sequence[Command]) -> str:
 def _bash_action(value: Value) -> str:
     match value.kind:
         case Kind.FILE:
-            return 'compopt -o filenames; mapfile -t COMPREPLY < <(compgen -f -- "$cur")'
+            return (
+                "compopt -o filenames; "
+                'mapfile -t COMPREPLY < <(compgen -P "$before" -f -- "$cur")')
         case Kind.PROGRAM:
             programs = 'COMPREPLY=($(compgen -c -- "$cur"))'
             its_own = _bash_action(FILE)
@@ -93,7 +98,7 @@ def _bash_action(value: Value) -> str:
         case Kind.SESSION:
             return f'COMPREPLY=($(compgen -W "$({_SESSIONS})" -- "$cur"))'
         case Kind.WORD:
-            return f'COMPREPLY=($(compgen -W "{" ".join(value.words)}" -- "$cur"))'
+            return f'COMPREPLY=($(compgen -P "$before" -W "{" ".join(value.words)}" -- "$cur"))'
     return ":"
 
 

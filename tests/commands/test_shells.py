@@ -113,7 +113,8 @@ def test_bash(tmp_path: Path) -> None:
     (tmp_path / "completion").write_text(SHELLS["bash"](ALL))
     (tmp_path / "a file").touch()
     more = [(["keygen", "--alg", "=", "E"], {"EdDSA", "ES256"}), (["keygen", "--alg", "="],
-             {"EdDSA", "ES256", "RS256"})]
+             {"EdDSA", "ES256", "RS256"}), (["keygen", "--alg=E"], {"--alg=EdDSA", "--alg=ES256"}),
+            (["check", "--cert=a"], {"--cert=a file"})]
     for typed, offered in [*CASES, *more]:
         # Without a command line that is edited, bash warns of `compopt`.
         done = subprocess.run(
