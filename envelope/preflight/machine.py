@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import struct
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Final
@@ -18,11 +19,13 @@ from envelope.runtime import descriptors
 
 # linux/rtnetlink.h
 _GETROUTE: Final = 26
-_OUTGOING_DEVICE: Final = 4
+_OUTGOING_DEVICE, _SEVERAL = 4, 9
 _UNICAST: Final = 1
 _CLONED: Final = 0x200
 # struct rtmsg: family, length of destination, of source, tos, table, protocol, scope, type, flags.
 _ROUTE: Final = struct.Struct("=8BI")
+# struct rtnexthop: length, flags, hops, index of the device. Its attributes follow.
+_HOP: Final = struct.Struct("=HBBi")
 # The head of struct timex (adjtimex(2)): modes, offset, freq, maxerror, esterror, status. The whole
 # has 208 bytes where a long has 64 bits.
 _TIMEX: Final = struct.Struct("@I4li")
@@ -75,16 +78,23 @@ def default_routes() -> set[int]:
         routes = list(kernel.dump(_GETROUTE, _ROUTE.pack(*[0] * 9)))
     finally:
         kernel.close()
-    return {index for body in routes if (index := read_default_route(body))}
+    return {index for body in routes for index in read_default_route(body)}
 
 
-def read_default_route(body: bytes) -> int:
-    """The index of the device that a route leads to, or 0 if it is no default route. Pure."""
+def read_default_route(body: bytes) -> set[int]:
+    """The indices of the devices that a route leads to; none if it is no default route. Pure."""
     _, length, _, _, _, _, _, kind, flags = _ROUTE.unpack_from(body)
     if length or kind != _UNICAST or flags & _CLONED:
-        return 0
+        return set()
     found = attributes(body, _ROUTE.size)
-    return int(struct.unpack("=I", found.get(_OUTGOING_DEVICE, bytes(4)))[0])
+    indices = {int.from_bytes(found.get(_OUTGOING_DEVICE, b""), sys.byteorder)}
+    hops = found.get(_SEVERAL, b"")
+    while len(hops) >= _HOP.size:
+        size, _, _, index = _HOP.unpack_from(hops)
+        indices.add(index)
+        # Padded to 4 bytes (RTNH_ALIGN).
+        hops = hops[max(size + 3 & ~3, _HOP.size):]
+    return indices - {0}
 
 
 def judge_device(device: str, carriers: Iterable[str]) -> Finding:

@@ -79,8 +79,20 @@ def test_the_guarded_device_carries_the_default_route(
 ])
 def test_which_routes_are_default_routes(length: int, kind: int, flags: int, index: int) -> None:
     body = struct.pack("=8BI", socket.AF_INET, length, 0, 0, 254, 0, 0, kind, flags)
-    assert read_default_route(body + attribute(4, struct.pack("=I", 7))) == index
-    assert read_default_route(body) == 0
+    found = {index} if index else set()
+    assert read_default_route(body + attribute(4, struct.pack("=I", 7))) == found
+    assert read_default_route(body) == set()
+
+
+def test_a_default_route_over_several_devices_leads_to_each() -> None:
+    """As with `ip route add default nexthop dev a nexthop via ADDRESS dev b`."""
+    gateway = attribute(5, bytes(4))
+    hops = (struct.pack("=HBBi", 8, 0, 0, 7)
+            + struct.pack("=HBBi", 8 + len(gateway), 0, 0, 9) + gateway)
+    body = struct.pack("=8BI", socket.AF_INET, 0, 0, 0, 254, 0, 0, 1, 0)
+    assert read_default_route(body + attribute(9, hops)) == {7, 9}
+    assert read_default_route(body + attribute(9, hops[:5])) == set()
+    assert read_default_route(body + attribute(9, bytes(16))) == set()
 
 
 def test_ipv6_is_off_when_the_kernel_or_the_device_says_so(tmp_path: Path) -> None:
