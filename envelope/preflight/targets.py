@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final, Literal, TypeAlias
 
+from envelope.addresses import PortRange
 from envelope.config import Config
 from envelope.preflight.packets import Target
 from envelope.preflight.ports import listeners
@@ -55,7 +56,10 @@ def grant_targets(
 
     `named` are ports that rules of others name.
     """
-    ranges = [*dict.fromkeys(each for service in config.services for each in service.ports)]
+    ports_of_all = [each for service in config.services for each in service.ports]
+    # Open to everyone while there is a grant.
+    ports_of_all += [PortRange("tcp", port, port) for port in config.proxy_port]
+    ranges = [*dict.fromkeys(ports_of_all)]
     # The last service has the ports of all; none are all ports.
     everything = not config.services[-1].ports
     own = {spec.port for _, spec in listeners(config)}

@@ -400,6 +400,12 @@ def test_the_ports_of_a_subject_are_tried_although_another_one_has_all() -> None
         "tcp/50505 over IPv4", "udp/50505 over IPv4"]
 
 
+def test_ports_that_are_open_while_there_is_a_grant_are_tried() -> None:
+    config = replace(CONFIG, grant_port=(PortRange("udp", 7000, 7000),), proxy_port=(80, 443))
+    assert [str(each) for each in grant_targets(config, [("tcp", 443)], (4,))] == [
+        "tcp/443 over IPv4", "tcp/80 over IPv4", "udp/7000 over IPv4"]
+
+
 def test_ports_that_only_loopback_reaches_are_not_served(tmp_path: Path) -> None:
     head = "  sl  local_address rem_address   st\n"
     (tmp_path / "tcp").write_text(
