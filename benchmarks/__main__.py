@@ -21,6 +21,7 @@ from benchmarks.points import (
     memory,
     openloop,
     profile,
+    spread,
     start,
     unloaded,
 )
@@ -46,6 +47,7 @@ def measurements(plan: Plan) -> Iterator[Measurement]:
     for backend in plan.backends:
         steps = _steps(plan, backend)
         yield f"held {backend.name}", partial(held.measure, plan, backend, steps)
+    yield "spread", partial(spread.measure, plan)
     steps = (1000, 3000, 10000) if plan.full else (1000, 3000)
     yield "memory none", partial(memory.measure, plan, NONE, steps)
     best = NFTABLES if NFTABLES in plan.backends else IPTABLES

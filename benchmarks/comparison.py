@@ -17,6 +17,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
@@ -44,18 +45,30 @@ KINDS = ("iptables-nft", "iptables-legacy", "nftables")
 _ONE = "10.0.0.0"
 
 
-def make_firewall(kind: str, reactor: Any, trust: float = 60.0) -> Any:
-    """A firewall of one of `KINDS` that makes no comparison by itself."""
+def make_firewall(
+    kind: str, reactor: Any, trust: float = 60.0, device: str = "lo", prefix: int | None = None
+) -> Any:
+    """A firewall of one of `KINDS` that makes no comparison by itself.
+
+    `prefix` is how many bits a grant opens, of either address family.
+    """
     never = 1e9
     metrics = FirewallMetrics(new_registry())
     if kind == "nftables":
         return NftablesFirewall(
-            reactor, Config(device="lo"), metrics, check_every=never, trust=trust
+            reactor, _config(device, prefix), metrics, check_every=never, trust=trust
         )
-    config = Config(
-        device="lo", iptables=_SBIN / kind, ip6tables=_SBIN / kind.replace("iptables", "ip6tables")
+    config = replace(
+        _config(device, prefix), iptables=_SBIN / kind,
+        ip6tables=_SBIN / kind.replace("iptables", "ip6tables"),
     )
     return IptablesFirewall(reactor, config, metrics, check_every=never)
+
+
+def _config(device: str, prefix: int | None) -> Config:
+    if prefix is None:
+        return Config(device=device)
+    return Config(device=device, grant_prefix4=min(prefix, 32), grant_prefix6=prefix)
 
 
 def _run(*words: str) -> None:

@@ -46,8 +46,11 @@ def resident_kilobytes(pid: int) -> int:
     raise ProcessLookupError(pid)
 
 
-def delivered(pid: int) -> int:
-    """The number of IPv4 packets that have passed the INPUT rules in `pid`'s network namespace."""
+def delivered(pid: int, version: int = 4) -> int:
+    """How many packets of an IP version have passed INPUT's rules in `pid`'s network namespace."""
+    if version == 6:
+        counters = Path(f"/proc/{pid}/net/snmp6").read_text().split()
+        return int(counters[counters.index("Ip6InDelivers") + 1])
     lines = Path(f"/proc/{pid}/net/snmp").read_text().splitlines()
     names, values = (line.split() for line in lines if line.startswith("Ip:"))
     return int(values[names.index("InDelivers")])

@@ -23,7 +23,7 @@ def write(entries: Entries, docs: Path) -> None:
         _text("goals"),
         "## How it grows\n",
         *(f"![{title}](performance/{name})\n" for name, title in drawn),
-        _held(entries), _trace(entries), _floor(entries), _where(entries),
+        _held(entries), _spread(entries), _trace(entries), _floor(entries), _where(entries),
         _text("choices"), _limits(entries),
         _taken(entries),
     ]
@@ -69,6 +69,20 @@ def _held(entries: Entries) -> str:
     )
 
 
+def _spread(entries: Entries) -> str:
+    entry = entries.get("spread")
+    if entry is None:
+        return ""
+    lines = [
+        (name, shape, *(f"{ratios[each]:.2f}" for each in ("plain", "one", "newest")))
+        for name, shapes in entry["variants"].items() for shape, ratios in shapes.items()
+    ]
+    return _table(
+        ("backend", "addresses of the guests", "packets per second / no rules: with two plain rules",
+         "one grant", f"newest of {entry['grants']:,} grants"), lines,
+    )
+
+
 def _trace(entries: Entries) -> str:
     entry = entries.get("trace")
     if entry is None:
@@ -104,25 +118,28 @@ def _floor(entries: Entries) -> str:
 def _limits(entries: Entries) -> str:
     try:
         floor, held = entries["profile"]["floor"], entries["held iptables"]
-        cpu = {
-            name: figures["cpu_ms"] for name, figures in entries["coming"]["variants"].items()
-        }
+        coming, traced = entries["coming"]["variants"], entries["trace"]["variants"]
+        tools = {name: f"{name} tool alone" for name in ("iptables", "nftables")}
+        told = {name: traced[tool]["grant"][trace.PARTS[-1]] for name, tool in tools.items()}
         resident = entries["idle"]["variants"]["bare"]["resident_kb"]
         plain = held["plain_ratio"]
     except KeyError:
         return ""
-    transactions = 2 * floor["transaction_ms"]
+    limit = floor["handshake_ms"] + floor["signature"] + 2 * floor["transaction_ms"]
     packets = [
         step["packets_per_second"]["rules"] / step["packets_per_second"]["none"]
         for step in held["steps"]
     ]
-    none, bare = cpu["none"], cpu["bare"]
+    none, bare = coming["none"]["cpu_ms"], coming["bare"]["cpu_ms"]
+    beside = {}
+    for name, tool in tools.items():
+        beside[name] = coming[name]["cpu_ms"] - none
+        beside[f"{name}_tool"] = coming[tool]["cpu_ms"] - none
+        beside[f"{name}_tool_rate"] = coming[tool]["rate"] / coming["none"]["rate"]
+        beside[f"{name}_trace"] = told[name]
     return _text("limits").format(
-        bare=bare, bare_limit=bare / (floor["handshake_ms"] + floor["signature"] + transactions),
-        none=none, spare=0.2 * none, transactions=transactions,
-        iptables=cpu["iptables"] - none, nftables=cpu["nftables"] - none,
-        resident=resident / 1000, plain=plain,
-        one=packets[0], many=packets[-1],
+        bare=bare, bare_limit=bare / limit, none=none, spare=0.2 * none,
+        resident=resident / 1000, plain=plain, one=packets[0], many=packets[-1], **beside,
     )
 
 

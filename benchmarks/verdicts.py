@@ -41,6 +41,7 @@ def rows(entries: Entries) -> list[Row]:
     """A row for each goal that has results."""
     return [
         *_unloaded(entries), *_coming(entries), *_burst(entries), *_held(entries),
+        *_spread(entries),
         *_memory(entries), *_blocking(entries), *_start(entries), *_openloop(entries),
         *_idle(entries), *_limit(entries),
     ]
@@ -160,6 +161,16 @@ def _held(entries: Entries) -> Iterator[Row]:
         yield Row(point, f"{held}: all leave at once", "≤ 10 s", f"{entry['leave_seconds']:.1f} s",
                   f"{entry['left_behind']} rules left",
                   entry["leave_seconds"] if not entry["left_behind"] else float("nan"), 10)
+
+
+def _spread(entries: Entries) -> Iterator[Row]:
+    entry = entries.get("spread", {"variants": {}})
+    for name, shapes in entry["variants"].items():
+        worst = min(shapes, key=lambda shape: float(shapes[shape]["newest"]))
+        ratio = shapes[worst]["newest"]
+        yield Row(5, f"{name}, {entry['grants']:,} grants: packets of the newest, worst of "
+                  f"{len(shapes)} shapes of addresses", "≥ 0.7 x no rules", worst,
+                  f"{shapes[worst]['one']:.2f} with one", ratio, 0.7, False)
 
 
 def _memory(entries: Entries) -> Iterator[Row]:

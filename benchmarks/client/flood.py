@@ -9,10 +9,13 @@ from __future__ import annotations
 import ctypes
 import os
 import socket
+import sys
 import time
 
 _BATCH = 64
 _PAYLOAD = 32
+# IPV6_FREEBIND of linux/in6.h: a route makes the address local, no device has it.
+_FREE_BIND = 78
 
 
 class _Iovec(ctypes.Structure):
@@ -38,7 +41,10 @@ def flood(source: str, sink: tuple[str, int], seconds: float) -> tuple[int, floa
     for message in messages:
         message.vector, message.vector_length = ctypes.pointer(vector), 1
     sent = 0
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as out:
+    family = socket.AF_INET6 if ":" in source else socket.AF_INET
+    with socket.socket(family, socket.SOCK_DGRAM) as out:
+        if family == socket.AF_INET6:
+            out.setsockopt(socket.IPPROTO_IPV6, _FREE_BIND, 1)
         out.bind((source, 0))
         out.connect(sink)
         began = time.perf_counter()
@@ -49,3 +55,13 @@ def flood(source: str, sink: tuple[str, int], seconds: float) -> tuple[int, floa
                 raise OSError(error, os.strerror(error))
             sent += done
     return sent, spent
+
+
+def main(source: str, host: str, port: str, seconds: str) -> None:
+    """Flood, and print the exact seconds."""
+    _, spent = flood(source, (host, int(port)), float(seconds))
+    print(spent)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
