@@ -77,9 +77,9 @@ def _spread(entries: Entries) -> str:
         (name, shape, *(f"{ratios[each]:.2f}" for each in ("plain", "one", "newest")))
         for name, shapes in entry["variants"].items() for shape, ratios in shapes.items()
     ]
-    return _table(
-        ("backend", "addresses of the guests", "packets per second / no rules: with two plain rules",
-         "one grant", f"newest of {entry['grants']:,} grants"), lines,
+    return "Packets per second / no rules, of other addresses:\n\n" + _table(
+        ("backend", "addresses of the guests", "two plain rules", "one grant",
+         f"newest of {entry['grants']:,}"), lines,
     )
 
 

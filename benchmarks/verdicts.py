@@ -41,7 +41,7 @@ def rows(entries: Entries) -> list[Row]:
     """A row for each goal that has results."""
     return [
         *_unloaded(entries), *_coming(entries), *_burst(entries), *_held(entries),
-        *_spread(entries),
+        *_shapes(entries),
         *_memory(entries), *_blocking(entries), *_start(entries), *_openloop(entries),
         *_idle(entries), *_limit(entries),
     ]
@@ -163,7 +163,7 @@ def _held(entries: Entries) -> Iterator[Row]:
                   entry["leave_seconds"] if not entry["left_behind"] else float("nan"), 10)
 
 
-def _spread(entries: Entries) -> Iterator[Row]:
+def _shapes(entries: Entries) -> Iterator[Row]:
     entry = entries.get("spread", {"variants": {}})
     for name, shapes in entry["variants"].items():
         worst = min(shapes, key=lambda shape: float(shapes[shape]["newest"]))
