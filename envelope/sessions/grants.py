@@ -41,7 +41,7 @@ class HeldGrants:
 
         The session's `traffic` is then what the grant has let in.
         """
-        if data.grant is None:
+        if data.network is None:
             return succeed(None)
         data.shared = self._shared.is_shared(data.session_id)
         grant, end = self._shared.remove(data.session_id)
