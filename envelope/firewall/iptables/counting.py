@@ -70,7 +70,7 @@ class Counting:
 
     def deleted(self) -> Sequence[tuple[Key, Traffic]]:
         """See `KernelTable`."""
-        self._deleted += self._counters.deleted(self._prefix)
+        self._hear()
         deleted, self._deleted = self._deleted, []
         return [*together(deleted).items()]
 
@@ -78,8 +78,13 @@ class Counting:
         """See `KernelTable`."""
         return self._counters.lost()
 
+    def _hear(self) -> None:
+        """Take what the kernel has told of deleted rules, before its buffer is full."""
+        self._deleted += self._counters.deleted(self._prefix)
+
     async def before(self, leaving: Collection[Key]) -> None:
         """The rules of these grants are about to be deleted."""
+        self._hear()
         self._leaving = []
         now = self._tools.reactor.seconds()
         self._spent = max(0.0, self._spent - SHARE * (now - self._as_of))
