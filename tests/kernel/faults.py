@@ -76,6 +76,12 @@ FAULTS: Final = (
     Fault("a part of a bridge may be guarded", _PORT,
           'if device.master and config.baseline == "service":', "if False:"),
     # -- promise 1: whole transactions, and answers that speak of the kernel
+    Fault("chains that an unanswered transaction has made count as changes by others",
+          "lost answers",
+          "self._doubt.arranged(self._standing, text)", "self._standing", IPTABLES),
+    Fault("what a failed transaction may have written counts as changed by others",
+          "tests/firewall/reconcile/test_backlog.py",
+          " - self._suspects - self._uncertain", " - self._suspects", ("nft",)),
     Fault("a change of grants is several transactions", "halves",
           "        await self._apply([*mending, *make_ends(making), *changes], patience)\n",
           "        lines = [*mending, *make_ends(making), *changes]\n"

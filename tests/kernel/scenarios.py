@@ -172,6 +172,12 @@ def lost_answers(machine: Machine) -> None:
     machine.repair_tool(0.0)
     for client in came:
         end(machine, client)
+    # The second transaction of these spreads them over several chains.
+    machine.break_tool("die-before-echo@2")
+    with failing(machine, 1, machine.life.world.tables[:1]):
+        machine.connect_crowd(True)
+    machine.repair_tool(0.0)
+    leave_from(machine, 0)
 
 
 def halves(machine: Machine) -> None:

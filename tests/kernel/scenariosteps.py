@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from tests.kernel.modelclient import Client
@@ -29,10 +29,14 @@ def end(machine: Machine, client: Client, how: str = "close") -> None:
 
 
 @contextmanager
-def failing(machine: Machine, times: int) -> Iterator[None]:
-    """Wait at the end until so many transactions of each table have failed."""
+def failing(
+    machine: Machine, times: int, tables: Sequence[str] | None = None
+) -> Iterator[None]:
+    """Wait at the end until so many transactions of each table, or these, have failed."""
     life = machine.life
-    expected = {table: failures(life.registry, table) + times for table in life.world.tables}
+    expected = {
+        table: failures(life.registry, table) + times for table in tables or life.world.tables
+    }
     yield
     life.until(lambda: all(
         failures(life.registry, table) >= least for table, least in expected.items()))

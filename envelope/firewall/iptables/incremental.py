@@ -120,7 +120,7 @@ class Rereader:
 
     def _forget(self, structure: Structure) -> None:
         self._structure = structure
-        self._fixed = frozenset(_lines_of(structure.grant_chains))
+        self._fixed = frozenset(lines_of(structure.grant_chains))
         self._intact = False
         self._lines, self._grants = {}, {}
         self._others, self._mending, self._moving = [], ([], []), []
@@ -185,7 +185,8 @@ def _leave_out(
         grants[key] = tuple(each for each in rules if each != rule)
 
 
-def _lines_of(chains: Mapping[str, Rules]) -> Iterator[str]:
+def lines_of(chains: Mapping[str, Rules]) -> Iterator[str]:
+    """The lines of iptables-save for these chains."""
     for chain, rules in chains.items():
         yield f":{chain} - [0:0]"
         yield from (f"-A {chain} {rule}" for rule in rules)

@@ -8,10 +8,11 @@ them. Each holds one rule, because `iptables -X` without a name deletes every em
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
+from envelope.firewall.iptables.ends import end_chain, end_rule
 from envelope.firewall.iptables.rules import (
     CHAIN,
     DEVICES,
@@ -104,6 +105,16 @@ class Structure:
     def with_trees(self, trees: tuple[Tree, ...]) -> Structure:
         """The structure with these chains for grants."""
         return Structure(self.choices, self.family, self.before, trees, self.loose)
+
+    def as_written(self, ends: Iterable[int]) -> Snapshot:
+        """What a reading finds if nobody has changed it, with the chains of `ends`; no grants."""
+        policies = {"INPUT": "DROP"} if self.choices.baseline == "service" else {}
+        # The devices' chain may stand although it is not wanted any more.
+        rules = {
+            "INPUT": (self.jump,), DEVICES: (), **self.chains,
+            **{end_chain(end): (end_rule(end),) for end in ends},
+        }
+        return Snapshot(True, policies, rules, whole=False)
 
     @property
     def emptied(self) -> Structure:

@@ -11,16 +11,15 @@ from dataclasses import replace
 from envelope.firewall import RulesInForce, Traffic
 from envelope.firewall.clocks import WallClock
 from envelope.firewall.cooperate import in_turns, step_by_step
-from envelope.firewall.errors import UnreadableRules
+from envelope.firewall.errors import ToolFailed, UnreadableRules
 from envelope.firewall.generation import Certainty
 from envelope.firewall.iptables.counters import RuleCounters
 from envelope.firewall.iptables.counting import Counting
+from envelope.firewall.iptables.doubt import Doubt
 from envelope.firewall.iptables.ends import (
     Ends,
     drop_ends,
-    end_chain,
     end_of_grant,
-    end_rule,
     make_ends,
     referred,
 )
@@ -28,7 +27,7 @@ from envelope.firewall.iptables.grants import change, change_all, end_of, grants
 from envelope.firewall.iptables.incremental import Rereader
 from envelope.firewall.iptables.plan import ends_in, install, is_all_ours, mend, moved, remove
 from envelope.firewall.iptables.reader import Reader
-from envelope.firewall.iptables.rules import DEVICES, Rules, grant_rules
+from envelope.firewall.iptables.rules import Rules, grant_rules
 from envelope.firewall.iptables.shown import in_force as shown_in_force
 from envelope.firewall.iptables.snapshot import Snapshot, written_by_nft
 from envelope.firewall.iptables.structure import Structure, before, forget, was_loose
@@ -63,6 +62,7 @@ class FilterTable(InstalledTable[Snapshot]):
         self._certainty = certainty
         # Whether the last transaction failed: the next one moves no networks to other chains.
         self._failed = False
+        self._doubt = Doubt()
         # Whether the structure was written since it was read last.
         self._mended = True
 
@@ -104,14 +104,7 @@ class FilterTable(InstalledTable[Snapshot]):
         await self._counting.find_kind()
 
     def _as_written(self) -> Snapshot:
-        standing = self._standing
-        policies = {"INPUT": "DROP"} if standing.choices.baseline == "service" else {}
-        # The devices' chain may stand although it is not wanted any more.
-        rules = {
-            "INPUT": (standing.jump,), DEVICES: (), **standing.chains,
-            **{end_chain(end): (end_rule(end),) for end in self._ends.possible},
-        }
-        return Snapshot(True, policies, rules, whole=False)
+        return self._standing.as_written(self._ends.possible)
 
     def _undo(self, now: Snapshot) -> list[str]:
         return remove(now)
@@ -183,7 +176,7 @@ class FilterTable(InstalledTable[Snapshot]):
         if self._certainty.suffices:
             return None
         text, known = await self._certainty.read(lambda: self._source.text(self._ends.possible))
-        standing = self._standing
+        self._structure = standing = self._doubt.arranged(self._standing, text)
         reading = self._reader.read(text, standing, in_force)
         seen = await step_by_step(self._tools.reactor, reading)
         self._mended = False
@@ -194,6 +187,7 @@ class FilterTable(InstalledTable[Snapshot]):
         # The next look sees what mending came to.
         changed = seen.mending or seen.moving or standing is not self._structure
         self._certainty.know(None if changed or not written_by_nft(text) else known)
+        self._structure = self._doubt.settled(self._standing, seen.grants)
         return seen
 
     async def write(
@@ -209,7 +203,7 @@ class FilterTable(InstalledTable[Snapshot]):
         then = now.changed(
             [key for key, want in wants.items() if want is not None],
             [key for key, want in wants.items() if want is None],
-            arrange=not mending and not self._failed,
+            arrange=not (mending or self._failed or self._doubt),
         )
         if then == now:
             changes = await in_turns(
@@ -224,7 +218,12 @@ class FilterTable(InstalledTable[Snapshot]):
         await self._counting.before(
             [key for key, want in wants.items() if in_force.get(key, want) != want]
         )
-        await self._apply([*mending, *make_ends(making), *changes], patience)
+        try:
+            await self._apply([*mending, *make_ends(making), *changes], patience)
+        except ToolFailed:
+            self._doubt.add(then, wants)
+            raise
+        self._doubt.note(wants)
         self._failed = False
         self._counting.after()
         self._ends.written(making, bool(mending))

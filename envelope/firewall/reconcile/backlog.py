@@ -29,6 +29,8 @@ class Backlog:
         self._changed: dict[Key, None] = {}
         self._suspects: set[Key] = set()
         self._postponed: set[Key] = set()
+        # Those of transactions that failed since the last look: the kernel may have applied them.
+        self._uncertain: set[Key] = set()
         # Transactions in a row that may have left a suspect waiting.
         self._suspects_overtaken = 0
 
@@ -45,8 +47,8 @@ class Backlog:
         self._changed.update(dict.fromkeys(keys))
 
     def surprising(self, differing: set[Key]) -> set[Key]:
-        """Those of `differing` that are not waiting for a change of ours: others changed them."""
-        return differing - self._changed.keys() - self._suspects
+        """Those of `differing` that no change of ours explains: others changed them."""
+        return differing - self._changed.keys() - self._suspects - self._uncertain
 
     def take(self, eager: Iterable[Key]) -> set[Key]:
         """Take the next transaction's networks; see `next_batch`, and `MOST_OVERTAKEN`."""
@@ -70,6 +72,7 @@ class Backlog:
         """
         self._suspects &= differing
         self._postponed &= differing
+        self._uncertain.clear()
         keys = differing - self._suspects
         self._changed = dict.fromkeys(
             key for key in (*self._changed, *(differing & self._suspects))
@@ -90,6 +93,7 @@ class Backlog:
         """
         alone = len(keys) == 1 and (timed_out or keys <= self._suspects)
         self._suspects |= keys
+        self._uncertain |= keys
         if alone:
             self._postponed |= keys
             return keys
@@ -103,6 +107,7 @@ class Backlog:
     def suspect(self, keys: set[Key]) -> None:
         """The transaction that mended what a look found failed, with these networks in it."""
         self._suspects |= keys
+        self._uncertain |= keys
 
     def retry(self) -> None:
         """Try what was postponed again."""

@@ -52,8 +52,8 @@ class Reconciler(Generic[W]):
         for version in table.versions:
             metrics.show_grants(version, partial(self._in_force.count, version))
         self._running = self._dismissed = self._must_look = self._is_working = False
-        # Whether the last look, or the mending after it, failed.
-        self._blind = False
+        # Whether the last reading failed, and whether that or the mending of what it found did.
+        self._blind = self._unmended = False
         self._working: Deferred[None] = succeed(None)
 
     # -- start and stop --------------------------------------------------------------------
@@ -146,9 +146,7 @@ class Reconciler(Generic[W]):
         if not self._is_working:
             self._is_working = True
             self._working = Deferred.fromCoroutine(self._loop())
-            self._working.addErrback(
-                lambda failure: _log.failure("the firewall's loop broke", failure=failure)
-            )
+            self._working.addErrback(lambda why: _log.failure("the firewall's loop broke", why))
 
     async def _loop(self) -> None:
         try:
@@ -157,7 +155,7 @@ class Reconciler(Generic[W]):
                     await self._look()
                 else:
                     await self._apply_next()
-                if not (self._blind or self._must_look or self._backlog.is_troubled):
+                if not (self._unmended or self._must_look or self._backlog.is_troubled):
                     self._reports.well()
         finally:
             self._is_working = False
@@ -167,16 +165,17 @@ class Reconciler(Generic[W]):
     async def _look(self) -> None:
         """Read the kernel's rules and mend what differs, in one transaction."""
         self._must_look = False
+        self._blind = self._unmended = True
         try:
             seen = await self._table.look(self._in_force)
+            self._blind = False
             move = self._contest.found(bool(seen and seen.moving), self._reactor.seconds())
             self._reports.contested(self._contest.is_on)
             if seen is not None:
                 self._reports.opened(seen.openings)
                 await self._mend(seen, move)
-            self._blind = False
+            self._unmended = False
         except (ToolFailed, UnreadableRules) as error:
-            self._blind = True
             self._reports.refused(str(error))
 
     async def _mend(self, seen: Seen[W], move: bool) -> None:

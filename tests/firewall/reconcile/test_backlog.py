@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from envelope.firewall.kernel import Key
 from envelope.firewall.reconcile.backlog import MOST_AT_ONCE, MOST_OVERTAKEN, Backlog
 
@@ -73,7 +75,22 @@ def test_one_that_took_long_to_fail_is_not_tried_at_once() -> None:
     assert not backlog
     backlog.retry()
     assert backlog.take(()) == {KEYS[0]}
+
+
+@pytest.mark.parametrize("mending", [False, True])
+def test_what_a_failed_transaction_may_have_changed_is_no_surprise_to_the_next_look(
+    mending,
+) -> None:
+    """Even if it has succeeded since: it may have been written twice."""
+    backlog = filled(KEYS[:1])
+    if mending:
+        backlog.suspect(backlog.take_differing({KEYS[0]}))
+    else:
+        backlog.failed(backlog.take(()))
+        backlog.take(())
     backlog.succeeded({KEYS[0]})
+    assert backlog.surprising({KEYS[0], KEYS[1]}) == {KEYS[1]}
+    backlog.take_differing({KEYS[0]})
     assert backlog.surprising({KEYS[0]}) == {KEYS[0]}
 
 
