@@ -17,7 +17,8 @@ _MOST_NAMED: Final = 5
 _DIVERTS: Final = re.compile(
     r"-j (?:DNAT|REDIRECT|NETMAP|TPROXY)\b|(?<!status )\b(?:dnat|redirect|tproxy)\b")
 _LEADS: Final = re.compile(r"(?:-[jg]|\bjump|\bgoto) ([^\s;,}]+)")
-_IN_DEVICE: Final = re.compile(r'(!?) ?(?:-i |iifname |iif )(!= )?"?([^\s"{]+)')
+# nft quotes one name; what it does not quote are several names, as a set or a map.
+_IN_DEVICE: Final = re.compile(r'(!?) ?(?:-i |iifname |iif )(!= )?((?<=-i )[^\s"]+|"[^"]+")')
 _TO: Final = re.compile(r"(!?) ?(?:-d |ip6? daddr )(!= )?([\da-f.:]+(?:/\d+)?)")
 # Names of devices, which are kept; comments and prefixes for the log, which may hold any words.
 # iptables-save quotes a comment only where it must.
@@ -94,7 +95,7 @@ def _matches(rule: str, device: str) -> bool:
     found = _IN_DEVICE.search(rule)
     if found is None:
         return True
-    name = found[3]
+    name = found[3].strip('"')
     same = device.startswith(name[:-1]) if name[-1] in "+*" else device == name
     return same != bool(found[1] or found[2])
 

@@ -244,10 +244,15 @@ def test_which_rules_are_for_strangers(rule: str, named: bool) -> None:
     ('tcp dport 80 counter packets 0 bytes 0 comment "redirect dnat"', False),
     ('iifname "eth0" tcp dport 80 redirect to :81 comment "web"', True),
     ('iifname != "eth0" tcp dport 80 redirect to :81 comment "web"', False),
+    ("iifname @public tcp dport 80 redirect to :81", True),
+    ('iifname vmap { "eth0" : jump more }', True),
+    ('iifname { "eth0", "net1" } tcp dport 80 redirect to :81', True),
+    ('iif "net1" tcp dport 80 redirect to :81', False),
+    ('iifname "eth*" tcp dport 80 redirect to :81', True),
 ])
 def test_which_rules_of_nftables_are_for_strangers(rule: str, named: bool) -> None:
     text = ("table inet nat {\n\tchain pre {\n\t\ttype nat hook prerouting priority -100;\n"
-            f"\t\t{rule}\n\t}}\n}}\n")
+            f"\t\t{rule}\n\t}}\n\n\tchain more {{\n\t\ttcp dport 80 redirect to :81\n\t}}\n}}\n")
     found = judge_diversions(rules(nat=text), "eth0", {"net1": {ip_address("fd00::1")}})
     assert (found.level == Level.WARN) is named
 
