@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -10,12 +11,16 @@ from typing import Final, Literal, TypeAlias
 
 from envelope.config import Config
 from envelope.firewall.errors import ToolFailed
+from envelope.netlink import NETLINK_NETFILTER, Netlink, attributes
 from envelope.preflight.commands import command, find
 
 Kind: TypeAlias = Literal["nft", "legacy"]
 # Tables that iptables-nft makes, by its own names of their families.
 _OF_IPTABLES: Final = ("filter", "nat", "mangle", "raw", "security")
 _FAMILIES: Final = {"iptables": "ip", "ip6tables": "ip6"}
+# linux/netfilter/nf_tables.h and linux/netfilter.h
+_GET_TABLE: Final = 10 << 8 | 1
+_FAMILY_NAMES: Final = {1: "inet", 2: "ip", 3: "arp", 5: "netdev", 7: "bridge", 10: "ip6"}
 # What only iptables can load, in rules without the texts that they quote: nft shows a match or a
 # target that it does not know as "xt match NAME", or behind a "#".
 _OF_IPTABLES_ALONE: Final = re.compile(r"(?m)^\t\t.*(?:#|\bxt (?:match|target)\b)")
@@ -73,10 +78,30 @@ class HostRules:
         return problems
 
 
+def list_tables() -> list[str]:
+    """The tables of nftables that the kernel has, such as "inet filter"; raise `OSError`."""
+    kernel = Netlink(NETLINK_NETFILTER)
+    try:
+        return [read_table(body) for body in kernel.dump(_GET_TABLE, bytes(4))]
+    except OSError as error:
+        if error.errno == errno.EINVAL:
+            return []  # it has no nftables
+        raise
+    finally:
+        kernel.close()
+
+
+def read_table(body: bytes) -> str:
+    """The name of a table in a message of the kernel's. Pure."""
+    name = attributes(body, 4).get(1, b"").rstrip(b"\0").decode("utf-8", "replace")
+    return f"{_FAMILY_NAMES.get(body[0], body[0])} {name}"
+
+
 def read_rules(
-    config: Config, search_path: str, proc: Path = Path("/proc/net")
+    config: Config, search_path: str, proc: Path = Path("/proc/net"),
+    tables: Callable[[], list[str]] = list_tables,
 ) -> HostRules:
-    """Read the rules of this network; changes nothing."""
+    """Read the rules of this network; changes nothing. `tables` names those of nft without nft."""
     rules = HostRules()
     unprinted = []
     for tool in _FAMILIES:
@@ -84,7 +109,7 @@ def read_rules(
         unprinted += _read_kind(rules, tool, "nft", search_path, proc)
     nft = find("nft", search_path, config.nft)
     if nft is None:
-        rules.unread += [*unprinted, "tables of nftables: nft is not installed"]
+        rules.unread += [*unprinted, *_without_nft(rules, tables)]
     elif not _read_nft(rules, nft):
         rules.unread += unprinted
     _read_sets(rules, search_path)
@@ -156,6 +181,14 @@ def _read_nft(rules: HostRules, nft: str) -> bool:
         part = Part(f"table {family} {name}", _without_owner(text), (nft, "-f", "-"))
         rules.tables[f"{family} {name}"] = part
     return True
+
+
+def _without_nft(rules: HostRules, tables: Callable[[], list[str]]) -> list[str]:
+    try:
+        others = [each for each in tables() if _shown_by(rules, *each.split(" ", 1)) is None]
+    except OSError as error:
+        return [f"tables of nftables: nft is not installed, and the kernel says {error.strerror}"]
+    return [f"tables of nftables ({', '.join(others)}): nft is not installed"] if others else []
 
 
 def _is_of_nft(listed: str, saved: str, name: str) -> bool:

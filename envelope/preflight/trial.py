@@ -70,7 +70,8 @@ class Trial:
         for line in self._rules.unread:
             self.found.append(warn(
                 f"rules cannot be read: {line}",
-                "run the check as root, or look whether they drop what a grant opens"))
+                "run the check as root and with the tool, or look whether they drop what a grant "
+                "opens"))
         self.found.append(judge_diversions(
             self._rules, self._config.device, self._addresses))
         self.found.append(judge_mixture(self._rules))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from envelope.config import Config
-from envelope.preflight.hostrules import HostRules, read_rules
+from envelope.netlink import attribute
+from envelope.preflight.hostrules import HostRules, read_rules, read_table
 
 pytestmark = pytest.mark.process
 
@@ -123,6 +125,35 @@ def test_what_cannot_be_read_is_named(tools: Tools) -> None:
                  "iptables-nft: iptables-nft-save: broken", "tables of nftables: nft: broken",
                  "sets that rules name: ipset: broken"):
         assert any(said in line for line in unread), said
+
+
+@pytest.mark.parametrize(("tables", "said"), [
+    ([], None), (["ip filter"], None),
+    (["ip filter", "inet fw"], "tables of nftables (inet fw): nft is not installed"),
+    (OSError(1, "Operation not permitted"), "the kernel says Operation not permitted"),
+])
+def test_without_nft_the_kernel_names_its_tables(
+    tools: Tools, tables: list[str] | OSError, said: str | None
+) -> None:
+    """A host without nft, and without tables of nft's own, is in order."""
+
+    def listed() -> list[str]:
+        if isinstance(tables, OSError):
+            raise tables
+        return tables
+
+    tools.print("iptables-nft-save", "*filter\nCOMMIT")
+    tools.print("ip6tables-nft-save", "# nothing")
+    (tools.folder / "nft").unlink()
+    config = replace(CONFIG, nft=Path("/nonexistent"))
+    found = read_rules(config, str(tools.folder), tools.proc, listed)
+    assert [said in line for line in found.unread] == ([True] if said else [])
+
+
+def test_the_kernels_tables() -> None:
+    body = bytes((1, 0, 0, 0)) + attribute(1, b"fw\0") + attribute(2, bytes(4))
+    assert read_table(body) == "inet fw"
+    assert read_table(bytes(4)) == "0 "
 
 
 def test_a_table_that_nft_cannot_print_is_named(tools: Tools) -> None:
