@@ -176,7 +176,9 @@ def _signals() -> Iterator[None]:
             signal.signal(each, signal.SIG_IGN)
         raise Ended(number)
 
-    handled = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGALRM)
+    handled = (
+        signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGHUP, signal.SIGALRM
+    )
     earlier = [signal.signal(number, end) for number in handled]
     signal.setitimer(signal.ITIMER_REAL, TIME_LIMIT)
     try:

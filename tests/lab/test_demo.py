@@ -52,9 +52,9 @@ def test_every_step_has_the_expected_result(lab, tmp_path_factory, tmp_path, kin
 
 
 @pytest.mark.kernel
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGQUIT])
 def test_interrupted_it_cleans_up(lab, tmp_path, number) -> None:
-    """While the service runs and a client is let in. Ctrl-C reaches the whole process group."""
+    """While the service runs and a client is let in. Keys reach the whole process group."""
     child = start(tmp_path)
     while "answers 101" not in (line := child.stdout.readline()):
         assert line, child.stderr.read()
