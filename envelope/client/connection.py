@@ -37,6 +37,7 @@ class Connection(Exchange):
         self._reactor = reactor
         self._frames = FrameReader()
         self._close_sent = False
+        self._full = False
         self._gone: Deferred[None] = Deferred()
 
     @property
@@ -68,6 +69,21 @@ class Connection(Exchange):
         fault = fault_of(answer, self._key)
         if fault is not None:
             raise Refused(self._url.server, 101, fault)
+        self.transport.registerProducer(self, True)
+
+    def pauseProducing(self) -> None:
+        """Answer no ping until further notice, because the server does not read the answers.
+
+        They would pile up here (RFC 6455 section 5.5.3 allows to answer the latest ping alone).
+        """
+        self._full = True
+
+    def resumeProducing(self) -> None:
+        """Answer pings again."""
+        self._full = False
+
+    def stopProducing(self) -> None:
+        """Do nothing: the connection is gone."""
 
     def _too_late(self, _result: object, seconds: float) -> Any:
         raise Refused(self._url.server, None, f"there was no answer within {seconds:g} s")
@@ -100,11 +116,13 @@ class Connection(Exchange):
 
     def _take(self, frame: Frame) -> None:
         if frame.opcode == PING:
-            self._send(PONG, frame.payload)
+            if not self._full:
+                self._send(PONG, frame.payload)
         elif frame.opcode == CLOSE:
             self._end(Ended.of_code(frame.code))
             self._send_close(frame.payload[:2])
             # RFC 6455 section 7.1.1 lets a client close once both close frames are exchanged.
+            self.transport.unregisterProducer()
             self.transport.loseConnection()
 
     def _send_close(self, payload: bytes) -> None:

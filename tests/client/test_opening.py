@@ -88,6 +88,25 @@ async def test_a_ping_is_answered_and_a_pong_is_not() -> None:
         server.echo_close = True
 
 
+@pytest.mark.parametrize("secure", [False, True])
+@ensureDeferred
+async def test_answers_to_pings_do_not_pile_up(authority: Authority, secure: bool) -> None:
+    """The server reads nothing while it sends; how it ends is seen all the same."""
+    tls = authority.issue("127.0.0.1") if secure else None
+    pings = 100_000
+    async with FakeServer(echo_close=False, tls=tls) as server:
+        async with opened(reactor, server.url("wss" if secure else "ws")) as held:
+            (peer,) = server.asked
+            peer.transport.pauseProducing()
+            peer.transport.write((b"\x89\x7d" + bytes(125)) * pings + b"\x88\x02\x0f\xa0")
+            assert await held.ended == Ended.DEADLINE
+            peer.transport.resumeProducing()
+        await peer.lost
+        # The kernel holds some megabytes of them.
+        assert len(peer.received) < 131 * pings * 0.8
+        assert peer.received[-8:-6] == b"\x88\x82"
+
+
 @ensureDeferred
 async def test_a_refusal_has_status_text_and_retry_after() -> None:
     """The text does not show the token."""
