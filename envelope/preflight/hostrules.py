@@ -13,6 +13,7 @@ from envelope.config import Config
 from envelope.firewall.errors import ToolFailed
 from envelope.netlink import NETLINK_NETFILTER, Netlink, attributes
 from envelope.preflight.commands import command, find
+from envelope.preflight.loadable import loadable_save, loadable_table
 
 Kind: TypeAlias = Literal["nft", "legacy"]
 # Tables that iptables-nft makes, by its own names of their families.
@@ -29,14 +30,12 @@ _QUOTED: Final = re.compile(r'"[^"\n]*"')
 _OF_NFT: Final = re.compile(
     r"(?m)^\t\t(?!type |policy |comment |flags |elements |\t)(?!.*\bcounter packets ).*\S")
 _CHAIN: Final = re.compile(r"(?ms)^\tchain \S+ \{$.*?^\t\}$")
-# A table's flags. Those of a set stand deeper.
-_FLAGS: Final = re.compile(r"(?m)^\tflags (.+)\n")
 _LISTS: Final = {"iptables": "ip_tables_names", "ip6tables": "ip6_tables_names"}
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """Rules that one command loads; `text` is what the tool printed."""
+    """Rules that one command loads; `text` is what the tool printed, as it can be loaded."""
 
     name: str
     text: str
@@ -139,7 +138,7 @@ def _read_kind(
     except ToolFailed as error:
         return [f"{tool}-{kind}: {error}"]
     if re.search(r"(?m)^\*", text):
-        rules.saved[tool, kind] = Part(f"{tool}-{kind}", text, (restore,))
+        rules.saved[tool, kind] = Part(f"{tool}-{kind}", loadable_save(text), (restore,))
     return []
 
 
@@ -178,7 +177,7 @@ def _read_nft(rules: HostRules, nft: str) -> bool:
                                     f"{tool} can load")
                 continue
             _leave_out(rules, tool, name)
-        part = Part(f"table {family} {name}", _without_owner(text), (nft, "-f", "-"))
+        part = Part(f"table {family} {name}", loadable_table(text), (nft, "-f", "-"))
         rules.tables[f"{family} {name}"] = part
     return True
 
@@ -203,16 +202,6 @@ def _leave_out(rules: HostRules, tool: str, name: str) -> None:
     text = re.sub(rf"(?ms)^\*{name}$.*?^COMMIT$", "", part.text)
     if re.search(r"(?m)^\*", text):
         rules.saved[tool, "nft"] = Part(part.name, text, part.load)
-
-
-def _without_owner(table: str) -> str:
-    """A table without the flag that ties it to the process which loads it, here one run of nft."""
-    found = _FLAGS.search(table)
-    if found is None:
-        return table
-    left = [flag for flag in found[1].split(",") if flag not in ("owner", "persist")]
-    flags = f"\tflags {','.join(left)}\n" if left else ""
-    return table[:found.start()] + flags + table[found.end():]
 
 
 def _shown_by(rules: HostRules, family: str, name: str) -> str | None:

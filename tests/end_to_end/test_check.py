@@ -95,6 +95,9 @@ def test_rules_of_others_that_drop_what_a_grant_opens(rig: Rig) -> None:
     host.run(["nft", "-f", "-"], input=OTHERS, check=True)
     host.run(["ip6tables-legacy", "-A", "INPUT", "-p", "udp", "--dport", "9002", "-j", "DROP"],
              check=True)
+    # A program that is not part of the trial.
+    host.run(["iptables-legacy", "-A", "INPUT", "-p", "tcp", "--dport", "9000", "-j", "NFQUEUE"],
+             check=True)
     # As firewalld does: the table ends with the process that made it.
     owner = rig.keep(Lines(host.popen(
         ["nft", "-i"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)))
