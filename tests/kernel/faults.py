@@ -83,10 +83,10 @@ FAULTS: Final = (
           "tests/firewall/reconcile/test_backlog.py",
           " - self._suspects - self._uncertain", " - self._suspects", ("nft",)),
     Fault("a change of grants is several transactions", "halves",
-          "        await self._apply([*mending, *make_ends(making), *changes], patience)\n",
-          "        lines = [*mending, *make_ends(making), *changes]\n"
-          "        for line in sorted(lines, key=lambda line: line[:2] != '-D'):\n"
-          "            await self._apply([line], patience)\n", IPTABLES),
+          "            await self._apply([*mending, *make_ends(making), *changes], patience)\n",
+          "            lines = [*mending, *make_ends(making), *changes]\n"
+          "            for line in sorted(lines, key=lambda line: line[:2] != '-D'):\n"
+          "                await self._apply([line], patience)\n", IPTABLES),
     Fault("a change of grants is several transactions", "halves",
           "            await self._apply([*mending, *changes], patience)\n        exc",
           "            for line in [*mending, *changes]:\n"
