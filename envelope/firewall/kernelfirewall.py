@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, TypeAlias
 
 from twisted.internet.defer import Deferred, gatherResults, succeed
 from twisted.internet.task import LoopingCall
@@ -27,6 +27,7 @@ from envelope.firewall.policy import RuleChoices
 from envelope.firewall.process import IProcessReactor
 from envelope.firewall.reconcile.reconciler import Reconciler
 
+_Counted: TypeAlias = Traffic | None
 _log = Logger(namespace="envelope.firewall")
 
 # How often (seconds) the kernel's rules are compared with ours; the contract allows 30.
@@ -157,11 +158,10 @@ class KernelFirewall:
         self._granted.remove(grant)
         return reconciler.revoke(key_of(grant)).addCallback(partial(self._ended, grant))
 
-    def _ended(self, grant: GrantId, traffic: Traffic | None) -> Deferred[Traffic | None]:
+    def _ended(self, grant: GrantId, traffic: _Counted) -> Deferred[_Counted] | _Counted:
         cut = self._granted.ended(grant, traffic)
-        if cut is None:
-            return succeed(traffic)
-        return self._flows.ended(cut).addCallback(lambda _: traffic)
+        ending = None if cut is None else self._flows.ended(cut)
+        return traffic if ending is None else ending.addCallback(lambda _: traffic)
 
     def traffic(self, grant: GrantId) -> Traffic | None:
         """See `IFirewall.traffic`."""

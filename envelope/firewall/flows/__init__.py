@@ -21,7 +21,7 @@ from functools import partial
 from ipaddress import ip_address, ip_network
 from typing import Final
 
-from twisted.internet.defer import Deferred, gatherResults, succeed
+from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
@@ -164,11 +164,11 @@ class Flows:
                     failures.append(str(error.strerror))
         return failures
 
-    def ended(self, cut: Cut) -> Deferred[None]:
+    def ended(self, cut: Cut) -> Deferred[None] | None:
         """Destroy what was opened under a grant, now that it is over; fires when that is done.
 
-        Until the last grant of its family ends, the `--proxy-port`s stay open to everyone. For an
-        unused grant nothing is listed: that would take half a millisecond. Never fails.
+        Never fails. None when there is nothing to do, as for a grant that let nothing in. Until the
+        last grant of its family ends, the `--proxy-port`s stay open to everyone.
         """
         ends = []
         if not cut.unused:
@@ -177,7 +177,7 @@ class Flows:
         if self._proxies and not cut.others:
             ends.append(Ended(_EVERYONE[cut.network.version], self._open, self._proxies))
         if not ends:
-            return succeed(None)
+            return None
         return gatherResults([self._end(each) for each in ends]).addCallback(lambda _: None)
 
     def _end(self, ended: Ended) -> Deferred[None]:

@@ -72,7 +72,7 @@ class Counting:
         """See `KernelTable`."""
         self._hear()
         deleted, self._deleted = self._deleted, []
-        return [*together(deleted).items()]
+        return [*together(deleted).items()] if len(deleted) > 1 else deleted
 
     def lost(self) -> bool:
         """See `KernelTable`."""

@@ -102,6 +102,10 @@ class Tree:
         self, coming: Collection[Key], going: Collection[Key], arrange: bool = True
     ) -> Tree:
         """The tree with and without these networks; without `arrange`, no chain comes or goes."""
+        if len(self.nodes) == 1:
+            keys = (self.members[self.root].union(coming) - NO_CLIENTS).difference(going)
+            if len(keys) <= self.most or not arrange:
+                return self._with({self.root: keys})
         draft = Draft(self.root, self.bits, self.most, self.nodes, self.members)
         grown, shrunk = (
             {key: self.leaf(key) for key in keys if key not in NO_CLIENTS}
@@ -121,6 +125,9 @@ class Tree:
         members = {name: frozenset(keys) for name, keys in draft.members.items()}
         if draft.arranged:
             return Tree(self.root, self.bits, self.most, draft.nodes, members)
+        return self._with(members)
+
+    def _with(self, members: Mapping[str, frozenset[Key]]) -> Tree:
         return Tree(
             self.root, self.bits, self.most, self.nodes, members, self._leaves, self._rules
         )

@@ -124,6 +124,8 @@ def next_batch(
     in their order. The others follow in the order of `changed`. A suspect is taken alone, when
     nothing else is left.
     """
+    if not suspects and len(changed) <= MOST_AT_ONCE:
+        return {*changed}
     ready = (key for key in eager if key in changed and key not in suspects)
     others = (key for key in changed if key not in suspects)
     keys: set[Key] = set()

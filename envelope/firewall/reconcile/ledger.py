@@ -101,9 +101,11 @@ class Ledger:
         """
         before, self._last_writing = self._last_writing, next(self._numbers)
         for key, grant in grants.items():
-            if grant is None and key not in self._entries:
-                continue
-            entry = self._entries.setdefault(key, _Entry(ended=True, gone=True))
+            entry = self._entries.get(key)
+            if entry is None:
+                if grant is None:
+                    continue
+                entry = self._entries[key] = _Entry(ended=True, gone=True)
             if not entry.gone and not (entry.ended and entry.changed > before):
                 if key in same:
                     # The kernel may also have failed to tell of it.

@@ -222,7 +222,8 @@ class Reconciler(Generic[W]):
 
     async def _write(self, mending: Sequence[str], keys: Collection[Key]) -> None:
         """Apply `mending` and what is wanted of `keys` in one transaction; or `ToolFailed`."""
-        wants = {key: self._wanted.get(key) for key in keys}
+        grants = self._wanted.grants
+        wants = {key: grants.get(key) for key in keys}
         if len(wants) > SLICE:
             await deferLater(self._reactor, 0)
         if mending or wants:
