@@ -25,10 +25,11 @@ class Cut:
 
 
 class Granted:
-    """The grants that callers have asked for and not revoked."""
+    """The grants that callers have asked for and not revoked; `proxies`: see `--proxy-port`."""
 
-    def __init__(self, services: Sequence[Service]) -> None:
+    def __init__(self, services: Sequence[Service], proxies: bool) -> None:
         self._services = services
+        self._proxies = proxies
         # The services of each network's grants, a bit each: a set would take 200 bytes.
         self._held: dict[Network, int] = {}
         # Networks that may have flows which were spared for the sake of another grant.
@@ -54,9 +55,10 @@ class Granted:
     def ended(self, grant: GrantId, traffic: Traffic | None) -> Cut | None:
         """What is to be cut now that the kernel has ended a grant, which let in `traffic`.
 
-        None when its network has the grant again, or another one that opens everything.
+        None when its network has the grant again, or another one that opens everything, and when
+        nothing can have been opened under it.
         """
-        network, service = grant
+        network, service = grant.network, grant.service
         # The hash of a network is made in Python: usually, none is spared.
         spared = bool(self._spared) and network in self._spared
         unused = traffic is not None and traffic.unused and not spared
@@ -65,6 +67,8 @@ class Granted:
             self._spared.add(network)
         elif spared and not held:
             self._spared.remove(network)
+        if unused and not self._proxies:
+            return None
         ports = [
             each.ports for number, each in enumerate(self._services) if held >> number & 1
         ]

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import socket
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from ipaddress import IPv6Address
 from typing import Final, Generic, NewType, Protocol, TypeVar
 
-from envelope.firewall import GrantId, RulesInForce, Traffic
+from envelope.firewall import GrantId, RulesInForce, Traffic, grant_key
 
-# A grant's network as the tools print it, and the number of its service unless that is 0:
-# `203.0.113.7/32`, `203.0.113.7/32 2`. A text, because thousands of them are looked up when the
+# A grant's key (`firewall.grant_key`). A text, because thousands of them are looked up when the
 # kernel's rules are compared, and ipaddress computes its hashes in Python.
 Key = NewType("Key", str)
 # One grant, as its table writes it: lines of iptables, or the second at which nftables
@@ -30,12 +28,12 @@ NO_CLIENTS: Final = frozenset(EVERYONE.values())
 
 def key_of(grant: GrantId) -> Key:
     """The key of a grant."""
-    return key_for(str(grant.network), grant.service)
+    return Key(grant.key)
 
 
 def key_for(network: str, service: int) -> Key:
     """The key of a network, as the tools print it, and a service."""
-    return one_key(f"{network} {service}" if service else network)
+    return Key(grant_key(network, service))
 
 
 def service_of(key: Key) -> int:
@@ -46,11 +44,6 @@ def service_of(key: Key) -> int:
 def network_text_of(key: Key) -> str:
     """A key's network as the tools print it."""
     return key.partition(" ")[0]
-
-
-def one_key(text: str) -> Key:
-    """Intern a key's text: thousands are compared at each look, mostly with themselves."""
-    return Key(sys.intern(text))
 
 
 def version_of(key: Key) -> int:

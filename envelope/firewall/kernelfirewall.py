@@ -88,7 +88,7 @@ class KernelFirewall:
         self._claimed: Claim | None = None
         self._devices = DeviceWatch(reactor, config.device, self._guard)
         self._flows = Flows(reactor, KernelSockets(), Conntrack())
-        self._granted = Granted(config.services)
+        self._granted = Granted(config.services, bool(config.proxy_port))
         self._services = config.services
         self._leftovers = Leftovers(others)
 
@@ -133,14 +133,14 @@ class KernelFirewall:
 
     def allow(self, grant: GrantId, end: float) -> Deferred[None]:
         """See `IFirewall.allow`."""
-        network, service = grant
+        network = grant.network
         reconciler = self._by_version.get(network.version)
         if reconciler is None:
             answer: Deferred[None] = Deferred()
             answer.errback(FirewallError("this kernel does not speak the client's family"))
             return answer
         is_new = self._granted.add(grant)
-        self._flows.granted(network, self._services[service].ports)
+        self._flows.granted(network, self._services[grant.service].ports)
 
         def refused(failure: Failure) -> Failure:
             # One that was let in before keeps its grant.

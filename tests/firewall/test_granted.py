@@ -21,7 +21,7 @@ services = st.sampled_from(range(len(SERVICES)))
 
 def test_others_are_those_of_the_same_family() -> None:
     """`--proxy-port`s are open as long as there are any."""
-    granted = Granted(SERVICES)
+    granted = Granted(SERVICES, proxies=True)
     for network in (NETWORK, OTHER, ip_network("2001:db8::1/128")):
         granted.add(GrantId(network))
     assert len(granted.networks) == 3
@@ -37,7 +37,7 @@ class Flows(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.granted = Granted(SERVICES)
+        self.granted = Granted(SERVICES, proxies=False)
         self.held: set[int] = set()
         self.used: set[int] = set()
         # The services whose ports have flows that were opened under a grant.

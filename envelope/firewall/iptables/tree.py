@@ -53,7 +53,7 @@ class Tree:
 
     def leaf(self, key: Key) -> str:
         """The chain that a network's rules belong to; those of `EVERYONE` stay in the first."""
-        if key in NO_CLIENTS:
+        if len(self.nodes) == 1 or key in NO_CLIENTS:
             return self.root
         leaf = self._leaves.get(key)
         if leaf is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from envelope.firewall import Traffic
 from envelope.firewall.iptables.counters import RuleCounters, counts_in, together
-from envelope.firewall.kernel import Key, one_key
+from envelope.firewall.kernel import Key
 
 # Rules that were deleted, as Linux 6.18 told it: one packet from 127.0.0.1, and one from ::1.
 FOUR = bytes.fromhex(
@@ -52,11 +52,11 @@ LEADS = bytes.fromhex(
 def test_what_a_kernel_tells_is_read() -> None:
     """The counters of grants, of one's own address family alone."""
     four, six = RuleCounters(4), RuleCounters(6)
-    assert four.read(FOUR, 32) == (one_key("127.0.0.1/32"), Traffic(1, 29, True))
-    assert six.read(SIX, 128) == (one_key("::1/128"), Traffic(1, 49, True))
+    assert four.read(FOUR, 32) == (Key("127.0.0.1/32"), Traffic(1, 29, True))
+    assert six.read(SIX, 128) == (Key("::1/128"), Traffic(1, 49, True))
     assert four.read(SIX, 32) is None
     assert six.read(FOUR, 128) is None
-    assert four.read(OTHER_SERVICE, 20) == (one_key("203.0.112.0/20 2"), Traffic(0, 0, True))
+    assert four.read(OTHER_SERVICE, 20) == (Key("203.0.112.0/20 2"), Traffic(0, 0, True))
     assert four.read(LEADS, 24) is None
 
 
@@ -117,5 +117,5 @@ def test_the_usual_message_is_read_as_any_other() -> None:
                 found, in_full = (counters.read(bytes(changed), each) for each in (bits, 8))
                 if in_full is not None:
                     key, traffic = in_full
-                    in_full = one_key(key.replace("/8", f"/{bits}")), traffic
+                    in_full = Key(key.replace("/8", f"/{bits}")), traffic
                 assert found == in_full, place
