@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from envelope.addresses import Network, PortRange
 from envelope.config.subjects import Service
 from envelope.firewall import GrantId, Traffic
+from envelope.firewall.kernel import key_of, network_text_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,27 +31,30 @@ class Granted:
     def __init__(self, services: Sequence[Service], proxies: bool) -> None:
         self._services = services
         self._proxies = proxies
-        # The services of each network's grants, a bit each: a set would take 200 bytes.
-        self._held: dict[Network, int] = {}
+        # By the network's text, since its hash is made in Python: the network, and the services of
+        # its grants, a bit each. A set would take 200 bytes.
+        self._held: dict[str, tuple[Network, int]] = {}
         # Networks that may have flows which were spared for the sake of another grant.
-        self._spared: set[Network] = set()
+        self._spared: set[str] = set()
 
     @property
     def networks(self) -> list[Network]:
         """The networks with grants."""
-        return [*self._held]
+        return [network for network, _ in self._held.values()]
 
     def add(self, grant: GrantId) -> bool:
         """Add a grant; return whether it is new."""
-        held = self._held.get(grant.network, 0)
-        self._held[grant.network] = held | 1 << grant.service
+        text = network_text_of(key_of(grant))
+        network, held = self._held.get(text, (grant.network, 0))
+        self._held[text] = network, held | 1 << grant.service
         return not held >> grant.service & 1
 
     def remove(self, grant: GrantId) -> None:
         """Remove a grant, if it is there."""
-        held = self._held.pop(grant.network, 0) & ~(1 << grant.service)
-        if held:
-            self._held[grant.network] = held
+        text = network_text_of(key_of(grant))
+        network, held = self._held.pop(text, (grant.network, 0))
+        if held := held & ~(1 << grant.service):
+            self._held[text] = network, held
 
     def ended(self, grant: GrantId, traffic: Traffic | None) -> Cut | None:
         """What is to be cut now that the kernel has ended a grant, which let in `traffic`.
@@ -58,15 +62,13 @@ class Granted:
         None when its network has the grant again, or another one that opens everything, and when
         nothing can have been opened under it.
         """
-        network, service = grant.network, grant.service
-        # The hash of a network is made in Python: usually, none is spared.
-        spared = bool(self._spared) and network in self._spared
-        unused = traffic is not None and traffic.unused and not spared
-        held = self._held.get(network, 0)
+        network, service, text = grant.network, grant.service, network_text_of(key_of(grant))
+        unused = traffic is not None and traffic.unused and text not in self._spared
+        _, held = self._held.get(text, (network, 0))
         if held and not unused:
-            self._spared.add(network)
-        elif spared and not held:
-            self._spared.remove(network)
+            self._spared.add(text)
+        elif not held:
+            self._spared.discard(text)
         if unused and not self._proxies:
             return None
         ports = [
@@ -74,5 +76,5 @@ class Granted:
         ]
         if held >> service & 1 or not all(ports):
             return None
-        others = any(each.version == network.version for each in self._held)
+        others = any(each.version == network.version for each, _ in self._held.values())
         return Cut(network, tuple(each for part in ports for each in part), others, unused)

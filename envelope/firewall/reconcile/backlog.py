@@ -44,7 +44,8 @@ class Backlog:
 
     def add(self, keys: Iterable[Key]) -> None:
         """These networks' rules have to change."""
-        self._changed.update(dict.fromkeys(keys))
+        for key in keys:
+            self._changed[key] = None
 
     def surprising(self, differing: set[Key]) -> set[Key]:
         """Those of `differing` that no change of ours explains: others changed them."""

@@ -230,8 +230,7 @@ class Reconciler(Generic[W]):
             await self._table.write(mending, self._in_force, wants, self._retry.patience)
         self.counting.wrote(wants, self._waiters, self._in_force)
         await in_turns(self._reactor, wants.items(), self._in_force.note)
-        awaited = [key for key in keys if key in self._waiters]
-        await self._waiters.each(awaited, self._settle)
+        await self._waiters.each(self._waiters.among(keys), self._settle)
 
     def _settle(self, key: Key) -> None:
         """Answer the callers of a network, if its grant in force is the one that is wanted now."""

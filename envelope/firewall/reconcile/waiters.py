@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from typing import Final
 
 from twisted.internet.defer import Deferred
@@ -44,6 +44,10 @@ class Waiters:
 
     def __contains__(self, key: object) -> bool:
         return key in self._allowing or key in self._revoking
+
+    def among(self, keys: Iterable[Key]) -> list[Key]:
+        """Those of `keys` that a caller waits for."""
+        return [key for key in keys if key in self._allowing or key in self._revoking]
 
     @property
     def awaited(self) -> list[Key]:
@@ -93,15 +97,17 @@ class Waiters:
 
     def allowed(self, key: Key) -> None:
         """Tell the callers that the network is let in."""
-        self._until.pop(key, None)
-        for answer in self._allowing.pop(key, ()):
-            answer.callback(None)
+        if waiting := self._allowing.pop(key, None):
+            self._until.pop(key, None)
+            for answer in waiting:
+                answer.callback(None)
 
     def refused(self, key: Key, why: str) -> None:
         """Tell the callers that the network could not be let in, and why, in one line."""
-        self._until.pop(key, None)
-        for answer in self._allowing.pop(key, ()):
-            answer.errback(FirewallError(why))
+        if waiting := self._allowing.pop(key, None):
+            self._until.pop(key, None)
+            for answer in waiting:
+                answer.errback(FirewallError(why))
 
     def revoked(self, key: Key) -> None:
         """Tell the callers that the network is shut out, or that a later grant replaced theirs."""

@@ -28,7 +28,7 @@ def test_networks_are_counted_whatever_comes_and_goes(steps) -> None:
             grants.replace(step)
             model = dict(step)
         else:
-            grants.put(*step)
+            grants.note([step])
             model[step[0]] = step[1]
         model = {key: grant for key, grant in model.items() if grant}
         assert grants == model
@@ -42,7 +42,7 @@ def test_what_is_wanted_and_in_force_is_told_in_the_same_order() -> None:
     one, two, three = (Key(f"10.0.0.{n}/32") for n in range(3))
     grants: InForce[str] = InForce()
     for key in (three, two, one):
-        grants.put(key, "one")
+        grants.note([(key, "one")])
     wanted, held = grants.beside({one: "one", two: "two"})
     assert [*wanted.items()] == [(one, "one"), (two, "two")]
     assert [*held.items()] == [(one, "one"), (two, "one"), (three, "one")]
