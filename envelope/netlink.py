@@ -179,11 +179,11 @@ def _answers(kernel: socket.socket, number: int) -> Iterator[tuple[int, bytes]]:
 
 def _messages(data: bytes) -> Iterator[tuple[int, int, bytes]]:
     """The messages of a datagram: each one's kind, the request that it answers, and its body."""
-    position = 0
-    while position + _HEADER.size <= len(data):
+    position, last = 0, len(data) - _HEADER.size
+    while position <= last:
         size, what, _, answered, _ = _HEADER.unpack_from(data, position)
         yield what, answered, data[position + _HEADER.size:position + size]
-        position += max(_HEADER.size, size + 3 & ~3)
+        position += size + 3 & ~3 if size > _HEADER.size else _HEADER.size
 
 
 def _check(message: bytes) -> None:

@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import NewType, Protocol
 
 from twisted.internet.defer import Deferred
 
 from envelope.addresses import Network, PortRange
+
+# A grant as a text (`grant_key`): thousands of them are looked up when the kernel's rules are
+# compared, and ipaddress computes its hashes in Python.
+Key = NewType("Key", str)
 
 
 class FirewallError(Exception):
@@ -55,13 +59,13 @@ class GrantId:
         return f"GrantId({self.key})"
 
 
-def grant_key(network: str, service: int) -> str:
+def grant_key(network: str, service: int) -> Key:
     """The key of a grant: its network as the tools print it, and its service unless that is 0.
 
     `203.0.113.7/32`, or `203.0.113.7/32 2`. Interned: thousands are compared at each look, mostly
     with themselves.
     """
-    return sys.intern(f"{network} {service}" if service else network)
+    return Key(sys.intern(f"{network} {service}" if service else network))
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from envelope.addresses import Network, PortRange
 from envelope.config.subjects import Service
 from envelope.firewall import GrantId, Traffic
-from envelope.firewall.kernel import key_of, network_text_of
+from envelope.firewall.kernel import network_text_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,14 +44,14 @@ class Granted:
 
     def add(self, grant: GrantId) -> bool:
         """Add a grant; return whether it is new."""
-        text = network_text_of(key_of(grant))
+        text = network_text_of(grant.key)
         network, held = self._held.get(text, (grant.network, 0))
         self._held[text] = network, held | 1 << grant.service
         return not held >> grant.service & 1
 
     def remove(self, grant: GrantId) -> None:
         """Remove a grant, if it is there."""
-        text = network_text_of(key_of(grant))
+        text = network_text_of(grant.key)
         network, held = self._held.pop(text, (grant.network, 0))
         if held := held & ~(1 << grant.service):
             self._held[text] = network, held
@@ -62,7 +62,7 @@ class Granted:
         None when its network has the grant again, or another one that opens everything, and when
         nothing can have been opened under it.
         """
-        network, service, text = grant.network, grant.service, network_text_of(key_of(grant))
+        network, service, text = grant.network, grant.service, network_text_of(grant.key)
         unused = traffic is not None and traffic.unused and text not in self._spared
         _, held = self._held.get(text, (network, 0))
         if held and not unused:

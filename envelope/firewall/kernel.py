@@ -7,13 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from ipaddress import IPv6Address
-from typing import Final, Generic, NewType, Protocol, TypeVar
+from typing import Final, Generic, Protocol, TypeVar
 
-from envelope.firewall import GrantId, RulesInForce, Traffic, grant_key
+from envelope.firewall import Key as Key
+from envelope.firewall import RulesInForce, Traffic
 
-# A grant's key (`firewall.grant_key`). A text, because thousands of them are looked up when the
-# kernel's rules are compared, and ipaddress computes its hashes in Python.
-Key = NewType("Key", str)
 # One grant, as its table writes it: lines of iptables, or the second at which nftables
 # lets an element end. Equal values mean that the kernel has nothing to change.
 W = TypeVar("W")
@@ -24,16 +22,6 @@ ANSWER_WAIT: Final = 7.0
 # The networks that `--proxy-port` is open to: all of one family, while one of them has a grant.
 EVERYONE: Final = {4: Key("0.0.0.0/0"), 6: Key("::/0")}
 NO_CLIENTS: Final = frozenset(EVERYONE.values())
-
-
-def key_of(grant: GrantId) -> Key:
-    """The key of a grant."""
-    return Key(grant.key)
-
-
-def key_for(network: str, service: int) -> Key:
-    """The key of a network, as the tools print it, and a service."""
-    return Key(grant_key(network, service))
 
 
 def service_of(key: Key) -> int:

@@ -20,7 +20,7 @@ from envelope.firewall.flows import Flows
 from envelope.firewall.flows.conntrack import Conntrack
 from envelope.firewall.flows.sockets import KernelSockets
 from envelope.firewall.granted import Granted
-from envelope.firewall.kernel import KernelTable, W, key_of
+from envelope.firewall.kernel import KernelTable, W
 from envelope.firewall.leftovers import Leftovers, OtherTable
 from envelope.firewall.metrics import FirewallMetrics
 from envelope.firewall.policy import RuleChoices
@@ -148,7 +148,7 @@ class KernelFirewall:
                 self._granted.remove(grant)
             return failure
 
-        return reconciler.allow(key_of(grant), end).addErrback(refused)
+        return reconciler.allow(grant.key, end).addErrback(refused)
 
     def revoke(self, grant: GrantId) -> Deferred[Traffic | None]:
         """See `IFirewall.revoke`."""
@@ -156,7 +156,7 @@ class KernelFirewall:
         if reconciler is None:
             return succeed(None)
         self._granted.remove(grant)
-        return reconciler.revoke(key_of(grant)).addCallback(partial(self._ended, grant))
+        return reconciler.revoke(grant.key).addCallback(partial(self._ended, grant))
 
     def _ended(self, grant: GrantId, traffic: _Counted) -> Deferred[_Counted] | _Counted:
         cut = self._granted.ended(grant, traffic)
@@ -166,7 +166,7 @@ class KernelFirewall:
     def traffic(self, grant: GrantId) -> Traffic | None:
         """See `IFirewall.traffic`."""
         reconciler = self._by_version.get(grant.network.version)
-        return reconciler.counting.traffic(key_of(grant)) if reconciler else None
+        return reconciler.counting.traffic(grant.key) if reconciler else None
 
     def read_traffic(self) -> Deferred[None]:
         """See `IFirewall.read_traffic`."""

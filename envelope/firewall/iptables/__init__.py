@@ -11,6 +11,7 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
 from envelope.config import Config
+from envelope.firewall import grant_key
 from envelope.firewall.clocks import WATCH_EVERY, WallClock
 from envelope.firewall.generation import TRUST, Certainty, GenerationCounter
 from envelope.firewall.iptables.counters import RuleCounters
@@ -21,7 +22,6 @@ from envelope.firewall.iptables.snapshot import Snapshot
 from envelope.firewall.iptables.structure import Structure
 from envelope.firewall.iptables.table import FilterTable
 from envelope.firewall.iptables.tools import FAMILIES, Paths, Tools
-from envelope.firewall.kernel import key_for
 from envelope.firewall.kernelfirewall import CHECK_EVERY, KernelFirewall
 from envelope.firewall.leftovers import OtherTable
 from envelope.firewall.metrics import FirewallMetrics
@@ -110,7 +110,7 @@ def rules_text(choices: RuleChoices, family: Family) -> str:
             )
     chain = end_chain(_PLACEHOLDER_END)
     for number, service in enumerate(choices.services):
-        key = key_for(str(family.example), number)
+        key = grant_key(str(family.example), number)
         name = f" for {service.name}" if len(choices.services) > 1 else ""
         for rule in grant_rules(choices, key, _PLACEHOLDER_END):
             rule = rule.replace(str(family.example), "NETWORK").replace(chain, f"{END_PREFIX}TIME")

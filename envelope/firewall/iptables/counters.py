@@ -12,11 +12,11 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from typing import Final
 
-from envelope.firewall import Traffic
+from envelope.firewall import Traffic, grant_key
 from envelope.firewall.deletions import Deletions
 from envelope.firewall.iptables.ends import END_PREFIX
 from envelope.firewall.iptables.rules import GRANTS, read_grant, respelled, service_in
-from envelope.firewall.kernel import Key, address_text, key_for
+from envelope.firewall.kernel import Key, address_text
 from envelope.netlink import NETLINK_NETFILTER, Netlink, attribute, attributes, listed
 
 # linux/netfilter/nf_tables.h
@@ -122,7 +122,7 @@ class RuleCounters:
         self, chain: bytes, source: bytes, prefix: int, packets: bytes, bytes_: bytes
     ) -> tuple[Key, Traffic]:
         service = service_in(chain.decode("ascii", "replace"))
-        return key_for(f"{address_text(source)}/{prefix}", service), Traffic(
+        return grant_key(f"{address_text(source)}/{prefix}", service), Traffic(
             int.from_bytes(packets, "big"), int.from_bytes(bytes_, "big"), exact=True
         )
 

@@ -11,6 +11,7 @@ from collections.abc import Generator, Iterator, Mapping
 from dataclasses import replace
 from typing import Final, TypeAlias
 
+from envelope.firewall import grant_key
 from envelope.firewall.cooperate import slices
 from envelope.firewall.errors import UnreadableRules
 from envelope.firewall.iptables.grants import grants_in
@@ -19,7 +20,7 @@ from envelope.firewall.iptables.plan import ends_in, mend, moved
 from envelope.firewall.iptables.rules import CHAIN, GRANTS, Rules, read_grant, respelled, service_in
 from envelope.firewall.iptables.snapshot import INCOMPATIBLE, PARTIAL, Snapshot
 from envelope.firewall.iptables.structure import Structure
-from envelope.firewall.kernel import DriftKind, Key, Seen, key_for
+from envelope.firewall.kernel import DriftKind, Key, Seen
 
 # How the rules of every chain begin that may hold grants.
 _GRANT: Final = f"-A {GRANTS}"
@@ -212,7 +213,7 @@ def _key_of(
     words = rule.split(" ", 2)
     if words[0] == "-s":
         # Nearly all are as we wrote them, and need no parsing.
-        key = key_for(words[1], service)
+        key = grant_key(words[1], service)
         if rule in in_force.get(key, ()):
             return key
     grant = read_grant(rule, structure.family.version, service)

@@ -14,15 +14,9 @@ from ipaddress import IPv6Address
 from typing import Final, TypeAlias
 
 from envelope.addresses import PROTOCOLS, Opening, PortRange
+from envelope.firewall import grant_key
 from envelope.firewall.iptables.ends import END_NAME, end_chain, read_datestop, read_end
-from envelope.firewall.kernel import (
-    EVERYONE,
-    NO_CLIENTS,
-    Key,
-    key_for,
-    network_text_of,
-    parts_of,
-)
+from envelope.firewall.kernel import EVERYONE, NO_CLIENTS, Key, network_text_of, parts_of
 from envelope.firewall.policy import IPV6, Family, RuleChoices
 
 CHAIN: Final = "ENVELOPE"
@@ -205,7 +199,7 @@ def read_grant(rule: str, version: int = 4, service: int = 0) -> tuple[Key, int]
         return None
     end = read_end(match["chain"]) if match["chain"] else read_datestop(match["time"])
     try:
-        key = key_for(match["source"], service) if match["source"] else EVERYONE[version]
+        key = grant_key(match["source"], service) if match["source"] else EVERYONE[version]
         parts_of(key)
     except ValueError:
         return None

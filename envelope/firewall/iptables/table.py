@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from envelope.firewall import RulesInForce, Traffic
+from envelope.firewall import RulesInForce, Traffic, grant_key
 from envelope.firewall.clocks import WallClock
 from envelope.firewall.cooperate import in_turns, step_by_step
 from envelope.firewall.errors import ToolFailed, UnreadableRules
@@ -32,7 +32,7 @@ from envelope.firewall.iptables.shown import in_force as shown_in_force
 from envelope.firewall.iptables.snapshot import Snapshot, written_by_nft
 from envelope.firewall.iptables.structure import Structure, before, forget, was_loose
 from envelope.firewall.iptables.tools import Tools
-from envelope.firewall.kernel import Key, Seen, key_for
+from envelope.firewall.kernel import Key, Seen
 from envelope.firewall.lifecycle import InstalledTable
 from envelope.firewall.metrics import FirewallMetrics
 from envelope.firewall.policy import Family, RuleChoices
@@ -84,7 +84,7 @@ class FilterTable(InstalledTable[Snapshot]):
         self._counting.listen(choices.prefix(self.family.version))
         # This grant ended long ago: it lets nobody in between its addition and its removal.
         end = end_of_grant(0.0)
-        probe = grant_rules(choices, key_for(str(self.family.example), 0), end)
+        probe = grant_rules(choices, grant_key(str(self.family.example), 0), end)
         return install(found, self._structure, probe, (end,))
 
     def _marks_loose(self, found: Snapshot) -> bool:
@@ -229,7 +229,9 @@ class FilterTable(InstalledTable[Snapshot]):
         self._ends.written(making, bool(mending))
         # Where networks moved, the chains were written with them.
         self._mended = self._mended or bool(mending) or then != now
-        self._structure = self._standing.with_trees(then.trees)
+        # The devices may have changed meanwhile.
+        same = self._structure is now
+        self._structure = then if same else self._standing.with_trees(then.trees)
 
     def _missing(
         self, in_force: Mapping[Key, Rules], wants: Mapping[Key, Rules | None], mending: bool

@@ -8,10 +8,10 @@ from collections.abc import Generator, Iterable, Iterator
 from contextlib import suppress
 from typing import Final, NamedTuple
 
-from envelope.firewall import Traffic
+from envelope.firewall import Traffic, grant_key
 from envelope.firewall.cooperate import slices
 from envelope.firewall.deletions import Deletions
-from envelope.firewall.kernel import Key, address_text, key_for
+from envelope.firewall.kernel import Key, address_text
 from envelope.firewall.nftables.grants import key_of_element, pieces_of
 from envelope.firewall.nftables.rules import read_set_name
 from envelope.firewall.nftables.snapshot import NftSnapshot
@@ -124,7 +124,7 @@ def keys_of(
         if belongs is not None:
             version, service = belongs
             network = f"{address_text(element.address)}/{choices.prefix(version)}"
-            yield key_for(network, service), Traffic(element.packets, element.bytes, exact=True)
+            yield grant_key(network, service), Traffic(element.packets, element.bytes, exact=True)
 
 
 def counts_in(

@@ -15,9 +15,10 @@ from functools import lru_cache
 from ipaddress import ip_address
 from typing import Any, Final, TypeAlias
 
+from envelope.firewall import grant_key
 from envelope.firewall.cooperate import slices
 from envelope.firewall.errors import UnreadableRules
-from envelope.firewall.kernel import EVERYONE, Key, key_for
+from envelope.firewall.kernel import EVERYONE, Key
 from envelope.firewall.nftables.rules import PROXIES, is_own_set, read_set_name
 from envelope.firewall.nftables.snapshot import NftSnapshot
 from envelope.firewall.policy import RuleChoices
@@ -176,7 +177,7 @@ def _unlike(
     """
     in_force: Mapping[Any, Second] = reading.in_force
     version, service = read_set_name(name) or (4, 0)
-    suffix = key_for(f"/{reading.choices.prefix(version)}", service)
+    suffix = grant_key(f"/{reading.choices.prefix(version)}", service)
     earliest, latest = reading.begun - LATER + 1, reading.ended + EARLIER
     for element, left in part:
         known = in_force.get(element + suffix)
@@ -235,4 +236,4 @@ def key_of_element(name: str, element: str, choices: RuleChoices) -> Key | None:
     if version == 6 and "." in element:
         # inet_ntop(3) writes some addresses in a mixed form, and ipaddress does not.
         element = str(ip_address(element))
-    return key_for(f"{element}/{choices.prefix(version)}", service)
+    return grant_key(f"{element}/{choices.prefix(version)}", service)

@@ -17,7 +17,8 @@ from typing import Final, TypeAlias
 
 from envelope.addresses import Opening, PortRange
 from envelope.config.subjects import Service
-from envelope.firewall.kernel import EVERYONE, Key, key_for, service_of, version_of
+from envelope.firewall import grant_key
+from envelope.firewall.kernel import EVERYONE, Key, service_of, version_of
 from envelope.firewall.policy import IPV4, IPV6, RuleChoices
 
 TABLE: Final = "inet envelope"
@@ -235,7 +236,7 @@ def forget(structure: Structure) -> list[str]:
 
 def probe() -> list[str]:
     """Commands that make and remove a grant of either address family."""
-    keys = [key_for(str(family.example), 0) for family in (IPV4, IPV6)]
+    keys = [grant_key(str(family.example), 0) for family in (IPV4, IPV6)]
     return [*change_elements((key, 1000) for key in keys),
             *change_elements((key, None) for key in keys)]
 

@@ -8,12 +8,13 @@ from hypothesis import strategies as st
 from envelope.addresses import PortRange
 from envelope.config import Config
 from envelope.config.subjects import Subject
+from envelope.firewall import grant_key
 from envelope.firewall.iptables.ends import drop_ends, make_ends
 from envelope.firewall.iptables.grants import grants_in, rearrange
 from envelope.firewall.iptables.plan import install, mend, remove
 from envelope.firewall.iptables.rules import GRANTS, grant_rules
 from envelope.firewall.iptables.structure import Structure
-from envelope.firewall.kernel import EVERYONE, Key, key_for
+from envelope.firewall.kernel import EVERYONE, Key
 from envelope.firewall.policy import IPV4, RuleChoices
 from tests.support.fakeiptables import FakeFilterTable
 
@@ -29,7 +30,7 @@ END, LATER = 1000, 2000
 
 # Many networks close together, so that the chains are split and merged.
 KEYS = st.one_of(
-    st.builds(lambda n, service: key_for(f"10.0.{n >> 8}.{n & 255}/32", service),
+    st.builds(lambda n, service: grant_key(f"10.0.{n >> 8}.{n & 255}/32", service),
               st.integers(0, 300), st.sampled_from([0, 0, 0, 1])),
     st.just(EVERYONE[4]),
 )
@@ -131,7 +132,7 @@ def test_a_grant_in_a_wrong_chain_is_taken_away() -> None:
 def test_a_grant_for_one_service_is_none_for_another() -> None:
     """The chain tells them apart, and the ports stand in the rules that lead to it."""
     kernel, now = installed(SERVICES)
-    both = {key_for("10.0.0.1/32", number): END for number in (0, 1)}
+    both = {grant_key("10.0.0.1/32", number): END for number in (0, 1)}
     wanted = rules(SERVICES, both)
     write(kernel, now, {}, wanted)
     assert kernel.rules[GRANTS] == [

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from envelope.addresses import PROTOCOLS, PortRange, Protocol, parse_opening
 from envelope.config import Config
 from envelope.config.subjects import Subject
+from envelope.firewall import grant_key
 from envelope.firewall.iptables.ends import GRANULE, LATEST_END, MARGIN, end_of_grant
 from envelope.firewall.iptables.rules import (
     baseline_rules,
@@ -16,7 +17,7 @@ from envelope.firewall.iptables.rules import (
     read_grant,
     respelled,
 )
-from envelope.firewall.kernel import EVERYONE, Key, key_for
+from envelope.firewall.kernel import EVERYONE, Key
 from envelope.firewall.policy import IPV4, IPV6, RuleChoices
 
 SERVICE = (PortRange("tcp", 8880, 8880),)
@@ -120,7 +121,7 @@ def test_both_spellings_of_a_rule_are_one(printed, ours) -> None:
        number=st.sampled_from([0, 1, 2]))
 def test_reading_a_grant_back_gives_what_was_written(network, end, ports, number) -> None:
     """The inverse holds for every network, end and port."""
-    key = key_for(str(network), number)
+    key = grant_key(str(network), number)
     subjects = SUBJECTS if number else ()
     for rule in grant_rules(choices(grant_port=ports, subject=subjects), key, end):
         assert read_grant(rule, service=number) == (key, end)

@@ -10,9 +10,9 @@ import pytest
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock, deferLater
 
-from envelope.firewall import Traffic
+from envelope.firewall import Traffic, grant_key
 from envelope.firewall.errors import ToolFailed, UnreadableRules
-from envelope.firewall.kernel import Key, Seen, TableLabel, key_for
+from envelope.firewall.kernel import Key, Seen, TableLabel
 from envelope.firewall.metrics import FirewallMetrics
 from envelope.firewall.reconcile.reconciler import Reconciler
 from envelope.metrics import new_registry
@@ -108,7 +108,7 @@ class World:
 
 
 def key(number: int) -> Key:
-    return key_for(f"{ip_network((10 << 24) + number)}", 0)
+    return grant_key(f"{ip_network((10 << 24) + number)}", 0)
 
 
 @pytest.fixture
