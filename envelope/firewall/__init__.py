@@ -38,8 +38,8 @@ class RulesInForce:
 class GrantId:
     """A grant: a network, let in to one of the services (`envelope.config.subjects.Service`).
 
-    Those with the same `key` are equal. It is made once: the hash of a network, and its text, take
-    half a microsecond each.
+    Those with the same `key` are equal. The key is made once, since ipaddress computes the text and
+    the hash of a network in Python.
     """
 
     __slots__ = ("key", "network", "service")
