@@ -86,7 +86,8 @@ class TimedReactor(EPollReactor):
         self._poller = _Poller(self._poller, self.times)
         self._collecting = 0.0
         gc.callbacks.append(self._collected)
-        signal.signal(signal.SIGUSR2, self._write)
+        # Later than the service, which handles all signals.
+        self.callWhenRunning(lambda: signal.signal(signal.SIGUSR2, self._write))
 
     def _doReadOrWrite(self, selectable: Any, fd: int, event: int) -> None:
         # With TLS the innermost protocol names the event.

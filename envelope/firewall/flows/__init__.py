@@ -30,7 +30,6 @@ from envelope.firewall.cooperate import in_turns
 from envelope.firewall.flows.connections import (
     JUDGED_AT_ONCE,
     TRANSPORTS,
-    Clients,
     Connection,
     Ended,
     SocketTable,
@@ -194,7 +193,7 @@ class Flows:
             if self._tracking.tell(_SIGN):
                 await self._keep_own()
             if self._udp is not None:
-                await self._udp.hold(Clients(Ended(each, self._open) for each in networks))
+                await self._udp.hold_all(networks)
         except OSError as error:
             if self._devices and not self._failed:
                 _log.warn("connection tracking cannot be asked: {why}", why=error.strerror)

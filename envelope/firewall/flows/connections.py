@@ -149,9 +149,16 @@ class Clients:
 
     def __init__(self, ended: Iterable[Ended]) -> None:
         self._by_prefix: dict[tuple[int, int, int], Ended] = {}
+        self._lengths: set[tuple[int, int]] = set()
+        self.add(ended)
+
+    def add(self, ended: Iterable[Ended]) -> tuple[()]:
+        """Add these."""
         for each in ended:
-            self._by_prefix[_prefix(each.network.network_address, each.network.prefixlen)] = each
-        self._lengths = {(version, length) for version, length, _ in self._by_prefix}
+            prefix = _prefix(each.network.network_address, each.network.prefixlen)
+            self._by_prefix[prefix] = each
+            self._lengths.add(prefix[:2])
+        return ()
 
     def __bool__(self) -> bool:
         return bool(self._by_prefix)

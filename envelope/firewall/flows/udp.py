@@ -9,7 +9,7 @@ the flow.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from typing import Final
 
 from twisted.internet.defer import Deferred
@@ -92,6 +92,14 @@ class UdpFlows:
         waiting, self._waiting = self._waiting, []
         for done in waiting:
             done.callback(None)
+
+    async def hold_all(self, networks: Iterable[Network]) -> None:
+        """Pin the flows that all clients of these networks have now."""
+        clients = Clients(())
+        await in_turns(self._reactor, networks, lambda part: clients.add(
+            Ended(each, self._open) for each in part
+        ))
+        await self.hold(clients)
 
     async def hold(self, clients: Clients) -> None:
         """Pin the flows that these clients have now."""

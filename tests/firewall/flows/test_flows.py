@@ -14,6 +14,7 @@ from twisted.logger import formatEvent, globalLogPublisher
 
 from envelope.addresses import PortRange
 from envelope.config import Config
+from envelope.firewall.cooperate import SLICE
 from envelope.firewall.flows import Flows
 from envelope.firewall.flows.connections import Ended, UdpFlow
 from envelope.firewall.flows.cutter import MOST_AT_ONCE, Cutter
@@ -338,6 +339,20 @@ def test_udp_flows_of_clients_stay_theirs() -> None:
     rig.tracking.held.clear()
     rig.run(rig.flows.look([ip_network("203.0.113.8/32")]))
     assert rig.tracking.held == [(flow(5000, remote="203.0.113.8"), False)]
+
+
+def test_a_look_at_thousands_of_networks_takes_several_turns() -> None:
+    """The last one's flow is pinned all the same."""
+    rig = Rig()
+    rig.start()
+    rig.clock.advance(2 * APART)
+    rig.sockets.served["udp"] = {5000}
+    rig.tracking.flows = [flow(5000)]
+    networks = [*(ip_network((0x0A000000 + n, 32)) for n in range(SLICE)), A]
+    looking = Deferred.fromCoroutine(rig.flows.look(networks))
+    assert not looking.called
+    rig.run(looking)
+    assert rig.tracking.held == [(flow(5000), False)]
 
 
 def test_a_look_makes_the_hosts_own_known_again_after_a_flush() -> None:
