@@ -120,7 +120,7 @@ def _limits(entries: Entries) -> str:
         floor, held = entries["profile"]["floor"], entries["held iptables"]
         coming, traced = entries["coming"]["variants"], entries["trace"]["variants"]
         tools = {name: f"{name} tool alone" for name in ("iptables", "nftables")}
-        told = {name: traced[tool]["grant"][trace.PARTS[-1]] for name, tool in tools.items()}
+        told = {name: figures["grant"][trace.PARTS[-1]] for name, figures in traced.items()}
         resident = entries["idle"]["variants"]["bare"]["resident_kb"]
         plain = held["plain_ratio"]
     except KeyError:
@@ -136,7 +136,7 @@ def _limits(entries: Entries) -> str:
         beside[name] = coming[name]["cpu_ms"] - none
         beside[f"{name}_tool"] = coming[tool]["cpu_ms"] - none
         beside[f"{name}_tool_rate"] = coming[tool]["rate"] / coming["none"]["rate"]
-        beside[f"{name}_trace"] = told[name]
+        beside[f"{name}_told"], beside[f"{name}_trace"] = told[name], told[tool]
     return _text("limits").format(
         bare=bare, bare_limit=bare / limit, none=none, spare=0.2 * none,
         resident=resident / 1000, plain=plain, one=packets[0], many=packets[-1], **beside,
