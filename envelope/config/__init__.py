@@ -6,11 +6,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Final, Literal, TypeAlias
 
-from envelope.addresses import Address, Network, Opening, PortRange, parse_opening
+from envelope.addresses import Address, Network, Opening, PortRange, network_around, parse_opening
 from envelope.config import values
 from envelope.config.control import ControlOption
 from envelope.config.fields import many, one, optional, options_of
@@ -242,16 +241,8 @@ class Config:
 
     def network_of(self, address: Address) -> Network:
         """The network that a grant for `address` opens (`--grant-prefix4`, `--grant-prefix6`)."""
-        if isinstance(address, IPv4Address):
-            four = IPv4Network((address, self.grant_prefix4), strict=False)
-            if four.network_address == address:
-                # One object instead of two equal ones: 100 bytes less a session.
-                four.network_address = address
-            return four
-        six = IPv6Network((address, self.grant_prefix6), strict=False)
-        if six.network_address == address:
-            six.network_address = address
-        return six
+        bits = self.grant_prefix4 if address.version == 4 else self.grant_prefix6
+        return network_around(address, bits)
 
 
 OPTIONS: Final = options_of(Config)
