@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence, Set
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Final
+from typing import Final, TypeAlias
 
 from envelope.firewall.kernel import Key, parts_of
+
+# The networks of a chain, the newest last.
+Members: TypeAlias = Mapping[Key, None]
 
 # Further chains that one chain leads to.
 MOST_WAYS: Final = 8
@@ -40,36 +43,50 @@ class Node:
 class Draft:
     """The next state of a tree; `arranged`: chains have come or gone.
 
-    The arguments are the fields of `Tree`.
+    The arguments are the fields of `Tree`. `trunk` is the chain that all others split from.
     """
 
     def __init__(
-        self, root: str, bits: int, most: int,
-        nodes: Mapping[str, Node], members: Mapping[str, Set[Key]],
+        self, root: str, trunk: str, bits: int, most: int,
+        nodes: Mapping[str, Node], members: Mapping[str, Members],
     ) -> None:
         self._root = root
+        self.trunk = trunk
         self._bits = bits
         self._most = most
         self._before = nodes
         self.nodes = dict(nodes)
         self.members = dict(members)
         self.arranged = False
+        # The chains whose networks were copied, to be changed.
+        self._own: dict[str, dict[Key, None]] = {}
         self._last = 0
 
     def put(self, key: Key, chain: str) -> None:
-        """Add a network to a chain."""
-        self._own(chain).add(key)
+        """Add a network to a chain, as its newest."""
+        self.drop(key, chain)
+        self._of(chain)[key] = None
 
     def drop(self, key: Key, chain: str) -> None:
         """Remove a network from a chain, if it is there."""
-        self._own(chain).discard(key)
+        self._of(chain).pop(key, None)
 
-    def _own(self, chain: str) -> set[Key]:
+    def _of(self, chain: str) -> dict[Key, None]:
         """The networks of a chain, to be changed."""
-        keys = self.members[chain]
-        if not isinstance(keys, set):
-            keys = self.members[chain] = set(keys)
-        return keys
+        if chain not in self._own:
+            self._set(chain, dict(self.members[chain]))
+        return self._own[chain]
+
+    def _set(self, chain: str, keys: dict[Key, None]) -> None:
+        self._own[chain] = self.members[chain] = keys
+
+    def add_trunk(self) -> None:
+        """Add a chain behind the first one, for all networks but the newest."""
+        self.trunk = self._new_name()
+        self.nodes[self.trunk] = Node(before=self._root)
+        self.nodes[self._root] = Node(ways=(self.trunk,))
+        self._set(self.trunk, {})
+        self.arranged = True
 
     @property
     def depth(self) -> int:
@@ -118,9 +135,11 @@ class Draft:
         """Add a chain for the networks of `name` within a prefix, and these ways; returns it."""
         child = self._new_name()
         self.nodes[child] = within = Node(*part, name)
-        keys = {key for key in self.members[name] if within.has(*number_of(key), self._bits)}
-        self.members[child] = keys
-        self.members[name] = self.members[name] - keys
+        inside, outside = dict[Key, None](), dict[Key, None]()
+        for key in self.members[name]:
+            (inside if within.has(*number_of(key), self._bits) else outside)[key] = None
+        self._set(child, inside)
+        self._set(name, outside)
         self._move(ways, name, child)
         # No other way contains the prefix: its networks would have been there.
         node = self.nodes[name]
@@ -157,6 +176,8 @@ class Draft:
             if name == self._root:
                 return
             node = self.nodes[name]
+            if name == self.trunk and node.ways:
+                return
             if len(node.ways) < 2 and not (node.ways and self.members[name]):
                 self._merge_if_small(name)
             if name in self.nodes:
@@ -170,7 +191,8 @@ class Draft:
             return
         node = self.nodes.pop(name)
         before = self.nodes[node.before]
-        self._own(heir).update(self.members.pop(name))
+        # The first chain's own are newer.
+        self._set(heir, {**self.members.pop(name), **self.members[heir]})
         place = before.ways.index(name)
         self.nodes[node.before] = replace(
             before, ways=(*before.ways[:place], *node.ways, *before.ways[place + 1:])
@@ -195,11 +217,15 @@ class Draft:
             heir, ways = found, self.nodes[found].ways
 
     def rebuild(self) -> None:
-        """Arrange all networks anew, whatever order they came in."""
-        everyone = frozenset[Key]().union(*self.members.values())
-        root = self._root
-        self.nodes, self.members = {root: Node()}, {root: everyone}
-        self.split(root)
+        """Arrange all networks behind the trunk anew, whatever order they came in."""
+        root, trunk = self._root, self.trunk
+        first = {} if trunk == root else self.members.pop(root)
+        everyone = {key: None for keys in self.members.values() for key in keys}
+        self.nodes = {root: Node()}
+        if trunk != root:
+            self.nodes = {root: Node(ways=(trunk,)), trunk: Node(before=root)}
+        self.members, self._own = {root: first, trunk: everyone}, {}
+        self.split(trunk)
 
 
 def crowded(

@@ -6,9 +6,10 @@ changes by others.
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable
+from collections.abc import Iterable, Mapping
 
 from envelope.firewall.iptables.incremental import lines_of
+from envelope.firewall.iptables.rules import Rules, read_grant, respelled, service_in
 from envelope.firewall.iptables.structure import Structure
 from envelope.firewall.kernel import Key
 
@@ -38,19 +39,42 @@ class Doubt:
             self._keys.update(keys)
 
     def arranged(self, standing: Structure, text: str) -> Structure:
-        """The structure with the chains for grants that iptables-save's `text` shows."""
-        if self._then is None or self._then.trees == standing.trees:
+        """The structure with the chains for grants that iptables-save's `text` shows.
+
+        So are the networks in doubt: in the first chain, or else where they belong behind it.
+        """
+        if self._then is None:
             return standing
         there = set(text.split("\n"))
         both = (standing, standing.with_trees(self._then.trees))
         whole = [each for each in both if there.issuperset(lines_of(each.grant_chains))]
         # Where one has all chains of the other and more, the text may show both.
-        return max(whole, key=lambda each: len(each.grant_chains), default=standing)
+        shown = max(whole, key=lambda each: len(each.grant_chains), default=standing)
+        self._keys |= standing.newest ^ self._then.newest
+        return shown.placed(self._keys, newest_in(there, shown))
 
-    def settled(self, standing: Structure, found: Container[Key]) -> Structure:
-        """The structure with the networks that were `found` in its chains; ends the doubt."""
-        if self._then is None:
-            return standing
+    def settled(
+        self, standing: Structure, found: Mapping[Key, Rules], known: Mapping[Key, Rules]
+    ) -> Structure:
+        """The structure with the networks that were `found` in its chains; ends the doubt.
+
+        Those that were not `known`, others have put there.
+        """
+        if strange := found.keys() - known.keys():
+            standing = standing.placed(strange, standing.newest)
         keys, self._then, self._keys = self._keys, None, set()
-        coming = {key for key in keys if key in found}
-        return standing.changed(coming, keys - coming, arrange=False)
+        gone = keys - found.keys()
+        return standing.changed((), gone, arrange=False) if gone else standing
+
+
+def newest_in(lines: Iterable[str], structure: Structure) -> set[Key]:
+    """The networks whose rules are in the first chains, by lines of iptables-save."""
+    firsts = tuple(f"-A {tree.root} -s " for tree in structure.trees)
+    found = set[Key]()
+    for line in lines:
+        if line.startswith(firsts):
+            _, chain, rule = line.split(" ", 2)
+            grant = read_grant(respelled(rule), structure.family.version, service_in(chain))
+            if grant is not None:
+                found.add(grant[0])
+    return found

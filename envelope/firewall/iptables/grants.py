@@ -39,30 +39,37 @@ def end_of(rules: Rules) -> int | None:
     return max(ends, default=None)
 
 
-def change(chain: str, have: Rules, want: Rules) -> list[str]:
+def change(chain: str, have: Rules, want: Rules, addition: str = "") -> list[str]:
     """The lines that turn a network's rules into others: additions first, then deletions.
+
+    `addition` is how a line begins that adds a rule; without it, rules are added at the end.
 
     A rule is replaced by adding and deleting, not by its number, which others may have changed.
     """
     if have == want:
         return []
+    addition = addition or f"-A {chain}"
     if not have or not want:
-        return [f"-A {chain} {rule}" for rule in want] or [f"-D {chain} {rule}" for rule in have]
+        return [f"{addition} {rule}" for rule in want] or [f"-D {chain} {rule}" for rule in have]
     there, asked = Counter(have), Counter(want)
     return [
-        *(f"-A {chain} {rule}" for rule in (asked - there).elements()),
+        *(f"{addition} {rule}" for rule in (asked - there).elements()),
         *(f"-D {chain} {rule}" for rule in (there - asked).elements()),
     ]
 
 
 def change_all(
-    now: Structure, in_force: Mapping[Key, Rules], wants: Mapping[Key, Rules | None]
+    now: Structure,
+    then: Structure,
+    in_force: Mapping[Key, Rules],
+    wants: Mapping[Key, Rules | None],
 ) -> list[str]:
-    """The lines that give each network in `wants` those rules, or none."""
-    return [
-        line for key, want in wants.items()
-        for line in change(now.leaf(key), in_force.get(key, ()), want or ())
-    ]
+    """The lines that give each network in `wants` those rules, or none; no other moves."""
+    lines: list[str] = []
+    for key, want in wants.items():
+        chain = (then if want else now).leaf(key)
+        lines += change(chain, in_force.get(key, ()), want or (), then.addition(chain, key))
+    return lines
 
 
 def rearrange(
@@ -78,25 +85,27 @@ def rearrange(
     for name, jumps in chains.items():
         old = former.get(name, ())
         lines += [f"-D {name} {jump}" for jump in old if jump not in jumps]
-        # What no grant opens stands first.
+        # What no grant opens stands first. The newest grants do, too: behind them, one rule without
+        # a source leads to all others.
         first = 1 + (len(then.closed) if name == GRANTS else 0)
         lines += [
-            f"-I {name} {place} {jump}" for place, jump in enumerate(jumps, first)
-            if jump not in old
+            f"-A {name} {jump}" if jump.startswith("-j") else f"-I {name} {place} {jump}"
+            for place, jump in enumerate(jumps, first) if jump not in old
         ]
     moved = {
         key for tree, old_tree in zip(then.trees, now.trees, strict=True)
         for name, keys in tree.members.items() if keys is not old_tree.members.get(name)
-        for key in keys - old_tree.members.get(name, frozenset()) if key not in wants
+        for key in keys.keys() - old_tree.members.get(name, {}).keys() if key not in wants
     }
     for key in (*moved, *wants):
         have = in_force.get(key, ())
         want = wants.get(key, have) or ()
         before, after = now.leaf(key), then.leaf(key)
         if before == after:
-            lines += change(after, have, want)
+            lines += change(after, have, want, then.addition(after, key))
         else:
-            lines += [*change(after, (), want), *change(before, have, ())]
+            lines += change(after, (), want, then.addition(after, key))
+            lines += change(before, have, ())
     return lines + drop_branches(going, ())
 
 

@@ -66,7 +66,7 @@ class Rereader:
         Works in steps of `SLICE` lines that are new or gone. Rules that equal those of `in_force`
         are returned as the same objects, which makes comparing them cheap.
         """
-        if structure != self._structure:
+        if structure is not self._structure:
             yield from self._follow(structure)
         lines = text.split("\n")
         there = set(lines)
@@ -107,16 +107,27 @@ class Rereader:
             return
         changed = {
             name for old, new in zip(former.trees, structure.trees, strict=True)
+            if old != new
             for name in new.nodes.keys() | old.nodes.keys() if new.ways(name) != old.ways(name)
         }
+        moved = former.newest ^ structure.newest
         lines, grants = dict(self._lines), dict(self._grants)
-        for part in slices([line for line in lines if lines[line][2] in changed]):
-            for line in part:
-                key, rule, chain = lines[line]
-                if chain != structure.leaf(key):
-                    _leave_out(lines, grants, line, rule)
-            yield len(part)
-        self._forget(structure)
+        if changed or moved:
+            suspect = [
+                line for line, grant in lines.items() if grant[2] in changed or grant[0] in moved
+            ]
+            for part in slices(suspect):
+                for line in part:
+                    key, rule, chain = lines[line]
+                    if chain != structure.leaf(key):
+                        _leave_out(lines, grants, line, rule)
+                yield len(part)
+        if structure != former:
+            self._forget(structure)
+        elif moved and any(line.startswith(_GRANT) for line in self._others):
+            # What was astray may be where it belongs: all other lines are judged again.
+            self._others = []
+        self._structure = structure
         self._lines, self._grants = lines, grants
 
     def _forget(self, structure: Structure) -> None:

@@ -8,7 +8,7 @@ them. Each holds one rule, because `iptables -X` without a name deletes every em
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Container, Iterable
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
@@ -78,7 +78,9 @@ class Structure:
         bits, services = family.example.max_prefixlen, choices.services
         if len(services) == 1:
             trees: tuple[Tree, ...] = (
-                Tree.of(GRANTS, bits, max(len(set(services[0].ports)), 1)),
+                Tree.of(
+                    GRANTS, bits, max(len(set(services[0].ports)), 1), not kept_closed(choices)
+                ),
             )
         else:
             trees = tuple(Tree.of(service_chain(n), bits) for n in range(len(services)))
@@ -89,6 +91,27 @@ class Structure:
         if len(self.trees) == 1:
             return self.trees[0].leaf(key)
         return GRANTS if key in NO_CLIENTS else self.trees[service_of(key)].leaf(key)
+
+    def addition(self, chain: str, key: Key) -> str:
+        """How the line begins that adds a grant's rule to this chain: the newest come first."""
+        number = 0 if len(self.trees) == 1 else service_of(key)
+        if key in NO_CLIENTS or not self.trees[number].adds_in_front(chain):
+            return f"-A {chain}"
+        return f"-I {chain} 1"
+
+    def placed(self, keys: Collection[Key], first: Container[Key]) -> Structure:
+        """The structure with these grants in the first chains, or else behind them."""
+        return self.with_trees(tuple(
+            tree.placed(
+                [key for key in keys if len(self.trees) == 1 or service_of(key) == number], first
+            )
+            for number, tree in enumerate(self.trees)
+        ))
+
+    @property
+    def newest(self) -> frozenset[Key]:
+        """The grants in the first chains."""
+        return frozenset(key for tree in self.trees for key in tree.members[tree.root])
 
     def changed(
         self, coming: Collection[Key], going: Collection[Key], arrange: bool = True

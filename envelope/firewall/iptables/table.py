@@ -187,7 +187,7 @@ class FilterTable(InstalledTable[Snapshot]):
         # The next look sees what mending came to.
         changed = seen.mending or seen.moving or standing is not self._structure
         self._certainty.know(None if changed or not written_by_nft(text) else known)
-        self._structure = self._doubt.settled(self._standing, seen.grants)
+        self._structure = self._doubt.settled(self._standing, seen.grants, in_force)
         return seen
 
     async def write(
@@ -208,7 +208,7 @@ class FilterTable(InstalledTable[Snapshot]):
         if then == now:
             changes = await in_turns(
                 self._tools.reactor, wants.items(),
-                lambda part: change_all(now, in_force, dict(part)),
+                lambda part: change_all(now, then, in_force, dict(part)),
             )
         else:
             changes = rearrange(now, then, in_force, wants)

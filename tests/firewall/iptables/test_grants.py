@@ -160,7 +160,7 @@ def test_a_usual_change_is_one_rule() -> None:
         leaf = now.leaf(key)
         for wish, lines in (
             (None, [f"-D {leaf} {grants[key][0]}"]),
-            (LATER, [f"-A {leaf} -s {key} -j ENVELOPE-END-19700101T003320",
+            (LATER, [f"-I {leaf} 1 -s {key} -j ENVELOPE-END-19700101T003320",
                      f"-D {leaf} {grants[key][0]}"]),
         ):
             wants = rules(now.choices, {key: wish})

@@ -13,8 +13,9 @@ from envelope.addresses import PortRange
 from envelope.config import Config
 from envelope.firewall.cooperate import SLICE
 from envelope.firewall.errors import UnreadableRules
+from envelope.firewall.iptables.doubt import Doubt
 from envelope.firewall.iptables.ends import make_ends
-from envelope.firewall.iptables.grants import grants_in, rearrange
+from envelope.firewall.iptables.grants import change_all, grants_in, rearrange
 from envelope.firewall.iptables.head import openings
 from envelope.firewall.iptables.incremental import Rereader
 from envelope.firewall.iptables.plan import install, mend, moved
@@ -56,7 +57,8 @@ class Kernel:
         }
         then = now.changed([key for key, want in wants.items() if want],
                            [key for key, want in wants.items() if not want], arrange)
-        self.model.apply(rearrange(now, then, self.grants, wants))
+        lines = change_all if then == now else rearrange
+        self.model.apply(lines(now, then, self.grants, wants))
         self.structure = then
         self.grants = {key: want for key, want in {**self.grants, **wants}.items() if want}
 
@@ -64,7 +66,8 @@ class Kernel:
         """Do as others do, if the kernel lets them; what is then there counts as wanted."""
         with suppress(Rejected):
             self.model.apply([*lines])
-        self.grants = grants_in(self.model.snapshot(), self.structure)[0]
+        known, self.grants = self.grants, grants_in(self.model.snapshot(), self.structure)[0]
+        self.structure = Doubt().settled(self.structure, self.grants, known)
 
     def read(self, reader: Rereader) -> Seen:
         return run_steps(reader.read(self.model.text(), self.structure, self.grants))
@@ -82,14 +85,15 @@ class Kernel:
 
 ENDS = st.dictionaries(st.integers(0, 3).map(key), st.sampled_from([None, 5, 5, 6]), max_size=4)
 A_RULE = grant_rules(LAYOUT, key(1), 5)[0]
-# So many that they are spread over chains: the first eight in the first of these.
+# So many that they are spread over chains: the first eight in the first behind the trunk.
 MANY = {key(number): 5 for number in range(40)}
-CHAIN = f"{GRANTS}-B1"
-JUMP = f"{GRANTS} -s 10.0.0.0/29 -j {CHAIN}"
+CHAIN, TRUNK = f"{GRANTS}-B2", f"{GRANTS}-B1"
+JUMP = f"{TRUNK} -s 10.0.0.0/29 -j {CHAIN}"
 EDITS: st.SearchStrategy[str | list[str]] = st.sampled_from([
     f"-A FORWARD {THEIRS}", f"-A {GRANTS} {THEIRS}", f"-D {GRANTS} {THEIRS}",
     f"-A {GRANTS} {A_RULE}", f"-D {GRANTS} {A_RULE}",
-    f"-A {CHAIN} {A_RULE}", f"-D {CHAIN} {A_RULE}",
+    f"-A {CHAIN} {A_RULE}", f"-D {CHAIN} {A_RULE}", f"-A {TRUNK} {A_RULE}",
+    f"-D {GRANTS} -j {TRUNK}", f"-I {GRANTS} 1 {A_RULE}",
     f":{GRANTS} - [0:0]", f":{CHAIN} - [0:0]", f"-A ENVELOPE {A_RULE}", f"-A {JUMP}",
     [f"-D {JUMP}", f":{CHAIN} - [0:0]", f"-X {CHAIN}"], [f"-A {CHAIN} {A_RULE}"] * 2,
     "-P INPUT ACCEPT", "-I INPUT 1 -s 9.9.9.9/32 -j DROP", "-D INPUT -j ENVELOPE",
@@ -149,6 +153,33 @@ def test_grants_in_chains_of_another_arrangement_are_astray() -> None:
     staying = {each for each in MANY if kernel.structure.leaf(each) == GRANTS}
     kernel.structure = kernel.structure.emptied
     assert both(kernel, reader).grants.keys() == staying < MANY.keys()
+
+
+def test_a_grant_that_came_again_is_in_the_first_chain_alone() -> None:
+    """Where it was before, only others can have put it."""
+    kernel, reader = Kernel(), Rereader()
+    kernel.want(MANY)
+    both(kernel, reader)
+    for end in (None, 5):
+        kernel.want({key(1): end})
+    kernel.model.apply([f"-A {CHAIN} {A_RULE}"])
+    seen = both(kernel, reader)
+    assert seen.mending == [f"-D {CHAIN} {A_RULE}"]
+    assert seen.grants == kernel.grants
+
+
+def test_a_grant_that_others_have_made_is_prolonged_where_it_is() -> None:
+    """And revoked there: it is not looked for among the newest."""
+    kernel, new = Kernel(), key(6)
+    kernel.want({**MANY, new: None})
+    leaf = kernel.structure.leaf(new)
+    kernel.edit(*(f"-A {leaf} {rule}" for rule in grant_rules(LAYOUT, new, 5)))
+    assert kernel.structure.leaf(new) == leaf != GRANTS
+    for end in (5, 6, None):
+        kernel.want({new: end})
+        seen = kernel.read_plainly()
+        assert seen.mending == []
+        assert seen.grants == kernel.grants
 
 
 def test_the_rules_of_one_network_are_in_order_however_they_come_back() -> None:

@@ -291,7 +291,7 @@ def test_changes_lead_from_any_end_to_any_other(chosen, ends) -> None:
         have, _ = grants_in(kernel.snapshot(), structure)
         want = () if end is None else grant_rules(chosen, A, end)
         kernel.apply([*make_ends([end] if end is not None else []),
-                      *change_all(structure, have, {A: want})])
+                      *change_all(structure, structure, have, {A: want})])
         now, astray = grants_in(kernel.snapshot(), structure)
         assert now == ({A: want} if want else {})
         assert not astray

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from envelope.firewall.iptables.branching import MOST_WAYS
-from envelope.firewall.iptables.tree import DEEPEST, MOST_RULES, Tree
+from envelope.firewall.iptables.tree import DEEPEST, MOST_RULES, NEWEST, Tree
 from envelope.firewall.kernel import EVERYONE, Key
 
 ROOT = "ENVELOPE-GRANTS"
@@ -51,14 +51,18 @@ def way(tree: Tree, key: Key) -> tuple[list[str], int]:
     network = ip_network(key)
 
     def through(chain: str, seen: list[str]) -> Iterator[tuple[str, list[str], bool]]:
+        own = [*tree.members[chain]]
+        if tree.adds_in_front(chain):
+            for each in reversed(own):
+                yield each, seen, each == key
         for rule in tree.chains[chain]:
-            _, source, _, target = rule.split()
-            matches = network.network_address in ip_network(source)
+            *source, _, target = rule.split()
             yield rule, seen, False
-            if matches:
+            if not source or network.network_address in ip_network(source[1]):
                 yield from through(target, [*seen, target])
-        for each in sorted(tree.members[chain]):
-            yield each, seen, each == key
+        if not tree.adds_in_front(chain):
+            for each in own:
+                yield each, seen, each == key
 
     for rules, (_, seen, found) in enumerate(through(tree.root, [tree.root]), 1):
         if found:
@@ -116,7 +120,7 @@ def test_there_is_one_chain_again_once_they_have_left(name) -> None:
         before, tree = tree, tree.changed((), [each])
         moved = [
             key for chain, members in tree.members.items()
-            for key in members - before.members.get(chain, frozenset())
+            for key in members.keys() - before.members.get(chain, {}).keys()
         ]
         assert len(moved) <= 2 * MOST_RULES
         left = len(keys) - number - 1
@@ -153,15 +157,73 @@ def test_few_grants_stay_in_one_chain_which_people_can_read() -> None:
     """And the usual change concerns no other chain."""
     tree = Tree.of(ROOT, 32).changed([key(n, 32, 32) for n in range(MOST_RULES)], ())
     assert tree.nodes.keys() == {ROOT}
-    split = tree.changed([key(MOST_RULES, 32, 32)], ())
-    assert split.chains == {ROOT: (f"-s 0.0.0.0/28 -j {ROOT}-B1",), f"{ROOT}-B1": ()}
-    assert len(split.members[f"{ROOT}-B1"]) == MOST_RULES // 2
-    more = split.changed([key(MOST_RULES + 1, 32, 32)], [key(3, 32, 32)])
-    assert more.nodes is split.nodes
+    spread = tree.changed([key(MOST_RULES, 32, 32)], ())
+    assert spread.chains == {ROOT: (f"-j {ROOT}-B1",), f"{ROOT}-B1": ()}
+    assert [*spread.members[ROOT]] == [key(MOST_RULES - n, 32, 32) for n in (1, 0)]
+    more = spread.changed([key(MOST_RULES + 1, 32, 32)], [key(3, 32, 32)])
+    assert more.nodes is spread.nodes
+    tree = spread.changed([key(MOST_RULES + n, 32, 32) for n in range(1, 4)], ())
+    assert tree.chains == {
+        ROOT: (f"-j {ROOT}-B1",), f"{ROOT}-B1": (f"-s 0.0.0.0/28 -j {ROOT}-B2",), f"{ROOT}-B2": (),
+    }
+    assert len(tree.members[f"{ROOT}-B2"]) == MOST_RULES // 2
+
+
+@pytest.mark.parametrize("at_once", [1, 16, 512])
+def test_the_newest_is_compared_first_and_the_others_move_once_each(at_once) -> None:
+    """A few at a time, from the first chain to one behind it; those of a full chain besides."""
+    keys = [key(number, 32, 32) for number in range(1000)]
+    tree, moves = Tree.of(ROOT, 32), 0
+    for first in range(0, len(keys), at_once):
+        before, tree = tree, tree.changed(keys[first:first + at_once], ())
+        came = keys[:first + at_once][-1]
+        assert way(tree, came) == ([ROOT], 1)
+        assert len(tree.members[ROOT]) <= (NEWEST if len(tree.nodes) > 1 else MOST_RULES)
+        moves += before != tree
+        assert tree.members[ROOT].keys() <= {*keys[first:first + at_once], *before.members[ROOT]}
+    assert moves <= len(keys) / at_once / 2 + 1 or at_once > 1
+
+
+def test_a_network_that_is_prolonged_stays_where_it_is() -> None:
+    """In the first chain as the newest of all, since its rule is written anew."""
+    keys = [key(number, 32, 32) for number in range(100)]
+    tree = Tree.of(ROOT, 32)
+    for each in keys:
+        tree = tree.changed([each], ())
+    newest = [*tree.members[ROOT]]
+    again = tree.changed([keys[7], newest[0]], ())
+    assert again == tree
+    assert again.leaf(keys[7]) == tree.leaf(keys[7]) != ROOT
+    assert [*again.members[ROOT]] == [*newest[1:], newest[0]]
+
+
+def test_where_rules_stand_before_the_grants_none_is_added_in_front_of_them() -> None:
+    """The first chain is like the others then: no network stays there because it is new."""
+    keys = [key(number, 32, 32) for number in range(100)]
+    tree = Tree.of(ROOT, 32, apart=False)
+    for each in keys:
+        tree = tree.changed([each], ())
+    assert not any(map(tree.adds_in_front, tree.nodes))
+    assert tree.chains[ROOT][0].startswith("-s ")
+    check(tree, {*keys})
+    assert all(tree.placed([each], [each]).members == tree.members for each in keys)
+
+
+def test_networks_are_placed_where_their_rules_were_found() -> None:
+    """In the first chain, or behind it, wherever they were thought to be."""
+    keys = [key(number, 32, 32) for number in range(100)]
+    tree = Tree.of(ROOT, 32).changed(keys, ())
+    new, old, none = keys[-1], keys[5], key(200, 32, 32)
+    assert tree.leaf(new) == ROOT != tree.leaf(old)
+    placed = tree.placed([new, old, none], [old])
+    assert placed == tree
+    assert placed.leaf(old) == ROOT
+    assert none in placed.members[placed.leaf(none)]
+    check(placed, {*keys, none})
 
 
 def test_everyones_rules_stay_in_the_first_chain() -> None:
     """They have no source to be spread by."""
     tree = Tree.of(ROOT, 32).changed([EVERYONE[4]], ())
-    assert tree.members[ROOT] == frozenset()
+    assert not tree.members[ROOT]
     assert tree.leaf(EVERYONE[4]) == ROOT
