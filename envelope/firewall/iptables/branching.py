@@ -141,9 +141,11 @@ class Draft:
         self._set(child, inside)
         self._set(name, outside)
         self._move(ways, name, child)
-        # No other way contains the prefix: its networks would have been there.
+        # No other way contains the prefix: its networks would have been there. A chain of few
+        # networks may contain other ways; one of many, behind several ways, is compared first.
         node = self.nodes[name]
-        self.nodes[name] = replace(node, ways=(*node.ways, child))
+        rest = node.ways
+        self.nodes[name] = replace(node, ways=(child, *rest) if ways else (*rest, child))
         return child
 
     def _move(self, ways: tuple[str, ...], before: str, after: str) -> None:

@@ -22,9 +22,9 @@ from envelope.firewall.kernel import NO_CLIENTS, Key
 # Rules of grants in one chain: with more it is split, and chains with half as many together become
 # one. The two are so far apart that a few visits do not move rules to and fro.
 MOST_RULES: Final = 32
-# The newest grants, which stay in the first chain while there are others. With one more, half as
-# many stay, so that they go to the other chains a few at a time.
-NEWEST: Final = 4
+# The newest grants, which stay in the first chain while there are others. With one more, all but
+# the newest go to the other chains, so that they do so a few at a time.
+NEWEST: Final = 3
 # Chains on the way to a grant behind the first. nf_tables follows 16 jumps (NFT_JUMP_STACK_SIZE),
 # of which an operator's own rules may take some.
 DEEPEST: Final = 8
@@ -174,7 +174,7 @@ class Tree:
                 moves += 1
                 if trunk == root:
                     draft.add_trunk()
-                for key in first[:-((self.newest + 1) // 2)]:
+                for key in first[:-1]:
                     grown[key] = draft.trunk if trunk == root else self._behind(key)
                     draft.drop(key, root)
                     draft.put(key, grown[key])

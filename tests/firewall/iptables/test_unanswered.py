@@ -175,7 +175,7 @@ def test_a_grant_that_the_mending_of_a_look_has_made(world: World) -> None:
     assert answers[0].called
     world.allow(first + FULL, first + FULL + 1)
     world.run()
-    assert world.branches() == 1
+    assert world.branches() == 2
     world.look()
     assert not world.drift()
     answers = world.revoke(late)
