@@ -51,9 +51,12 @@ INTERFERENCE: dict[str, tuple[list[list[str]], set[str]]] = {
 # The same with so many grants that they are spread over several chains.
 SPREAD: dict[str, tuple[list[list[str]], set[str]]] = {
     "the first chain flushed": ([["-F", "ENVELOPE-GRANTS"]], {"baseline"}),
-    "a chain flushed": ([["-F", "ENVELOPE-GRANTS-B1"]], {"grant"}),
+    "a chain flushed": ([["-F", "ENVELOPE-GRANTS-B2"]], {"grant"}),
     "a chain removed": (
-        [["-D", "ENVELOPE-GRANTS", "1"], ["-F", "ENVELOPE-GRANTS-B1"],
+        [["-D", "ENVELOPE-GRANTS-B1", "1"], ["-F", "ENVELOPE-GRANTS-B2"],
+         ["-X", "ENVELOPE-GRANTS-B2"]], {"baseline", "chain", "grant"}),
+    "the chain of all others removed": (
+        [["-D", "ENVELOPE-GRANTS", "-j", "ENVELOPE-GRANTS-B1"], ["-F", "ENVELOPE-GRANTS-B1"],
          ["-X", "ENVELOPE-GRANTS-B1"]], {"baseline", "chain", "grant"}),
     "a chain of an older version": (
         [["-N", "ENVELOPE-GRANTS-0123"], ["-A", "ENVELOPE-GRANTS", "-s", "10.0.0.0/8", "-j",

@@ -170,10 +170,10 @@ def test_a_grant_that_came_again_is_in_the_first_chain_alone() -> None:
 
 def test_a_grant_that_others_have_made_is_prolonged_where_it_is() -> None:
     """And revoked there: it is not looked for among the newest."""
-    kernel, new = Kernel(), key(6)
+    kernel, new = Kernel(PLAIN), key(6)
     kernel.want({**MANY, new: None})
     leaf = kernel.structure.leaf(new)
-    kernel.edit(*(f"-A {leaf} {rule}" for rule in grant_rules(LAYOUT, new, 5)))
+    kernel.edit(*(f"-A {leaf} {rule}" for rule in grant_rules(PLAIN, new, 5)))
     assert kernel.structure.leaf(new) == leaf != GRANTS
     for end in (5, 6, None):
         kernel.want({new: end})
