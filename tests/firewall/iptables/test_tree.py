@@ -95,8 +95,8 @@ def _prefix(tree: Tree, name: str) -> tuple[int, int]:
 
 @pytest.mark.parametrize("name", sets_of(32, 1))
 @pytest.mark.parametrize(("bits", "prefix"), SIZES)
-@pytest.mark.parametrize("at_once", [1, 512])
-def test_a_packet_of_the_newest_of_1000_is_compared_few_times(name, bits, prefix, at_once) -> None:
+@pytest.mark.parametrize(("at_once", "most"), [(1, 50), (16, 82), (512, 50)])
+def test_a_packet_of_any_of_1000_is_compared_few_times(name, bits, prefix, at_once, most) -> None:
     """Whatever they have in common, and however many come in one transaction."""
     numbers = [*dict.fromkeys(n % (1 << prefix) for n in sets_of(prefix, 1000)[name])]
     keys = [key(number, bits, prefix) for number in numbers]
@@ -104,9 +104,9 @@ def test_a_packet_of_the_newest_of_1000_is_compared_few_times(name, bits, prefix
     for first in range(0, len(keys), at_once):
         tree = tree.changed(keys[first:first + at_once], ())
     check(tree, set(keys))
-    ways = [way(tree, each) for each in (*keys[::11], keys[-1])]
+    ways = [way(tree, each) for each in keys[::11]]
     # One chain of 1,000 leaves 0.4 of the packets per second.
-    assert max(rules for _, rules in ways) <= 70
+    assert max(rules for _, rules in ways) <= most
     assert max(len(chains) for chains, _ in ways) <= 1 + DEEPEST
 
 
