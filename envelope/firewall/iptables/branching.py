@@ -9,11 +9,10 @@ from typing import Final, TypeAlias
 
 from envelope.firewall.kernel import Key, parts_of
 
-# The networks of a chain, the newest last.
-Members: TypeAlias = Mapping[Key, None]
-
 # Further chains that one chain leads to.
 MOST_WAYS: Final = 8
+# The networks of a chain, the newest last.
+Members: TypeAlias = Mapping[Key, None]
 
 
 @lru_cache(maxsize=1 << 15)
@@ -143,9 +142,8 @@ class Draft:
         self._move(ways, name, child)
         # No other way contains the prefix: its networks would have been there. A chain of few
         # networks may contain other ways; one of many, behind several ways, is compared first.
-        node = self.nodes[name]
-        rest = node.ways
-        self.nodes[name] = replace(node, ways=(child, *rest) if ways else (*rest, child))
+        old = self.nodes[name]
+        self.nodes[name] = replace(old, ways=(child, *old.ways) if ways else (*old.ways, child))
         return child
 
     def _move(self, ways: tuple[str, ...], before: str, after: str) -> None:
@@ -175,10 +173,8 @@ class Draft:
             for way in self.nodes[name].ways:
                 if not self.nodes[way].ways:
                     self._merge_if_small(way)
-            if name == self._root:
-                return
             node = self.nodes[name]
-            if name == self.trunk and node.ways:
+            if name == self._root or (name == self.trunk and node.ways):
                 return
             if len(node.ways) < 2 and not (node.ways and self.members[name]):
                 self._merge_if_small(name)
@@ -221,12 +217,12 @@ class Draft:
     def rebuild(self) -> None:
         """Arrange all networks behind the trunk anew, whatever order they came in."""
         root, trunk = self._root, self.trunk
-        first = {} if trunk == root else self.members.pop(root)
+        first = {root: self.members.pop(root)} if trunk != root else {}
         everyone = {key: None for keys in self.members.values() for key in keys}
-        self.nodes = {root: Node()}
-        if trunk != root:
-            self.nodes = {root: Node(ways=(trunk,)), trunk: Node(before=root)}
-        self.members, self._own = {root: first, trunk: everyone}, {}
+        self.nodes = {trunk: Node(before=root if first else "")}
+        if first:
+            self.nodes[root] = Node(ways=(trunk,))
+        self.members, self._own = {**first, trunk: everyone}, {}
         self.split(trunk)
 
 

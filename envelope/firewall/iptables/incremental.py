@@ -112,16 +112,15 @@ class Rereader:
         }
         moved = former.newest ^ structure.newest
         lines, grants = dict(self._lines), dict(self._grants)
-        if changed or moved:
-            suspect = [
-                line for line, grant in lines.items() if grant[2] in changed or grant[0] in moved
-            ]
-            for part in slices(suspect):
-                for line in part:
-                    key, rule, chain = lines[line]
-                    if chain != structure.leaf(key):
-                        _leave_out(lines, grants, line, rule)
-                yield len(part)
+        suspect = [
+            line for line, (key, _, chain) in lines.items() if chain in changed or key in moved
+        ]
+        for part in slices(suspect):
+            for line in part:
+                key, rule, chain = lines[line]
+                if chain != structure.leaf(key):
+                    _leave_out(lines, grants, line, rule)
+            yield len(part)
         if structure != former:
             self._forget(structure)
         elif moved and any(line.startswith(_GRANT) for line in self._others):
