@@ -104,6 +104,20 @@ async def test_iptables_legacy_is_read_before_few_leave(make, listener) -> None:
 
 
 @ensureDeferred
+async def test_iptables_legacy_is_read_before_few_of_the_newest_move(make, listener) -> None:
+    """Their rules are written anew in another chain, and count from nothing there."""
+    firewall = make("legacy").firewall
+    await firewall.open(SERVICE)
+    await firewall.allow(GRANTS[CLIENT], later(600))
+    send(listener, CLIENT, 2)
+    crowd = [GrantId(ip_network(f"203.0.113.{n}")) for n in range(100, 180)]
+    await gatherResults([firewall.allow(each, later(600)) for each in crowd])
+    send(listener, CLIENT, 3)
+    await firewall.read_traffic()
+    assert firewall.traffic(GRANTS[CLIENT]) == Traffic(5, 5 * 29, False)
+
+
+@ensureDeferred
 async def test_grants_whose_rules_move_are_counted_on(make, listener) -> None:
     """When so many come that their rules are spread over chains, and when these leave again."""
     subject = make("nft")

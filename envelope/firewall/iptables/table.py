@@ -205,6 +205,7 @@ class FilterTable(InstalledTable[Snapshot]):
             [key for key, want in wants.items() if want is None],
             arrange=not (mending or self._failed or self._doubt),
         )
+        leaving = [key for key, want in wants.items() if in_force.get(key, want) != want]
         if then == now:
             changes = await in_turns(
                 self._tools.reactor, wants.items(),
@@ -212,12 +213,11 @@ class FilterTable(InstalledTable[Snapshot]):
             )
         else:
             changes = rearrange(now, then, in_force, wants)
+            leaving += now.newest - then.newest - wants.keys()
         making = self._missing(in_force, wants, bool(mending))
         self._failed = True
         self._certainty.know(None)
-        await self._counting.before(
-            [key for key, want in wants.items() if in_force.get(key, want) != want]
-        )
+        await self._counting.before(leaving)
         try:
             await self._apply([*mending, *make_ends(making), *changes], patience)
         except ToolFailed:
