@@ -142,7 +142,6 @@ class Reconciler(Generic[W]):
     # -- the loop --------------------------------------------------------------------------
 
     def _work(self) -> None:
-        # A transaction begins at once. What is asked for until it is answered shares the next one.
         if not self._is_working:
             self._is_working = True
             self._working = Deferred.fromCoroutine(self._loop())
@@ -151,6 +150,11 @@ class Reconciler(Generic[W]):
     async def _loop(self) -> None:
         try:
             while self._running and (self._must_look or self._backlog):
+                # Timers that are due run before the reactor waits for more. So what is asked for in
+                # one turn, and what until a transaction is answered, shares the next transaction.
+                await deferLater(self._reactor, 0)
+                if not self._running:
+                    return
                 if self._must_look:
                     await self._look()
                 else:
