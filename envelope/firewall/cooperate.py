@@ -23,6 +23,18 @@ def slices(items: Iterable[S], size: int = SLICE) -> Iterator[list[S]]:
         yield part
 
 
+async def wait_turns(reactor: IReactorTime, number: int, seconds: float) -> None:
+    """Let the reactor have `number` turns, or fewer once they have taken `seconds`.
+
+    The first is over when the turn under way is: timers that are due run before the reactor waits.
+    """
+    until = reactor.seconds() + seconds
+    for _ in range(number):
+        await deferLater(reactor, 0)
+        if reactor.seconds() >= until:
+            return
+
+
 async def in_turns(
     reactor: IReactorTime, items: Iterable[S], make: Callable[[list[S]], Iterable[T]],
     size: int = SLICE,

@@ -196,9 +196,9 @@ FAULTS: Final = (
           "now = self._as_written()", "raise"),
     Fault("nothing is written while the kernel cannot be read",
           "tests/firewall/reconcile/test_reconciler.py",
-          "                    await self._look()\n",
-          "                    await self._look()\n                    if self._blind:\n"
-          "                        break\n"),
+          "                await (self._look() if self._must_look else self._apply_next())\n",
+          "                if self._blind and not self._must_look:\n                    break\n"
+          "                await (self._look() if self._must_look else self._apply_next())\n"),
     Fault("a change that failed waits as long as there are others",
           "tests/firewall/reconcile/test_backlog.py",
           "if self._suspects and self._suspects_overtaken >= MOST_OVERTAKEN:", "if False:"),

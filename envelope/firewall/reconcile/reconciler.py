@@ -18,11 +18,11 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from envelope.firewall import FirewallError, RulesInForce, Traffic
-from envelope.firewall.cooperate import SLICE, in_turns
+from envelope.firewall.cooperate import SLICE, in_turns, wait_turns
 from envelope.firewall.errors import ToolFailed, ToolTimeout, UnreadableRules
 from envelope.firewall.kernel import DriftKind, KernelTable, Key, Seen, W
 from envelope.firewall.metrics import FirewallMetrics
-from envelope.firewall.reconcile.backlog import Backlog
+from envelope.firewall.reconcile.backlog import GATHER, Backlog
 from envelope.firewall.reconcile.contest import Contest
 from envelope.firewall.reconcile.counting import Counting
 from envelope.firewall.reconcile.inforce import InForce
@@ -150,15 +150,10 @@ class Reconciler(Generic[W]):
     async def _loop(self) -> None:
         try:
             while self._running and (self._must_look or self._backlog):
-                # Timers that are due run before the reactor waits for more. So what is asked for in
-                # one turn, and what until a transaction is answered, shares the next transaction.
-                await deferLater(self._reactor, 0)
+                await wait_turns(self._reactor, self._backlog.turns, GATHER)
                 if not self._running:
                     return
-                if self._must_look:
-                    await self._look()
-                else:
-                    await self._apply_next()
+                await (self._look() if self._must_look else self._apply_next())
                 if not (self._unmended or self._must_look or self._backlog.is_troubled):
                     self._reports.well()
         finally:

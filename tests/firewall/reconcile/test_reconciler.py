@@ -14,6 +14,7 @@ from envelope.firewall import Traffic, grant_key
 from envelope.firewall.errors import ToolFailed, UnreadableRules
 from envelope.firewall.kernel import Key, Seen, TableLabel
 from envelope.firewall.metrics import FirewallMetrics
+from envelope.firewall.reconcile.backlog import GATHER
 from envelope.firewall.reconcile.reconciler import Reconciler
 from envelope.metrics import new_registry
 from tests.support.leakdetector import LoggedFailures
@@ -31,6 +32,8 @@ class FakeTable:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self.kernel: dict[Key, float] = {}
+        # How many networks each transaction changes, once it has begun.
+        self.begun: list[int] = []
         self.readable = True
         # What moves our jump back, while another program has put something before it.
         self.moving: list[str] = []
@@ -72,6 +75,7 @@ class FakeTable:
         self, mending: Sequence[str], in_force: Mapping[Key, float],
         wants: Mapping[Key, float | None], patience: float,
     ) -> None:
+        self.begun.append(len(wants))
         await deferLater(self._clock, TAKES)
         if any(map(self.refuses, wants)) or (mending and self.refuses_moves):
             raise ToolFailed("refused")
@@ -85,11 +89,23 @@ class FakeTable:
                 self.kernel[key] = want
 
 
+class TurnClock(Clock):
+    """Can run what is due a turn at a time, as a reactor does; `advance` runs what is due since."""
+
+    def turn(self, seconds: float = 0.0) -> None:
+        self.rightNow += seconds
+        for call in [call for call in self.calls if call.getTime() <= self.rightNow]:
+            if call.active():
+                self.calls.remove(call)
+                call.called = 1
+                call.func(*call.args, **call.kw)
+
+
 class World:
     """One reconciler, and what is counted of it."""
 
     def __init__(self) -> None:
-        self.clock = Clock()
+        self.clock = TurnClock()
         self.table = FakeTable(self.clock)
         self.registry = new_registry()
         self.reconciler: Reconciler[float] = Reconciler(
@@ -120,6 +136,62 @@ def held(answer: Deferred[Any]) -> bool:
     """Whether it was answered, and well."""
     answer.addErrback(lambda _: "failed")
     return answer.called and answer.result is None
+
+
+def test_a_change_alone_begins_in_the_turn_in_which_it_is_asked_for(world: World) -> None:
+    for number in (1, 2):
+        world.allow(number)
+        world.clock.turn(0)
+        assert world.table.begun == [1] * number
+        world.run(0.1)
+
+
+def test_what_is_asked_for_in_one_turn_shares_a_transaction(world: World) -> None:
+    world.allow(1)
+    world.allow(2)
+    assert not world.table.begun
+    world.clock.turn(0)
+    assert world.table.begun == [2]
+
+
+def test_while_several_come_a_transaction_gathers_in_two_turns_more(world: World) -> None:
+    world.allow(1)
+    world.allow(2)
+    world.run(0.1)
+    for number in (3, 4, 5):
+        assert world.table.begun == [2]
+        world.allow(number)
+        world.clock.turn(0)
+    assert world.table.begun == [2, 3]
+    world.run(0.1)
+    # Turns that take long gather enough.
+    world.allow(6)
+    world.clock.turn(GATHER)
+    assert world.table.begun == [2, 3, 1]
+    # And after a change alone, the next one does not wait.
+    world.run(0.1)
+    world.allow(7)
+    world.clock.turn(0)
+    assert world.table.begun == [2, 3, 1, 1]
+
+
+def test_what_is_asked_for_until_an_answer_shares_the_next_transaction(world: World) -> None:
+    world.allow(1)
+    world.clock.advance(0)
+    for number in (2, 3):
+        world.allow(number)
+        world.run(TAKES / 4)
+    world.run(TAKES)
+    assert world.table.begun == [1, 2]
+
+
+def test_nothing_is_written_after_the_end(world: World) -> None:
+    world.allow(1)
+    ended = Deferred.fromCoroutine(world.reconciler.finish())
+    assert not ended.called
+    world.clock.advance(0)
+    assert ended.called
+    assert not world.table.begun
 
 
 def test_grants_and_revocations_go_on_while_the_kernel_cannot_be_read(world: World) -> None:
