@@ -131,15 +131,11 @@ def _limits(entries: Entries) -> str:
         for step in held["steps"]
     ]
     none, bare = coming["none"]["cpu_ms"], coming["bare"]["cpu_ms"]
-    beside = {}
-    for name, tool in tools.items():
-        beside[name] = coming[name]["cpu_ms"] - none
-        beside[f"{name}_tool"] = coming[tool]["cpu_ms"] - none
-        beside[f"{name}_tool_rate"] = coming[tool]["rate"] / coming["none"]["rate"]
-        beside[f"{name}_told"], beside[f"{name}_trace"] = told[name], told[tool]
+    traces = {f"{name}_told": told[name] for name in tools}
+    traces |= {f"{name}_trace": told[tool] for name, tool in tools.items()}
     return _text("limits").format(
-        bare=bare, bare_limit=bare / limit, none=none, spare=0.2 * none,
-        resident=resident / 1000, plain=plain, one=packets[0], many=packets[-1], **beside,
+        bare=bare, bare_limit=bare / limit, none=none, resident=resident / 1000, plain=plain,
+        one=packets[0], many=packets[-1], **traces,
     )
 
 

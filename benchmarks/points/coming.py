@@ -8,7 +8,7 @@ from typing import Any
 
 from benchmarks.lab import BenchLab
 from benchmarks.plan import Plan, median, turns
-from benchmarks.variants import ALONE, BARE, NONE, REFERENCE
+from benchmarks.variants import BARE, NONE, REFERENCE
 
 AT_ONCE = 16
 SWEEP = (1, 2, 4, 8, 16, 32, 64, 128)
@@ -20,10 +20,8 @@ def measure(plan: Plan) -> dict[str, Any]:
     """Of each variant: the figures of each round at 16, and of each concurrency once."""
     found: dict[str, Any] = {}
     with ExitStack() as stack:
-        alone = [ALONE[each.name] for each in plan.backends if each.name in ALONE]
         labs = [
-            stack.enter_context(BenchLab(one))
-            for one in (NONE, *plan.backends, *alone, REFERENCE, BARE)
+            stack.enter_context(BenchLab(one)) for one in (NONE, *plan.backends, REFERENCE, BARE)
         ]
         for lab in labs:
             few = lab.variant is REFERENCE
@@ -34,8 +32,6 @@ def measure(plan: Plan) -> dict[str, Any]:
             found[lab.variant.name]["rounds"].append(visits(lab, count, AT_ONCE))
         for at_once in SWEEP:
             for lab in labs:
-                if lab.variant in alone:
-                    continue
                 count = max(_FEW, at_once) if lab.variant is REFERENCE else max(300, 6 * at_once)
                 found[lab.variant.name]["sweep"][str(at_once)] = visits(lab, count, at_once)
         for lab in labs:
