@@ -117,25 +117,19 @@ def _floor(entries: Entries) -> str:
 
 def _limits(entries: Entries) -> str:
     try:
-        floor, held = entries["profile"]["floor"], entries["held iptables"]
+        floor = entries["profile"]["floor"]
         coming, traced = entries["coming"]["variants"], entries["trace"]["variants"]
         tools = {name: f"{name} tool alone" for name in ("iptables", "nftables")}
         told = {name: figures["grant"][trace.PARTS[-1]] for name, figures in traced.items()}
         resident = entries["idle"]["variants"]["bare"]["resident_kb"]
-        plain = held["plain_ratio"]
     except KeyError:
         return ""
     limit = floor["handshake_ms"] + floor["signature"] + 2 * floor["transaction_ms"]
-    packets = [
-        step["packets_per_second"]["rules"] / step["packets_per_second"]["none"]
-        for step in held["steps"]
-    ]
     none, bare = coming["none"]["cpu_ms"], coming["bare"]["cpu_ms"]
     traces = {f"{name}_told": told[name] for name in tools}
     traces |= {f"{name}_trace": told[tool] for name, tool in tools.items()}
     return _text("limits").format(
-        bare=bare, bare_limit=bare / limit, none=none, resident=resident / 1000, plain=plain,
-        one=packets[0], many=packets[-1], **traces,
+        bare=bare, bare_limit=bare / limit, none=none, resident=resident / 1000, **traces,
     )
 
 

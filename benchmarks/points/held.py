@@ -15,14 +15,10 @@ _SECONDS = 1.0
 
 
 def measure(plan: Plan, backend: Variant, steps: tuple[int, ...]) -> dict[str, Any]:
-    """Figures of `backend` at each number of held sessions, beside a service without rules.
-
-    `plain_ratio` is what two rules of an operator's own leave of the packets per second.
-    """
+    """Figures of `backend` at each number of held sessions, beside a service without rules."""
     found: list[dict[str, Any]] = []
     with ExitStack() as stack:
-        bare, plain = (stack.enter_context(BenchLab(NONE)) for _ in range(2))
-        _add_plain_rules(plain)
+        bare = stack.enter_context(BenchLab(NONE))
         lab = stack.enter_context(BenchLab(backend))
         for one in (bare, lab):
             one.do("visits", count=100, at_once=4)
@@ -39,30 +35,10 @@ def measure(plan: Plan, backend: Variant, steps: tuple[int, ...]) -> dict[str, A
         leaving = lab.do("leave")
         left_behind = lab.grants()
         bare.do("leave")
-        plain_ratio = _plain_ratio(plan, bare, plain)
     return {
         "steps": found, "leave_seconds": leaving["seconds"], "leave_faults": leaving["faults"],
-        "left_behind": left_behind, "plain_ratio": plain_ratio,
+        "left_behind": left_behind,
     }
-
-
-def _add_plain_rules(lab: BenchLab) -> None:
-    """What any stateful firewall needs at least to let this client in, and to drop others."""
-    for words in (
-        ("-A", "INPUT", "-m", "conntrack", "--ctstate", "ESTABLISHED", "-j", "ACCEPT"),
-        ("-A", "INPUT", "-s", "10.9.0.0/16", "-j", "ACCEPT"),
-        ("-P", "INPUT", "DROP"),
-    ):
-        lab.net.host.run(["/usr/sbin/iptables-nft", *words], check=True)
-
-
-def _plain_ratio(plan: Plan, bare: BenchLab, plain: BenchLab) -> float:
-    packets: dict[BenchLab, list[float]] = {bare: [], plain: []}
-    for lab in (bare, plain):
-        lab.do("hold", count=1, at_once=1)
-    for _, lab in turns(plan.pick(3, 8), (bare, plain)):
-        packets[lab].append(lab.packets_per_second(_SECONDS))
-    return median(packets[plain]) / median(packets[bare])
 
 
 def _at_this_number(plan: Plan, bare: BenchLab, lab: BenchLab) -> dict[str, Any]:
@@ -77,7 +53,7 @@ def _at_this_number(plan: Plan, bare: BenchLab, lab: BenchLab) -> dict[str, Any]
         leave[names[one]] += answer["leave"]
     for _ in range(plan.pick(1, 3)):
         gone += lab.do("gone", count=10)["gone"]
-    # One more client, whose rule is the last of all.
+    # One more client, the newest.
     for one in (bare, lab):
         one.do("hold", count=1, at_once=1)
     for _, one in turns(plan.pick(3, 8), (bare, lab)):

@@ -62,7 +62,8 @@ server = socket.create_server(("203.0.113.1", 22))
 print("up", flush=True)
 client, _ = server.accept()
 client.sendall(b"SSH-2.0-test\r\n")
-print(client.makefile().readline().strip(), flush=True)
+# The bytes that follow the greeting are no text.
+print(client.makefile("rb").readline().decode().strip(), flush=True)
 client.sendall(b"x" * 64)
 while client.recv(4096):
     pass
