@@ -127,7 +127,7 @@ class Kernel:
             grants = {
                 read_grant(rule)
                 for chain, rules in snapshot.rules.items() if chain.startswith(GRANTS)
-                for rule in rules if f" -j {GRANTS}-" not in rule
+                for rule in rules if f"-j {GRANTS}-" not in rule
             }
             assert None not in grants
             found |= {ip_network(key) for key, _ in grants}
