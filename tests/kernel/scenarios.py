@@ -145,7 +145,7 @@ def poison(machine: Machine) -> None:
     """A network that the tool refuses harms no other, and is reported as a problem."""
     machine.begin("ACCEPT", False, SERVICE)
     machine.break_tool("poison")
-    # Those of one family share a transaction.
+    # The first is written at once; those after it share a transaction while it takes time.
     everyone = (FOUR, POISON4, ALSO, SIX, POISON6)
     came = [machine.life.connect(address, LONG) for address in everyone]
     machine.life.until(lambda: all(client.state != "asking" for client in came))
@@ -172,8 +172,8 @@ def lost_answers(machine: Machine) -> None:
     machine.repair_tool(0.0)
     for client in came:
         end(machine, client)
-    # The transaction of these spreads them over several chains.
-    machine.break_tool("die-before-echo@1")
+    # The second transaction of these spreads them over several chains.
+    machine.break_tool("die-before-echo@2")
     with failing(machine, 1, machine.life.world.tables[:1]):
         machine.connect_crowd(True)
     machine.repair_tool(0.0)
@@ -187,7 +187,7 @@ def halves(machine: Machine) -> None:
     both = [FOUR, SIX]
     for address in both:
         admit(machine, address)
-    for orders in ("fail@1 save-fails", "fail@2 save-fails"):
+    for orders in ("fail@2 save-fails", "fail@3 save-fails"):
         for addresses in (both, CROWD):
             machine.break_tool(orders)
             came = [machine.life.connect(address, LONGER) for address in addresses]

@@ -17,10 +17,10 @@ from envelope.firewall.kernel import Key
 # Changes in one transaction. When thousands of clients leave at once, others do not wait for all of
 # them, and writing the lines (2 us each) does not hold up the reactor.
 MOST_AT_ONCE: Final = 512
-# Turns of the reactor in which changes are gathered for the next transaction: the one in which they
-# are asked for, and while several clients come and go two more, unless they have taken so long
-# (seconds). With 16 clients at once that halves the number of transactions; each costs as much CPU
-# time as a tenth of a visit (`python -m benchmarks --only coming`).
+# While several clients come and go, the next transaction gathers changes for so many turns of the
+# reactor, or (seconds) for so long. With 16 clients at once that more than halves the number of
+# transactions; each costs as much CPU time as a tenth of a visit (`python -m benchmarks --only
+# coming`).
 BUSY_TURNS: Final = 3
 GATHER: Final = 0.002
 # How many transactions in a row may hold no suspect while one waits.
@@ -46,9 +46,9 @@ class Backlog:
         return bool(self._changed)
 
     @property
-    def turns(self) -> int:
-        """How many turns of the reactor the next transaction waits for more changes."""
-        return BUSY_TURNS if self._taken > 1 else 1
+    def is_busy(self) -> bool:
+        """Whether several clients come and go: the last transaction was of several changes."""
+        return self._taken > 1
 
     @property
     def is_troubled(self) -> bool:

@@ -22,7 +22,7 @@ from envelope.firewall.cooperate import SLICE, in_turns, wait_turns
 from envelope.firewall.errors import ToolFailed, ToolTimeout, UnreadableRules
 from envelope.firewall.kernel import DriftKind, KernelTable, Key, Seen, W
 from envelope.firewall.metrics import FirewallMetrics
-from envelope.firewall.reconcile.backlog import GATHER, Backlog
+from envelope.firewall.reconcile.backlog import BUSY_TURNS, GATHER, Backlog
 from envelope.firewall.reconcile.contest import Contest
 from envelope.firewall.reconcile.counting import Counting
 from envelope.firewall.reconcile.inforce import InForce
@@ -150,9 +150,10 @@ class Reconciler(Generic[W]):
     async def _loop(self) -> None:
         try:
             while self._running and (self._must_look or self._backlog):
-                await wait_turns(self._reactor, self._backlog.turns, GATHER)
-                if not self._running:
-                    return
+                if self._backlog.is_busy:
+                    await wait_turns(self._reactor, BUSY_TURNS, GATHER)
+                    if not self._running:
+                        return
                 await (self._look() if self._must_look else self._apply_next())
                 if not (self._unmended or self._must_look or self._backlog.is_troubled):
                     self._reports.well()

@@ -138,46 +138,35 @@ def held(answer: Deferred[Any]) -> bool:
     return answer.called and answer.result is None
 
 
-def test_a_change_alone_begins_in_the_turn_in_which_it_is_asked_for(world: World) -> None:
+def test_a_change_alone_begins_at_once(world: World) -> None:
     for number in (1, 2):
         world.allow(number)
-        world.clock.turn(0)
         assert world.table.begun == [1] * number
         world.run(0.1)
 
 
-def test_what_is_asked_for_in_one_turn_shares_a_transaction(world: World) -> None:
-    world.allow(1)
-    world.allow(2)
-    assert not world.table.begun
-    world.clock.turn(0)
-    assert world.table.begun == [2]
-
-
-def test_while_several_come_a_transaction_gathers_in_two_turns_more(world: World) -> None:
-    world.allow(1)
-    world.allow(2)
-    world.run(0.1)
-    for number in (3, 4, 5):
-        assert world.table.begun == [2]
+def test_while_several_come_a_transaction_gathers_in_three_turns(world: World) -> None:
+    for number in (1, 2, 3):
         world.allow(number)
-        world.clock.turn(0)
-    assert world.table.begun == [2, 3]
+    world.run(0.1)
+    for number in (4, 5, 6):
+        assert world.table.begun == [1, 2]
+        world.allow(number)
+        world.clock.turn()
+    assert world.table.begun == [1, 2, 3]
     world.run(0.1)
     # Turns that take long gather enough.
-    world.allow(6)
+    world.allow(7)
     world.clock.turn(GATHER)
-    assert world.table.begun == [2, 3, 1]
+    assert world.table.begun == [1, 2, 3, 1]
     # And after a change alone, the next one does not wait.
     world.run(0.1)
-    world.allow(7)
-    world.clock.turn(0)
-    assert world.table.begun == [2, 3, 1, 1]
+    world.allow(8)
+    assert world.table.begun == [1, 2, 3, 1, 1]
 
 
 def test_what_is_asked_for_until_an_answer_shares_the_next_transaction(world: World) -> None:
     world.allow(1)
-    world.clock.advance(0)
     for number in (2, 3):
         world.allow(number)
         world.run(TAKES / 4)
@@ -186,12 +175,15 @@ def test_what_is_asked_for_until_an_answer_shares_the_next_transaction(world: Wo
 
 
 def test_nothing_is_written_after_the_end(world: World) -> None:
-    world.allow(1)
+    for number in (1, 2, 3):
+        world.allow(number)
+    world.run(0.1)
+    world.allow(4)
     ended = Deferred.fromCoroutine(world.reconciler.finish())
     assert not ended.called
     world.clock.advance(0)
     assert ended.called
-    assert not world.table.begun
+    assert world.table.begun == [1, 2]
 
 
 def test_grants_and_revocations_go_on_while_the_kernel_cannot_be_read(world: World) -> None:
