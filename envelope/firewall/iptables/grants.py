@@ -43,7 +43,6 @@ def change(chain: str, have: Rules, want: Rules, addition: str = "") -> list[str
     """The lines that turn a network's rules into others: additions first, then deletions.
 
     `addition` is how a line begins that adds a rule; without it, rules are added at the end.
-
     A rule is replaced by adding and deleting, not by its number, which others may have changed.
     """
     if have == want:

@@ -66,15 +66,13 @@ class Backlog:
 
     def take(self, eager: Iterable[Key]) -> set[Key]:
         """Take the next transaction's networks; see `next_batch`, and `MOST_OVERTAKEN`."""
+        keys: set[Key] = set()
         if self._suspects and self._suspects_overtaken >= MOST_OVERTAKEN:
             self._suspects_overtaken = 0
-            suspect = next((key for key in self._changed if key in self._suspects), None)
-            if suspect is not None:
-                del self._changed[suspect]
-                self._taken = 1
-                return {suspect}
-        self._suspects_overtaken += 1
-        keys = next_batch(self._changed, self._suspects, eager)
+            keys.update(islice((key for key in self._changed if key in self._suspects), 1))
+        if not keys:
+            self._suspects_overtaken += 1
+            keys = next_batch(self._changed, self._suspects, eager)
         for key in keys:
             del self._changed[key]
         self._taken = len(keys)

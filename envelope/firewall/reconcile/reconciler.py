@@ -142,6 +142,7 @@ class Reconciler(Generic[W]):
     # -- the loop --------------------------------------------------------------------------
 
     def _work(self) -> None:
+        # At once, or after gathering; what is asked for meanwhile shares the next transaction.
         if not self._is_working:
             self._is_working = True
             self._working = Deferred.fromCoroutine(self._loop())
